@@ -1,0 +1,66 @@
+"""The protocol that holds every method: a frozen dataclass of pure functions on one step.
+
+The one idea: a method is what happens between a batch and a loss. Everything else (parameters' placement, the optimizer, accumulation, the guard, checkpoints,
+the loop, evaluation) is the same for all methods and knows them only through the functions below. Adding a method touches no file in train/.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+
+from vssl_jax import batch as batch_lib
+
+Tree = Any  # a pytree of arrays
+Parts = dict[str, Tree]  # part name -> its parameters ("encoder", "decoder", "discriminator", ...)
+Memory = dict[str, Tree]  # what a step carries besides parameters: EMA teachers, queues, banks, batch statistics, centers
+Metrics = dict[str, jax.Array]  # scalars
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One kind of update: `trains` names the parts it changes (() = all parts), `steps` how many steps it lasts before the next turn's."""
+
+    name: str = "main"
+    trains: tuple[str, ...] = ()
+    steps: int = 1
+
+
+class Objective:
+    """A method. Subclasses are frozen dataclasses; `needs` and `turns` are class constants.
+
+    `needs` and `turns` must stay ClassVars: an inherited dataclass *field* named `turns` is silently overridden by the base's default, and a GAN then
+    trains both its networks in every turn while every loss still looks right (tests/objectives/test_protocol.py keeps this from coming back).
+    """
+
+    needs: ClassVar[tuple[str, ...]] = (batch_lib.VIDEO,)
+    turns: ClassVar[tuple[Turn, ...]] = (Turn(),)
+
+    def init(self, rng: jax.Array, batch: batch_lib.Batch) -> tuple[Parts, Memory]:
+        """Fresh parameters and memory. `batch` gives shapes only."""
+        raise NotImplementedError
+
+    def loss(
+        self, params: Parts, memory: Memory, batch: batch_lib.Batch, rng: jax.Array, turn: Turn
+    ) -> tuple[jax.Array, tuple[Memory, Metrics]]:
+        """The scalar loss of one (micro-)batch: pure, and the same for any number of devices.
+
+        Draws per example with `perturb.keys.example_keys(rng, batch, purpose)`, so that the split into micro-batches or hosts changes nothing.
+        """
+        raise NotImplementedError
+
+    def after_update(self, params: Parts, memory: Memory, step: jax.Array) -> Memory:
+        """Memory that follows the updated parameters, such as an EMA teacher."""
+        return memory
+
+    def embed(self, params: Parts, memory: Memory, batch: batch_lib.Batch) -> dict[str, jax.Array]:
+        """Frozen features, one row per clip of the batch: {"video": [B*K, D], ...}. The only thing evaluation sees of a pretrained method."""
+        raise NotImplementedError
+
+    def flops(self, batch_size: int) -> float | None:
+        """Model FLOPs of one training step: matrix products only, multiply and add counted as two, backward as twice the forward pass. None: not known."""
+        return None
+
+    def pictures(self, params: Parts, memory: Memory, batch: batch_lib.Batch, rng: jax.Array) -> dict[str, jax.Array]:
+        """What the method sees and makes of it, for a person: {name: float [B,T,H,W,3] in [0,1]}. Empty where there is nothing to show."""
+        return {}
