@@ -1,0 +1,51 @@
+"""All that a checkpoint holds.
+
+`rng` is one key that never advances: every draw of step s comes from fold_in(rng, s), so a resumed run repeats the run it came from bit for bit.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from vssl_jax.objectives.protocol import Memory, Objective, Parts
+from vssl_jax.train.guard import Guard
+from vssl_jax.train.optimizer import Optimizer
+
+
+@flax.struct.dataclass
+class TrainState:
+    step: jax.Array  # int32: steps done, skipped ones too
+    rng: jax.Array  # a typed PRNG key
+    params: Parts
+    opt: dict[str, Any]  # turn name -> optimizer state over the parts that turn trains
+    memory: Memory
+    guard: dict[str, Guard]  # turn name -> what the guard has seen
+
+
+def trained(params: Parts, trains: tuple[str, ...]) -> Parts:
+    """The parts that a turn updates; () means all of them."""
+    if missing := set(trains) - set(params):
+        raise ValueError(f"a turn trains {sorted(missing)}, but the parts are {sorted(params)}")
+    return {name: params[name] for name in (trains or tuple(params))}
+
+
+def turn_at(objective: Objective, step: int):
+    """The turn of a step: a pure function, so that resume needs no memory of it."""
+    position = step % sum(turn.steps for turn in objective.turns)
+    for turn in objective.turns:
+        if position < turn.steps:
+            return turn
+        position -= turn.steps
+    raise AssertionError("unreachable: position is below the cycle's length")
+
+
+def init(objective: Objective, optimizers: Mapping[str, Optimizer], seed: int, batch: Any) -> TrainState:
+    """A fresh state. `batch` gives shapes; jit this with out_shardings, or eval_shape it."""
+    rng = jax.random.key(seed)
+    params, memory = objective.init(jax.random.fold_in(rng, jnp.uint32(0xFFFFFFFF)), batch)
+    opt = {turn.name: optimizers[turn.name].init(trained(params, turn.trains)) for turn in objective.turns}
+    guards = {turn.name: Guard.fresh() for turn in objective.turns}
+    return TrainState(step=jnp.zeros((), jnp.int32), rng=rng, params=params, opt=opt, memory=memory, guard=guards)

@@ -1,0 +1,100 @@
+"""One step, for every method.
+
+    Step 1) the batch's rows get their slots, and the batch is cut into micro-batches
+    Step 2) gradients of the turn's parts, summed over the micro-batches; memory passes from one to the next
+    Step 3) the optimizer's update, then the objective's after_update
+    Step 4) the guard takes the whole new state, or the whole old one
+
+The function is global-view: written for one device, partitioned by the compiler from the shardings of its arguments.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from vssl_jax import batch as batch_lib
+from vssl_jax.objectives.protocol import Objective, Turn
+from vssl_jax.train.guard import GuardRule, judge
+from vssl_jax.train.optimizer import Optimizer
+from vssl_jax.train.state import TrainState, trained
+
+StepFn = Callable[[TrainState, batch_lib.Batch], tuple[TrainState, dict[str, jax.Array]]]
+
+
+def micro_batches(batch: batch_lib.Batch, count: int) -> dict[str, jax.Array]:
+    """[B, ...] -> [count, B/count, ...]. Micro-batch a takes rows a, a+count, ...: each device splits its own rows, and nothing moves between devices."""
+    return {k: jnp.swapaxes(v.reshape(v.shape[0] // count, count, *v.shape[1:]), 0, 1) for k, v in batch.items()}
+
+
+def _gradients(objective: Objective, turn: Turn, accumulation: int, state: TrainState, batch: batch_lib.Batch):
+    """Mean loss, metrics and gradients over the micro-batches, and the memory after the last."""
+    rng = jax.random.fold_in(state.rng, state.step)
+    parts = trained(state.params, turn.trains)
+
+    def loss(parts, memory, micro):
+        value, (memory, metrics) = objective.loss(state.params | parts, memory, micro, rng, turn)
+        return value.astype(jnp.float32), (memory, metrics)
+
+    value_and_grad = jax.value_and_grad(loss, has_aux=True)
+    if accumulation == 1:
+        (value, (memory, metrics)), grads = value_and_grad(parts, state.memory, batch)
+        return value, metrics, grads, memory
+
+    def body(carry, micro):
+        memory, sums = carry
+        (value, (memory, metrics)), grads = value_and_grad(parts, memory, micro)
+        return (memory, jax.tree.map(jnp.add, sums, (value, metrics, grads))), None
+
+    micros = micro_batches(batch, accumulation)
+    shapes = jax.eval_shape(value_and_grad, parts, state.memory, jax.tree.map(lambda x: x[0], micros))
+    (value, (_, metrics)), grads = shapes
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (value, metrics, grads))
+    (memory, sums), _ = jax.lax.scan(body, (state.memory, zeros), micros)
+    value, metrics, grads = jax.tree.map(lambda x: x / accumulation, sums)
+    return value, metrics, grads, memory
+
+
+def make_step(
+    objective: Objective, turn: Turn, optimizer: Optimizer, guard_rule: GuardRule = GuardRule(), accumulation: int = 1
+) -> StepFn:
+    """The pure step of one turn: (state, batch) -> (state, metrics). Jit it with the state donated."""
+
+    def step(state: TrainState, batch: batch_lib.Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        rows = next(iter(batch.values())).shape[0]
+        batch = {**batch, batch_lib.SLOT: jnp.arange(rows, dtype=jnp.int32)}
+        loss, metrics, grads, memory = _gradients(objective, turn, accumulation, state, batch)
+        norm = optax.global_norm(grads)
+        parts = trained(state.params, turn.trains)
+        updates, opt, info = optimizer.update(grads, state.opt[turn.name], parts, state.step)
+        params = state.params | optax.apply_updates(parts, updates)
+        memory = objective.after_update(params, memory, state.step)
+        accept, guard = judge(state.guard[turn.name], guard_rule, loss, norm)
+        new = (params, state.opt | {turn.name: opt}, memory)
+        old = (state.params, state.opt, state.memory)
+        params, opts, memory = jax.tree.map(lambda n, o: jnp.where(accept, n, o), new, old)
+        state = state.replace(
+            step=state.step + 1, params=params, opt=opts, memory=memory, guard=state.guard | {turn.name: guard}
+        )
+        report = {"loss": loss, "grad_norm": norm, "guard/skipped": guard.skipped, "guard/in_a_row": guard.in_a_row}
+        return state, report | info | metrics
+
+    return step
+
+
+def make_steps(
+    objective: Objective, optimizers: Mapping[str, Optimizer], guard_rule: GuardRule, accumulation: int
+) -> dict[str, StepFn]:
+    """One step function per turn, by the turn's name."""
+    return {t.name: make_step(objective, t, optimizers[t.name], guard_rule, accumulation) for t in objective.turns}
+
+
+def compile_steps(steps: Mapping[str, StepFn], state_shapes: Any, batch_shapes: Any, metrics_sharding: Any) -> dict[str, Any]:
+    """Ahead-of-time compiled steps (state donated). The shapes carry their shardings; the new state keeps the old one's."""
+    state_shardings = jax.tree.map(lambda s: s.sharding, state_shapes)
+    return {
+        name: jax.jit(step, donate_argnums=0, out_shardings=(state_shardings, metrics_sharding)).lower(state_shapes, batch_shapes).compile()
+        for name, step in steps.items()
+    }
