@@ -1,0 +1,214 @@
+"""Which tokens an encoder sees: static counts, random ids.
+
+The one idea: a mask is two sorted lists of token ids of fixed length, not a boolean array, so gathers have static shapes and nothing recompiles. Every mask
+ranks the tokens of one example by a random score from that example's key, and cuts the ranking at fixed places. Token ids run over the grid in (t, h, w) order.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vssl_jax.errors import UserError
+
+Grid = tuple[int, int, int]  # tokens along (time, height, width)
+
+
+class MaskIds(NamedTuple):
+    """Token ids, int32, ascending in each row. The two lists are disjoint; together they are all tokens, except for MultiBlock."""
+
+    visible_BxV: jax.Array
+    masked_BxM: jax.Array
+
+
+def membership(ids_BxM: jax.Array, tokens: int) -> jax.Array:
+    """bool [B, tokens]: which tokens are in the row's list."""
+    empty_BxN = jnp.zeros((ids_BxM.shape[0], tokens), bool)
+    return jax.vmap(lambda row_N, ids_M: row_N.at[ids_M].set(True))(empty_BxN, ids_BxM)
+
+
+def _cut(score_N: jax.Array, visible: int, masked: int) -> tuple[jax.Array, jax.Array]:
+    """The ids of the `visible` lowest and of the `masked` highest scores, ascending. Equal scores count in token order."""
+    order_N = jnp.argsort(score_N).astype(jnp.int32)
+    return jnp.sort(order_N[:visible]), jnp.sort(order_N[order_N.shape[0] - masked :])
+
+
+def _check_ratio(name: str, ratio: float) -> None:
+    if not 0.0 <= ratio < 1.0:
+        raise UserError(f"{name} mask ratio is {ratio}: it must be at least 0 and below 1")
+
+
+@dataclass(frozen=True)
+class Tube:
+    """The same places hidden in every time slot, so a token cannot be copied from the slot before (VideoMAE, section 3.2).
+
+    int(ratio * h * w) tokens of each slot are masked: at 0.9 on (8, 14, 14) 176 of 196, which leaves 160 of 1568; at 0.75, 392.
+    """
+
+    ratio: float
+
+    def __post_init__(self):
+        _check_ratio("tube", self.ratio)
+
+    def counts(self, grid: Grid) -> tuple[int, int]:
+        """(visible, masked) tokens of a clip."""
+        slots, places = grid[0], grid[1] * grid[2]
+        masked = int(self.ratio * places)
+        return slots * (places - masked), slots * masked
+
+    def __call__(self, keys_B: jax.Array, grid: Grid) -> MaskIds:
+        slots, places = grid[0], grid[1] * grid[2]
+        masked = int(self.ratio * places)
+        starts_Tx1 = places * jnp.arange(slots, dtype=jnp.int32)[:, None]
+
+        def one(key):
+            visible_v, masked_m = _cut(jax.random.uniform(key, (places,)), places - masked, masked)
+            return (starts_Tx1 + visible_v).reshape(-1), (starts_Tx1 + masked_m).reshape(-1)
+
+        return MaskIds(*jax.vmap(one)(keys_B))
+
+
+@dataclass(frozen=True)
+class Random:
+    """Tokens hidden anywhere in space and time (MAE as spatiotemporal learners, section 3.1): int(N * (1 - ratio)) stay, 156 of 1568 at 0.9."""
+
+    ratio: float
+
+    def __post_init__(self):
+        _check_ratio("random", self.ratio)
+
+    def counts(self, grid: Grid) -> tuple[int, int]:
+        """(visible, masked) tokens of a clip."""
+        tokens = math.prod(grid)
+        visible = int(tokens * (1 - self.ratio))
+        return visible, tokens - visible
+
+    def __call__(self, keys_B: jax.Array, grid: Grid) -> MaskIds:
+        visible, masked = self.counts(grid)
+        return MaskIds(*jax.vmap(lambda key: _cut(jax.random.uniform(key, (math.prod(grid),)), visible, masked))(keys_B))
+
+
+@dataclass(frozen=True)
+class RunningCell:
+    """VideoMAE V2's decoder mask (section 3.2): a 2x2 cell in which the hidden places run around by one per time slot.
+
+    `visible` are the tokens the decoder does decode. The cell, read row by row, starts as int(4*ratio) hidden places followed by decoded ones; the start is one of
+    four, drawn per example. At 0.5 every place is decoded in exactly 2 of any 4 slots in a row, and 784 of 1568 tokens are decoded.
+    """
+
+    ratio: float = 0.5
+
+    def __post_init__(self):
+        if not 1 <= int(4 * self.ratio) <= 3:
+            raise UserError(f"running cell mask ratio is {self.ratio}: a 2x2 cell hides 1, 2 or 3 of its 4 places, so it must be from 0.25 to below 1")
+
+    def counts(self, grid: Grid) -> tuple[int, int]:
+        """(visible, masked) tokens of a clip. Raises UserError where cells don't tile the grid."""
+        if grid[1] % 2 or grid[2] % 2:
+            raise UserError(f"the running cell mask needs an even number of tokens along height and width, got {grid[1]}x{grid[2]}")
+        masked = math.prod(grid) // 4 * int(4 * self.ratio)
+        return math.prod(grid) - masked, masked
+
+    def __call__(self, keys_B: jax.Array, grid: Grid) -> MaskIds:
+        visible, masked = self.counts(grid)
+        t, h, w = jnp.meshgrid(*(jnp.arange(n) for n in grid), indexing="ij")
+        place_N = (2 * (h % 2) + w % 2 + t + 1).reshape(-1)  # the first slot has already run by one
+
+        def one(key):
+            start = jax.random.randint(key, (), 0, 4)
+            return _cut((place_N + start) % 4 < int(4 * self.ratio), visible, masked)
+
+        return MaskIds(*jax.vmap(one)(keys_B))
+
+
+@dataclass(frozen=True)
+class Cuboids:
+    """How blocks of tokens are drawn: shares of the plane's area and of the time axis, and the aspect (height / width, log-uniform)."""
+
+    area: tuple[float, float] = (0.15, 0.15)
+    aspect: tuple[float, float] = (0.75, 1.5)
+    depth: tuple[float, float] = (1.0, 1.0)
+
+    def draw(self, key: jax.Array, grid: Grid) -> jax.Array:
+        """bool [N]: the tokens of one block, clamped to the grid and at least one token on each axis."""
+        keys = jax.random.split(key, 4)
+        area = grid[1] * grid[2] * jax.random.uniform(keys[0], minval=self.area[0], maxval=self.area[1])
+        log_aspect = jax.random.uniform(keys[1], minval=math.log(self.aspect[0]), maxval=math.log(self.aspect[1]))
+        depth = grid[0] * jax.random.uniform(keys[2], minval=self.depth[0], maxval=self.depth[1])
+        sides = jnp.stack([depth, jnp.sqrt(area * jnp.exp(log_aspect)), jnp.sqrt(area * jnp.exp(-log_aspect))])
+        limit = jnp.array(grid)
+        sides = jnp.clip(jnp.round(sides).astype(jnp.int32), 1, limit)
+        starts = jax.random.randint(keys[3], (3,), 0, limit - sides + 1)
+        inside = [(jnp.arange(n) >= starts[i]) & (jnp.arange(n) < starts[i] + sides[i]) for i, n in enumerate(grid)]
+        return (inside[0][:, None, None] & inside[1][:, None] & inside[2]).reshape(-1)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Blocks laid down one after another until exactly round(ratio * N) tokens are hidden (MaskFeat's cubes, section 3; BEVT's tubes with full depth).
+
+    The block that would go past the count is hidden in part, at random; where `blocks` of them cover too little, the rest is hidden at random.
+    """
+
+    ratio: float
+    blocks: int = 32
+    shape: Cuboids = Cuboids(area=(0.1, 0.4), aspect=(0.3, 1 / 0.3), depth=(0.1, 1.0))
+
+    def __post_init__(self):
+        _check_ratio("block", self.ratio)
+
+    def counts(self, grid: Grid) -> tuple[int, int]:
+        """(visible, masked) tokens of a clip."""
+        masked = round(self.ratio * math.prod(grid))
+        return math.prod(grid) - masked, masked
+
+    def __call__(self, keys_B: jax.Array, grid: Grid) -> MaskIds:
+        visible, masked = self.counts(grid)
+
+        def one(key):
+            noise_key, *block_keys = jax.random.split(key, 1 + self.blocks)
+            covered_LxN = jnp.stack([self.shape.draw(k, grid) for k in block_keys])
+            first_N = jnp.where(covered_LxN.any(0), covered_LxN.argmax(0), self.blocks)  # the block that hides a token first
+            return _cut(jax.random.uniform(noise_key, first_N.shape) - first_N, visible, masked)
+
+        return MaskIds(*jax.vmap(one)(keys_B))
+
+
+@dataclass(frozen=True)
+class MultiBlock:
+    """V-JEPA's masks (section 3.2) with fixed lengths: hide the union of `blocks` blocks, predict `masked` tokens of it from `visible` tokens outside.
+
+    The union's size varies, the lengths can't: surplus tokens on either side are dropped at random and belong to neither list. The first of `attempts` drawn
+    unions that has room for both lengths is used; where none has, the last one is, and the lists are filled up at random across the union's border.
+    On (8, 14, 14): visible=360, masked=760 for 8 blocks of 0.15; visible=104, masked=1120 for 2 blocks of 0.7.
+    """
+
+    visible: int
+    masked: int
+    blocks: int = 8
+    shape: Cuboids = Cuboids()
+    attempts: int = 8
+
+    def counts(self, grid: Grid) -> tuple[int, int]:
+        """(visible, masked) tokens of a clip. Raises UserError where the grid has fewer."""
+        if min(self.visible, self.masked) < 1 or self.visible + self.masked > math.prod(grid):
+            raise UserError(f"a multi-block mask of {self.visible} visible and {self.masked} masked tokens does not fit a grid of {math.prod(grid)} tokens")
+        return self.visible, self.masked
+
+    def __call__(self, keys_B: jax.Array, grid: Grid) -> MaskIds:
+        visible, masked = self.counts(grid)
+
+        def union(key):
+            return jax.vmap(lambda k: self.shape.draw(k, grid))(jax.random.split(key, self.blocks)).any(0)
+
+        def one(key):
+            noise_key, union_key = jax.random.split(key)
+            union_AxN = jax.vmap(union)(jax.random.split(union_key, self.attempts))
+            size_A = union_AxN.sum(1)
+            fits_A = ((size_A >= masked) & (union_AxN.shape[1] - size_A >= visible)).at[-1].set(True)
+            union_N = union_AxN[fits_A.argmax()]
+            return _cut(jax.random.uniform(noise_key, union_N.shape) + union_N, visible, masked)
+
+        return MaskIds(*jax.vmap(one)(keys_B))
