@@ -1,0 +1,105 @@
+"""Attention of all tokens to all tokens, by whichever program is fastest where it runs.
+
+The one idea: which implementation to use is a pure function of (platform, dtype, length), `choose`, made when the program is traced, and every
+implementation computes the same softmax(q k^T / sqrt(hd)) v with the softmax in float32. The platform is that of the mesh in use, so that a program
+compiled on a CPU for a TPU takes the TPU's path.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+
+from vssl_jax.errors import unknown_name
+
+CHUNK = 196  # queries a chunk holds at most: 1568 = 8 chunks
+_SPLASH_BLOCK = 128  # the TPU kernel's lengths are multiples of this
+
+
+def choose(platform: str, dtype: jnp.dtype, length: int) -> str:
+    """The implementation for `length` tokens of `dtype` on `platform` ('cpu', 'gpu', 'tpu')."""
+    if platform == "gpu" and dtype in (jnp.bfloat16, jnp.float16) and length >= 256:
+        return "cudnn"
+    if platform == "tpu" and length >= 1024:
+        return "splash"
+    if platform == "cpu" and length >= 2 * CHUNK:
+        return "chunked"
+    return "xla"
+
+
+def platform() -> str:
+    """'cpu', 'gpu' or 'tpu': of the mesh in use (jax.set_mesh), or of the default backend where there is none."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    name = jax.default_backend() if device is None else device.platform
+    return "gpu" if name in ("cuda", "rocm") else name
+
+
+def attention(q_BxNxHxhd: jax.Array, k_BxNxHxhd: jax.Array, v_BxNxHxhd: jax.Array, impl: str = "auto") -> jax.Array:
+    """softmax(q k^T / sqrt(hd)) v per head, [B,N,H,hd] in the dtype of q; scores and softmax are float32."""
+    if impl == "auto":
+        impl = choose(platform(), q_BxNxHxhd.dtype, k_BxNxHxhd.shape[1])
+    if impl not in IMPLEMENTATIONS:
+        raise unknown_name("attention", impl, ["auto", *IMPLEMENTATIONS])
+    return IMPLEMENTATIONS[impl](q_BxNxHxhd, k_BxNxHxhd, v_BxNxHxhd)
+
+
+def _xla(q, k, v):
+    return jax.nn.dot_product_attention(q, k, v, implementation="xla")
+
+
+def _cudnn(q, k, v):
+    return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
+
+
+def _chunked(q_BxNxHxhd, k_BxNxHxhd, v_BxNxHxhd):
+    """A chunk of queries at a time, scores recomputed in the backward pass: the N x N scores never lie in memory, only N x CHUNK of them."""
+    length = q_BxNxHxhd.shape[1]
+    chunks = -(-length // CHUNK)
+    size = -(-length // chunks)
+    q, k, v = (
+        jnp.swapaxes(x, 1, 2) for x in (q_BxNxHxhd, k_BxNxHxhd, v_BxNxHxhd)
+    )  # heads first: one matrix product per head, without strides
+    q = jnp.pad(q, ((0, 0), (0, 0), (0, chunks * size - length), (0, 0)))  # rows of zeros are cut off below
+    q = jnp.moveaxis(q.reshape(*q.shape[:2], chunks, size, q.shape[-1]), 2, 0)
+
+    @jax.checkpoint
+    def one(q_BxHxSxhd):
+        scores = jnp.einsum("bhqd,bhkd->bhqk", q_BxHxSxhd, k, preferred_element_type=jnp.float32)
+        weights = jax.nn.softmax(scores * q_BxHxSxhd.shape[-1] ** -0.5, axis=-1)
+        return jnp.einsum("bhqk,bhkd->bhqd", weights.astype(v.dtype), v)
+
+    out = jnp.moveaxis(jax.lax.map(one, q), 0, 2)
+    out = out.reshape(*out.shape[:2], chunks * size, out.shape[-1])[:, :, :length]
+    return jnp.swapaxes(out, 1, 2)
+
+
+def _splash(q_BxNxHxhd, k_BxNxHxhd, v_BxNxHxhd):
+    """The TPU's flash kernel. It wants lengths in blocks of 128: padded, with the padding in a segment of its own that no real token attends to.
+
+    A Pallas kernel is opaque to the partitioner, so under a mesh it runs per shard: batch over ('data','fsdp'), heads over 'model'.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return _splash_local(q_BxNxHxhd, k_BxNxHxhd, v_BxNxHxhd)
+    batch_axes = tuple(a for a in ("data", "fsdp") if a in mesh.axis_names)
+    spec = P(batch_axes, None, "model" if "model" in mesh.axis_names else None, None)
+    return jax.shard_map(_splash_local, in_specs=(spec,) * 3, out_specs=spec, check_vma=False)(q_BxNxHxhd, k_BxNxHxhd, v_BxNxHxhd)
+
+
+def _splash_local(q, k, v):
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernel
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
+
+    length, heads, hd = q.shape[1:]
+    padded = -(-length // _SPLASH_BLOCK) * _SPLASH_BLOCK
+    pad = ((0, 0), (0, 0), (0, padded - length), (0, 0))
+    q, k, v = (jnp.pad(jnp.swapaxes(x, 1, 2), pad) for x in (q * hd**-0.5, k, v))
+    segment = (jnp.arange(padded) >= length).astype(jnp.int32)
+    full = masks.MultiHeadMask([masks.FullMask((padded, padded))] * heads)
+    call = kernel.make_splash_mha_single_device(mask=full)
+    out = jax.vmap(functools.partial(call, segment_ids=kernel.SegmentIds(q=segment, kv=segment)))(q, k, v)
+    return jnp.swapaxes(out[:, :, :length], 1, 2)
+
+
+IMPLEMENTATIONS = {"xla": _xla, "cudnn": _cudnn, "chunked": _chunked, "splash": _splash}

@@ -1,0 +1,45 @@
+"""What every backbone is to the rest of the code: clips in, a map of features and one pooled vector out.
+
+The one idea: a backbone is a linen module with `features(clip, train, rng)`, and `init` and `apply` below split its variables into the two trees that train
+differently: `params`, which the optimizer moves, and `stats` (running statistics of batch normalization), which the objective keeps in its memory. A
+backbone without such statistics has `stats == {}` and callers need not know.
+"""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+
+Tree = Any
+
+STATS = "batch_stats"  # linen's collection of running statistics
+
+
+class Features(NamedTuple):
+    """What a backbone sees in a clip: `map` keeps where (time slots, rows, columns), `pooled` is their mean."""
+
+    map_BxTxHxWxD: jax.Array
+    pooled_BxD: jax.Array
+
+
+def init(module: nn.Module, rng: jax.Array, clip_shape: tuple[int, ...]) -> tuple[Tree, Tree]:
+    """Fresh (params, stats) of a backbone. `clip_shape` is (B,T,H,W,3); no forward pass is computed."""
+    clip = jax.ShapeDtypeStruct(clip_shape, "float32")
+    variables = module.lazy_init(rng, clip)
+    return variables["params"], variables.get(STATS, {})
+
+
+def apply(
+    module: nn.Module, params: Tree, stats: Tree, clip_BxTxHxWx3: jax.Array, *, train: bool, rng=None, method: str | None = None, **kw
+) -> tuple[Any, Tree]:
+    """Runs a backbone on normalized clips and returns (its output, the new stats).
+
+    `rng` holds one key per example, [B] (perturb/keys.py: then the draws do not depend on how a batch is split), and is needed only where the backbone
+    is stochastic in training. `method` names the module's method, None is `__call__`; `kw` goes to it.
+    """
+    variables = {"params": params} | ({STATS: stats} if stats else {})
+    kw = dict(kw, train=train, rng=rng)
+    if not (stats and train):
+        return module.apply(variables, clip_BxTxHxWx3, method=method, **kw), stats
+    out, changed = module.apply(variables, clip_BxTxHxWx3, method=method, mutable=[STATS], **kw)
+    return out, changed[STATS]

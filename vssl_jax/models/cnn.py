@@ -1,0 +1,71 @@
+"""A small (2+1)-D convolution network: the supervised control of the embedded dataset, and a backbone that trains in minutes on a CPU.
+
+The one idea: space-to-depth instead of early layers. The stem folds 4x4 pixels into channels, so the first convolution already sees a 16th of the positions.
+Normalization is GroupNorm, not BatchNorm: per example, so a result does not depend on the batch, the number of devices or the micro-batches, and a control
+trained on ordered clips and read on shuffled ones carries no statistics of the former.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vssl_jax.errors import UserError
+from vssl_jax.models.backbone import Features
+
+
+def space_to_depth(clip_BxTxHxWxC: jax.Array, factor: int) -> jax.Array:
+    """[B,T,H/f,W/f,f*f*C]: blocks of f x f pixels become channels in (row, column, channel) order."""
+    b, t, h, w, c = clip_BxTxHxWxC.shape
+    x = clip_BxTxHxWxC.reshape(b, t, h // factor, factor, w // factor, factor, c).transpose(0, 1, 2, 4, 3, 5, 6)
+    return x.reshape(b, t, h // factor, w // factor, factor * factor * c)
+
+
+class Conv2Plus1D(nn.Module):
+    """A 3x3 convolution in space, then a 3 in time (Tran et al. 2018), each with GroupNorm and ReLU; the spatial one strides."""
+
+    width: int
+    stride: int
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x_BxTxHxWxC):
+        b, t = x_BxTxHxWxC.shape[:2]
+        s = self.stride
+        # Time in the batch: a 2-D convolution, several times faster on a CPU than the 1x3x3 one. (1, 1) is the padding of the usual networks at any stride.
+        frames = x_BxTxHxWxC.reshape(b * t, *x_BxTxHxWxC.shape[2:])
+        y = nn.Conv(self.width, (3, 3), (s, s), ((1, 1), (1, 1)), use_bias=False, dtype=self.dtype, name="spatial")(frames)
+        y = y.reshape(b, t, *y.shape[1:])
+        y = nn.relu(nn.GroupNorm(num_groups=4, dtype=self.dtype, name="spatial_norm")(y))
+        # Time taps into channels: the convolution in time is one matrix product.
+        padded = jnp.pad(y, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
+        taps = jnp.concatenate([padded[:, i : i + t] for i in range(3)], axis=-1)
+        y = nn.Dense(self.width, use_bias=False, dtype=self.dtype, kernel_init=nn.initializers.he_normal(), name="temporal")(taps)
+        return nn.relu(nn.GroupNorm(num_groups=4, dtype=self.dtype, name="temporal_norm")(y))
+
+
+class CNN(nn.Module):
+    """A space-to-depth stem and four (2+1)-D stages of widths w, 2w, 4w, 4w; the middle two halve the rows and columns. Time keeps its length."""
+
+    width: int = 16
+    stem: int = 4
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.width % 4:
+            raise UserError(f"cnn width {self.width} is not a multiple of 4, its groups of normalization")
+
+    @nn.compact
+    def __call__(self, clip_BxTxHxWx3, train: bool = False, rng: Any = None) -> Features:
+        """Features of clips of any length and of rows and columns that are multiples of `stem`. Deterministic: `train` and `rng` change nothing."""
+        if clip_BxTxHxWx3.shape[2] % self.stem or clip_BxTxHxWx3.shape[3] % self.stem:
+            raise UserError(f"the cnn takes clips whose sides are multiples of {self.stem}, got {clip_BxTxHxWx3.shape[2:4]}")
+        x = space_to_depth(clip_BxTxHxWx3.astype(self.dtype), self.stem)
+        for i, (mult, stride) in enumerate(((1, 1), (2, 2), (4, 2), (4, 1))):
+            x = Conv2Plus1D(mult * self.width, stride, self.dtype, name=f"stage{i}")(x)
+        return Features(x, jnp.mean(x, axis=(1, 2, 3), dtype=jnp.float32))
+
+    def features(self, clip_BxTxHxWx3, train: bool = False, rng: Any = None) -> Features:
+        return self(clip_BxTxHxWx3, train, rng)

@@ -1,0 +1,43 @@
+"""The light decoder of a masked autoencoder (VideoMAE, Tong et al. 2022, section 3; He et al. 2022).
+
+The one idea: the order of tokens means nothing to a transformer, positions are in the tokens, so the sequence is [visible, masked] as it comes, nothing is
+put back in its place, and the predictions are its tail.
+"""
+
+import math
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from vssl_jax.models.positions import sincos_1d
+from vssl_jax.models.transformer import BlockConfig, block_stack, dense, layer_norm
+
+
+class MAEDecoder(nn.Module):
+    """Predicts `out` values of each masked patch from the encoder's visible tokens. Fields as of ViT."""
+
+    width: int
+    depth: int
+    heads: int
+    out: int
+    mlp_ratio: float = 4.0
+    dtype: str = "float32"
+    impl: str = "auto"
+    scan: bool = True
+    unroll: int = 1
+    remat: str = "none"
+
+    @nn.compact
+    def __call__(self, tokens_BxVxD, visible_BxV, masked_BxM, grid: tuple[int, int, int]):
+        """Predictions [B,M,P] of the patches `masked`, in the order of `masked`. `grid` is the encoder's (time, rows, columns)."""
+        table_NxD = jnp.asarray(sincos_1d(math.prod(grid), self.width), self.dtype)
+        # cut at one standard deviation, as VideoMAE does; the limits are in units of it
+        mask_token = self.param("mask_token", nn.initializers.truncated_normal(0.02, lower=-1.0, upper=1.0), (self.width,))
+        visible = dense(self.width, self.dtype, "encoder_to_decoder", use_bias=False)(tokens_BxVxD)
+        visible = visible + jnp.take(table_NxD, visible_BxV, axis=0)
+        masked = mask_token.astype(self.dtype) + jnp.take(table_NxD, masked_BxM, axis=0)
+        x = jnp.concatenate([visible, masked], axis=1)
+        config = BlockConfig(self.dtype, self.impl, self.scan, self.unroll, self.remat)
+        x, _ = block_stack(self.depth, self.heads, round(self.width * self.mlp_ratio), config, name="blocks")(x, None)
+        x = layer_norm(self.dtype, "norm")(x[:, -masked_BxM.shape[1] :])
+        return dense(self.out, self.dtype, "head")(x)

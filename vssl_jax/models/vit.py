@@ -1,0 +1,110 @@
+"""The video vision transformer of VideoMAE (Tong et al. 2022): tubelets in, tokens out.
+
+The one idea: a masked patch is dropped before anything is computed from it. Patches are gathered from the pixels, then projected, so what is masked cannot
+reach a feature, and the encoder's whole cost is that of the visible tenth.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vssl_jax.errors import UserError
+from vssl_jax.models.backbone import Features
+from vssl_jax.models.positions import sincos_1d
+from vssl_jax.models.transformer import BlockConfig, block_stack, drop_path_keep, layer_norm
+
+
+def patchify(clip_BxTxHxWxC: jax.Array, tubelet: tuple[int, int, int]) -> jax.Array:
+    """[B,N,P]: tokens in (time, row, column) order, each patch's values in (frame, row, column, channel) order."""
+    b, t, h, w, c = clip_BxTxHxWxC.shape
+    pt, ph, pw = tubelet
+    x = clip_BxTxHxWxC.reshape(b, t // pt, pt, h // ph, ph, w // pw, pw, c)
+    x = x.transpose(0, 1, 3, 5, 2, 4, 6, 7)
+    return x.reshape(b, (t // pt) * (h // ph) * (w // pw), pt * ph * pw * c)
+
+
+def take_tokens(x_BxNxD: jax.Array, ids_BxV: jax.Array) -> jax.Array:
+    """[B,V,D]: the tokens `ids` of each example."""
+    return jnp.take_along_axis(x_BxNxD, ids_BxV[:, :, None], axis=1)
+
+
+def _torch_uniform(fan_in: int) -> Callable[..., jax.Array]:
+    """PyTorch's default of a convolution's weight and bias (Kaiming uniform with a = sqrt 5): uniform in +-1/sqrt(fan in). VideoMAE leaves it in place."""
+    limit = fan_in**-0.5
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -limit, limit)
+
+
+class ViT(nn.Module):
+    """A plain video transformer: fixed 1-D sine-cosine positions, pre-norm blocks, no class token.
+
+    Fields: `width`, `depth`, `heads`, `mlp_ratio` size the blocks; `tubelet` (frames, rows, columns) of a patch; `frames` and `size` (rows = columns, pixels) of
+    a clip; `final_norm` is on in pretraining, off where a head brings its own norm after pooling (fine-tuning); `drop_path` is the last layer's rate of
+    stochastic depth; the rest is BlockConfig.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    mlp_ratio: float = 4.0
+    tubelet: tuple[int, int, int] = (2, 16, 16)
+    frames: int = 16
+    size: int = 224
+    final_norm: bool = True
+    drop_path: float = 0.0
+    dtype: str = "float32"
+    impl: str = "auto"
+    scan: bool = True
+    unroll: int = 1
+    remat: str = "none"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.width % self.heads:
+            raise UserError(f"model width {self.width} is not a multiple of its {self.heads} heads: choose one that is")
+        if self.frames % self.tubelet[0] or self.size % self.tubelet[1] or self.size % self.tubelet[2]:
+            raise UserError(
+                f"clips of {self.frames} frames of {self.size}x{self.size} are no whole number of {tuple(self.tubelet)} tubelets"
+            )
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Tokens along (time, rows, columns)."""
+        return (self.frames // self.tubelet[0], self.size // self.tubelet[1], self.size // self.tubelet[2])
+
+    def setup(self):
+        init = _torch_uniform(math.prod(self.tubelet) * 3)
+        # VideoMAE's strided 3-D convolution as what it is, one matrix product: kernel [P, D]
+        self.patch_embed = nn.Dense(self.width, dtype=self.dtype, kernel_init=init, bias_init=init)
+        config = BlockConfig(self.dtype, self.impl, self.scan, self.unroll, self.remat)
+        self.blocks = block_stack(self.depth, self.heads, round(self.width * self.mlp_ratio), config)
+        if self.final_norm:
+            self.norm = layer_norm(self.dtype, None)
+
+    def __call__(self, clip_BxTxHxWx3, visible_BxV=None, train: bool = False, rng: Any = None):
+        """Tokens [B,V,D] of the patches `visible` (ids in (time, row, column) order, None: all N of them, in order)."""
+        expected = (self.frames, self.size, self.size, 3)
+        if clip_BxTxHxWx3.shape[1:] != expected:
+            raise UserError(f"the model takes clips of (frames, rows, columns, channels) {expected}, got {clip_BxTxHxWx3.shape[1:]}")
+        patches = patchify(clip_BxTxHxWx3, self.tubelet)
+        positions = jnp.asarray(sincos_1d(patches.shape[1], self.width))[None]
+        if visible_BxV is not None:
+            patches = take_tokens(patches, visible_BxV)
+            positions = jnp.take(positions[0], visible_BxV, axis=0)
+        x = self.patch_embed(patches) + positions.astype(self.dtype)
+        keep = None
+        if train and self.drop_path > 0:
+            if rng is None:
+                raise ValueError("drop_path needs rng: one key per example")
+            keep = drop_path_keep(rng, self.drop_path, self.depth)
+        x, _ = self.blocks(x, keep)
+        return self.norm(x) if self.final_norm else x
+
+    def features(self, clip_BxTxHxWx3, train: bool = False, rng: Any = None) -> Features:
+        """All tokens as a map, and their mean (after the final norm where there is one), in float32."""
+        tokens = self(clip_BxTxHxWx3, None, train, rng)
+        pooled = jnp.mean(tokens, axis=1, dtype=jnp.float32)
+        return Features(tokens.reshape(tokens.shape[0], *self.grid, self.width), pooled)
