@@ -168,8 +168,8 @@ class Block:
         visible, masked = self.counts(grid)
 
         def one(key):
-            noise_key, *block_keys = jax.random.split(key, 1 + self.blocks)
-            covered_LxN = jnp.stack([self.shape.draw(k, grid) for k in block_keys])
+            noise_key, block_key = jax.random.split(key)
+            covered_LxN = jax.vmap(lambda k: self.shape.draw(k, grid))(jax.random.split(block_key, self.blocks))
             first_N = jnp.where(covered_LxN.any(0), covered_LxN.argmax(0), self.blocks)  # the block that hides a token first
             return _cut(jax.random.uniform(noise_key, first_N.shape) - first_N, visible, masked)
 
