@@ -1,7 +1,7 @@
 """Views -> features: the registry of backbones.
 
-Names are constructors of linen modules that follow models/backbone.py. The sizes of the video transformers are those of VideoMAE (Tong et al. 2022, and its
-public code): width, depth, heads.
+Names are constructors of linen modules that follow models/backbone.py. The sizes of the video transformers are those of VideoMAE (Tong et
+al. 2022, and its public code): width, depth, heads.
 """
 
 import dataclasses
@@ -34,7 +34,9 @@ MAE_DECODERS: dict[str, dict[str, int]] = {
 
 
 def build(config: Mapping[str, Any]) -> nn.Module:
-    """The backbone of a config: `name` is a key of MODELS, every other entry a field of its module. Raises UserError for a name or field that is not known."""
+    """The backbone of a config: `name` is a key of MODELS, every other entry a field of its module. Raises UserError for a name or field
+    that is not known.
+    """
     fields = dict(config)
     name = fields.pop("name")
     if name not in MODELS:

@@ -1,8 +1,8 @@
 """Attention of all tokens to all tokens, by whichever program is fastest where it runs.
 
-The one idea: which implementation to use is a pure function of (platform, dtype, length), `choose`, made when the program is traced, and every
-implementation computes the same softmax(q k^T / sqrt(hd)) v with the softmax in float32. The platform is that of the mesh in use, so that a program
-compiled on a CPU for a TPU takes the TPU's path.
+The one idea: which implementation to use is a pure function of (platform, dtype, length), `choose`, made when the program is traced, and
+every implementation computes the same softmax(q k^T / sqrt(hd)) v with the softmax in float32. The platform is that of the mesh in use,
+so that a program compiled on a CPU for a TPU takes the TPU's path.
 """
 
 import functools
@@ -53,7 +53,7 @@ def _cudnn(q, k, v):
 
 
 def _chunked(q_BxNxHxhd, k_BxNxHxhd, v_BxNxHxhd):
-    """A chunk of queries at a time, scores recomputed in the backward pass: the N x N scores never lie in memory, only N x CHUNK of them."""
+    """Queries by chunks, scores recomputed in the backward pass: the N x N scores are never in memory, only N x CHUNK of them."""
     length = q_BxNxHxhd.shape[1]
     chunks = -(-length // CHUNK)
     size = -(-length // chunks)
@@ -75,7 +75,8 @@ def _chunked(q_BxNxHxhd, k_BxNxHxhd, v_BxNxHxhd):
 
 
 def _splash(q_BxNxHxhd, k_BxNxHxhd, v_BxNxHxhd):
-    """The TPU's flash kernel. It wants lengths in blocks of 128: padded, with the padding in a segment of its own that no real token attends to.
+    """The TPU's flash kernel. It wants lengths in blocks of 128: padded, with the padding in a segment of its own that no real token
+    attends to.
 
     A Pallas kernel is opaque to the partitioner, so under a mesh it runs per shard: batch over ('data','fsdp'), heads over 'model'.
     """

@@ -1,8 +1,9 @@
 """What every backbone is to the rest of the code: clips in, a map of features and one pooled vector out.
 
-The one idea: a backbone is a linen module with `features(clip, train, rng)`, and `init` and `apply` below split its variables into the two trees that train
-differently: `params`, which the optimizer moves, and `stats` (running statistics of batch normalization), which the objective keeps in its memory. A
-backbone without such statistics has `stats == {}` and callers need not know.
+The one idea: a backbone is a linen module with `features(clip, train, rng)`, and `init` and `apply` below split its variables into the
+two trees that train
+differently: `params`, which the optimizer moves, and `stats` (running statistics of batch normalization), which the objective keeps in
+its memory. A backbone without such statistics has `stats == {}` and callers need not know.
 """
 
 from typing import Any, NamedTuple
@@ -34,8 +35,8 @@ def apply(
 ) -> tuple[Any, Tree]:
     """Runs a backbone on normalized clips and returns (its output, the new stats).
 
-    `rng` holds one key per example, [B] (perturb/keys.py: then the draws do not depend on how a batch is split), and is needed only where the backbone
-    is stochastic in training. `method` names the module's method, None is `__call__`; `kw` goes to it.
+    `rng` holds one key per example, [B] (perturb/keys.py: then the draws do not depend on how a batch is split), and is needed only where
+    the backbone is stochastic in training. `method` names the module's method, None is `__call__`; `kw` goes to it.
     """
     variables = {"params": params} | ({STATS: stats} if stats else {})
     kw = dict(kw, train=train, rng=rng)

@@ -1,8 +1,8 @@
 """A small (2+1)-D convolution network: the supervised control of the embedded dataset, and a backbone that trains in minutes on a CPU.
 
-The one idea: space-to-depth instead of early layers. The stem folds 4x4 pixels into channels, so the first convolution already sees a 16th of the positions.
-Normalization is GroupNorm, not BatchNorm: per example, so a result does not depend on the batch, the number of devices or the micro-batches, and a control
-trained on ordered clips and read on shuffled ones carries no statistics of the former.
+The one idea: space-to-depth instead of early layers. The stem folds 4x4 pixels into channels, so the first convolution already sees a
+16th of the positions. Normalization is GroupNorm, not BatchNorm: per example, so a result does not depend on the batch, the number of
+devices or the micro-batches, and a control trained on ordered clips and read on shuffled ones carries no statistics of the former.
 """
 
 from typing import Any
@@ -33,7 +33,8 @@ class Conv2Plus1D(nn.Module):
     def __call__(self, x_BxTxHxWxC):
         b, t = x_BxTxHxWxC.shape[:2]
         s = self.stride
-        # Time in the batch: a 2-D convolution, several times faster on a CPU than the 1x3x3 one. (1, 1) is the padding of the usual networks at any stride.
+        # Time in the batch: a 2-D convolution, several times faster on a CPU than the 1x3x3 one. (1, 1) is the padding of the usual
+        # networks at any stride.
         frames = x_BxTxHxWxC.reshape(b * t, *x_BxTxHxWxC.shape[2:])
         y = nn.Conv(self.width, (3, 3), (s, s), ((1, 1), (1, 1)), use_bias=False, dtype=self.dtype, name="spatial")(frames)
         y = y.reshape(b, t, *y.shape[1:])
@@ -46,7 +47,9 @@ class Conv2Plus1D(nn.Module):
 
 
 class CNN(nn.Module):
-    """A space-to-depth stem and four (2+1)-D stages of widths w, 2w, 4w, 4w; the middle two halve the rows and columns. Time keeps its length."""
+    """A space-to-depth stem and four (2+1)-D stages of widths w, 2w, 4w, 4w; the middle two halve the rows and columns. Time keeps its
+    length.
+    """
 
     width: int = 16
     stem: int = 4
@@ -59,7 +62,9 @@ class CNN(nn.Module):
 
     @nn.compact
     def __call__(self, clip_BxTxHxWx3, train: bool = False, rng: Any = None) -> Features:
-        """Features of clips of any length and of rows and columns that are multiples of `stem`. Deterministic: `train` and `rng` change nothing."""
+        """Features of clips of any length and of rows and columns that are multiples of `stem`. Deterministic: `train` and `rng` change
+        nothing.
+        """
         if clip_BxTxHxWx3.shape[2] % self.stem or clip_BxTxHxWx3.shape[3] % self.stem:
             raise UserError(f"the cnn takes clips whose sides are multiples of {self.stem}, got {clip_BxTxHxWx3.shape[2:4]}")
         x = space_to_depth(clip_BxTxHxWx3.astype(self.dtype), self.stem)

@@ -1,7 +1,7 @@
 """The light decoder of a masked autoencoder (VideoMAE, Tong et al. 2022, section 3; He et al. 2022).
 
-The one idea: the order of tokens means nothing to a transformer, positions are in the tokens, so the sequence is [visible, masked] as it comes, nothing is
-put back in its place, and the predictions are its tail.
+The one idea: the order of tokens means nothing to a transformer, positions are in the tokens, so the sequence is [visible, masked] as it
+comes, nothing is put back in its place, and the predictions are its tail.
 """
 
 import math

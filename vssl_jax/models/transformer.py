@@ -1,7 +1,7 @@
 """The pre-norm transformer blocks that encoder, decoder and predictor share.
 
-The one idea: a stack of blocks is one block scanned over parameters stacked [L, ...], so that compile time does not grow with depth. `scan=False` unrolls
-the same scan: the tree of parameters, and the weights in it, are the same.
+The one idea: a stack of blocks is one block scanned over parameters stacked [L, ...], so that compile time does not grow with depth.
+`scan=False` unrolls the same scan: the tree of parameters, and the weights in it, are the same.
 """
 
 import dataclasses
@@ -25,7 +25,9 @@ REMAT = {  # what a block keeps for the backward pass; the rest is recomputed
 
 @dataclasses.dataclass(frozen=True)
 class BlockConfig:
-    """How blocks compute: `dtype` of activations, attention `impl` (models/attention.py), `scan` over layers with `unroll` of them per iteration, `remat`."""
+    """How blocks compute: `dtype` of activations, attention `impl` (models/attention.py), `scan` over layers with `unroll` of them per
+    iteration, `remat`.
+    """
 
     dtype: str = "float32"
     impl: str = "auto"
@@ -139,7 +141,8 @@ def block_stack(depth: int, heads: int, hidden: int, config: BlockConfig, name: 
 
 
 def drop_path_keep(rng_B: jax.Array, rate: float, depth: int) -> jax.Array:
-    """Stochastic depth (Huang et al. 2016): multipliers [L, 2, B] of the residual branches, per example, the rate growing from 0 to `rate` over the layers.
+    """Stochastic depth (Huang et al. 2016): multipliers [L, 2, B] of the residual branches, per example, the rate growing from 0 to
+    `rate` over the layers.
 
     `rng_B` is one key per example, so the draws do not depend on which examples share the batch.
     """

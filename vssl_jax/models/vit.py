@@ -1,7 +1,7 @@
 """The video vision transformer of VideoMAE (Tong et al. 2022): tubelets in, tokens out.
 
-The one idea: a masked patch is dropped before anything is computed from it. Patches are gathered from the pixels, then projected, so what is masked cannot
-reach a feature, and the encoder's whole cost is that of the visible tenth.
+The one idea: a masked patch is dropped before anything is computed from it. Patches are gathered from the pixels, then projected, so what
+is masked cannot reach a feature, and the encoder's whole cost is that of the visible tenth.
 """
 
 import math
@@ -33,7 +33,9 @@ def take_tokens(x_BxNxD: jax.Array, ids_BxV: jax.Array) -> jax.Array:
 
 
 def _torch_uniform(fan_in: int) -> Callable[..., jax.Array]:
-    """PyTorch's default of a convolution's weight and bias (Kaiming uniform with a = sqrt 5): uniform in +-1/sqrt(fan in). VideoMAE leaves it in place."""
+    """PyTorch's default of a convolution's weight and bias (Kaiming uniform with a = sqrt 5): uniform in +-1/sqrt(fan in). VideoMAE
+    leaves it in place.
+    """
     limit = fan_in**-0.5
     return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -limit, limit)
 
@@ -41,9 +43,9 @@ def _torch_uniform(fan_in: int) -> Callable[..., jax.Array]:
 class ViT(nn.Module):
     """A plain video transformer: fixed 1-D sine-cosine positions, pre-norm blocks, no class token.
 
-    Fields: `width`, `depth`, `heads`, `mlp_ratio` size the blocks; `tubelet` (frames, rows, columns) of a patch; `frames` and `size` (rows = columns, pixels) of
-    a clip; `final_norm` is on in pretraining, off where a head brings its own norm after pooling (fine-tuning); `drop_path` is the last layer's rate of
-    stochastic depth; the rest is BlockConfig.
+    Fields: `width`, `depth`, `heads`, `mlp_ratio` size the blocks; `tubelet` (frames, rows, columns) of a patch; `frames` and `size`
+    (rows = columns, pixels) of a clip; `final_norm` is on in pretraining, off where a head brings its own norm after pooling (fine-
+    tuning); `drop_path` is the last layer's rate of stochastic depth; the rest is BlockConfig.
     """
 
     width: int
