@@ -1,0 +1,65 @@
+"""The table says what was measured, and says so where it was not."""
+
+import json
+import math
+
+import pytest
+
+from vssl_jax.errors import UserError
+from vssl_jax.evals import tables
+
+
+def protocol(**changes):
+    return {
+        "name": "knn", "metric": "top1", "value": 0.62, "baseline": 0.15, "n": 800, "seeds": [0, 1, 2], "stderr": 0.03,
+        "baseline_stderr": 0.04, "settings": {"k": 20, "temperature": 0.07},
+    } | changes  # fmt: skip
+
+
+def result(*protocols):
+    return {"dataset": "slide-8", "checkpoint": "runs/a/export", "protocols": list(protocols)}
+
+
+def test_a_row_has_the_number_its_baseline_and_the_gain_in_standard_errors():
+    [row] = tables.rows(result(protocol()))
+    assert row == ("knn", "top1 %", "62.0 ± 3.0", "15.0 ± 4.0", "+47.0 (+9.4 SE)", "800", "0-2", "k=20, temperature=0.07")
+
+
+def test_what_was_not_measured_reads_so():
+    [row] = tables.rows(result(protocol(baseline=None, baseline_stderr=None, stderr=None, seeds=[], n=None)))
+    assert row[2:7] == ("62.0", "not measured", "-", "-", "-")
+    [row] = tables.rows(result(protocol(value=0.0, baseline=0.0, stderr=0.0, baseline_stderr=0.0, seeds=[7])))
+    assert row[2:7] == ("0.0 ± 0.0", "0.0 ± 0.0", "+0.0", "800", "7"), "zero is a value"
+
+
+def test_other_units_are_shown_as_they_are():
+    [row] = tables.rows(result(protocol(metric="MedR", unit="", value=3, baseline=40.5, stderr=None, baseline_stderr=None)))
+    assert row[1:5] == ("MedR", "3", "40.5", "-37.5")
+
+
+def test_the_terminal_table_lines_up():
+    text = tables.result_table(result(protocol(), protocol(name="attentive probe", value=1.0, seeds=[0, 5])))
+    lines = text.splitlines()
+    assert "slide-8" in lines[0] and "runs/a/export" in lines[0] and lines[-1] == tables.NOTE
+    starts = [line.index(word) for line, word in [(lines[2], "settings"), (lines[4], "k=20"), (lines[5], "k=20")]]
+    assert len(set(starts)) == 1 and "0,5" in lines[5]
+
+
+def test_html_is_escaped():
+    text = tables.result_html(result(protocol(name="<script>alert(1)</script>", settings={"a&b": "<i>"})))
+    assert "<script" not in text and "<i>" not in text and "&lt;script&gt;" in text and "a&amp;b=&lt;i&gt;" in text
+
+
+def test_eval_json_round_trip_and_mistakes(tmp_path):
+    assert tables.read_eval(tmp_path) is None
+    tables.write_eval(tmp_path, result(protocol()))
+    assert tables.read_eval(tmp_path) == result(protocol()) == json.loads((tmp_path / "eval.json").read_text())
+    with pytest.raises(UserError, match="dataset"):
+        tables.write_eval(tmp_path, {"protocols": []})
+    lacking = protocol()
+    del lacking["baseline"], lacking["n"]
+    with pytest.raises(UserError, match="'knn' lacks baseline, n"):
+        tables.write_eval(tmp_path, result(lacking))
+    with pytest.raises(UserError, match="not a number"):
+        tables.write_eval(tmp_path, result(protocol(value=math.nan)))
+    assert tables.read_eval(tmp_path) == result(protocol()), "a refused result leaves the old file"
