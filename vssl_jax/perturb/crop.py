@@ -1,7 +1,8 @@
 """Where to cut: boxes drawn inside the picture, never touching the canvas around it.
 
-A crop is a frozen dataclass with `draw(key, extent_2, size) -> box_4`, for one clip, traceable, with a fixed number of draws (no loop that ends when it is lucky).
-A box is float32 (top, left, height, width) in pixels; drawn boxes have whole numbers. `size` is the (rows, columns) of the output.
+A crop is a frozen dataclass with `draw(key, extent_2, size) -> box_4`, for one clip, traceable, with a fixed number of draws (no loop that
+ends when it is lucky). A box is float32 (top, left, height, width) in pixels; drawn boxes have whole numbers. `size` is the (rows, columns)
+of the output.
 """
 
 import math
@@ -21,9 +22,10 @@ def _place(key: jax.Array, extent_2: jax.Array, sides_2: jax.Array) -> jax.Array
 
 
 def centered(extent_2: jax.Array, size: tuple[int, int], fraction: float = 1.0, position: float = 0.5) -> jax.Array:
-    """The box of the output's aspect that fills `fraction` of the largest one, in the middle; `position` in [0, 1] moves it along the picture's longer side.
+    """The middle box of the output's aspect that fills `fraction` of the largest such box.
 
-    For size s this is "resize the short side to s / fraction, then crop s": a fractional box, float32 [4].
+    `position` from 0 to 1 moves it from end to end of the picture's longer side. For size s this is "resize the short side to s / fraction,
+    then crop s": a fractional box, float32 [4].
     """
     extent_2 = extent_2.astype(jnp.float32)
     sides_2 = jnp.array(size, jnp.float32)
@@ -34,7 +36,10 @@ def centered(extent_2: jax.Array, size: tuple[int, int], fraction: float = 1.0, 
 
 @dataclass(frozen=True)
 class CenterCrop:
-    """The largest middle box of the output's aspect, shrunk to `fraction` (224 / 256 is the customary "resize 256, crop 224"). Draws nothing."""
+    """The largest middle box of the output's aspect, shrunk to `fraction` (224 / 256 is the customary "resize 256, crop 224").
+
+    Draws nothing.
+    """
 
     fraction: float = 1.0
 
@@ -58,10 +63,11 @@ class WholePicture:
 
 @dataclass(frozen=True)
 class RandomResizedCrop:
-    """Inception's crop: a uniform share of the area and a log-uniform aspect (width / height), at a uniform place (Szegedy et al. 2015, section 6).
+    """Inception's crop (Szegedy et al. 2015, section 6).
 
-    `attempts` boxes are drawn at once and the first that fits is used. Where none fits: the whole picture, or where its aspect is outside `aspect`
-    the middle box of the nearest allowed aspect.
+    A uniform share of the picture's area and a log-uniform aspect (width / height), at a uniform place.
+    `attempts` boxes are drawn at once and the first that fits is used. Where none fits: the whole picture, or where its aspect is outside
+    `aspect` the middle box of the nearest allowed aspect.
     """
 
     area: tuple[float, float] = (0.08, 1.0)
@@ -85,23 +91,26 @@ class RandomResizedCrop:
         fits_A = ((sides_Ax2 >= 1) & (sides_Ax2 <= extent_2)).all(-1)
         box_4 = _place(keys[2], extent_2, jnp.where(fits_A.any(), sides_Ax2[fits_A.argmax()], 1.0))
 
-        sides_2 = jnp.stack([jnp.minimum(height, jnp.round(width / self.aspect[0])), jnp.minimum(width, jnp.round(height * self.aspect[1]))])
+        sides_2 = jnp.stack(
+            [jnp.minimum(height, jnp.round(width / self.aspect[0])), jnp.minimum(width, jnp.round(height * self.aspect[1]))]
+        )
         fallback_4 = jnp.concatenate([jnp.floor((extent_2 - sides_2) / 2), sides_2])
         return jnp.where(fits_A.any(), box_4, fallback_4)
 
 
-# The places of VideoMAE's crops, in quarters of the free room (down, right): the corners and the middle; then the middles of the sides and of the quadrants.
+# The places of VideoMAE's crops, in quarters of the free room (down, right): the corners and the middle; then the middles of the sides and
+# of the quadrants.
 _FIVE_PLACES = ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2))
-_THIRTEEN_PLACES = _FIVE_PLACES + ((2, 0), (2, 4), (4, 2), (0, 2), (1, 1), (1, 3), (3, 1), (3, 3))
+_THIRTEEN_PLACES = (*_FIVE_PLACES, (2, 0), (2, 4), (4, 2), (0, 2), (1, 1), (1, 3), (3, 1), (3, 3))
 
 
 @dataclass(frozen=True)
 class MultiScaleCrop:
     """TSN's multi-scale crop, which VideoMAE pretrains with (Wang et al. 2016, section 3.2).
 
-    Each side is a scale of the picture's shorter side, rounded down; the two scales are at most `distort` apart in the list; a side within 2 pixels of the output's
-    is the output's (but never larger than the picture). All such pairs are equally likely, and so are all `places`: 13, or 5, on a grid of whole
-    quarters of the free room; or 0 for a uniform place.
+    Each side is a scale of the picture's shorter side, rounded down; the two scales are at most `distort` apart in the list; a side within
+    2 pixels of the output's is the output's (but never larger than the picture). All such pairs are equally likely, and so are all
+    `places`: 13, or 5, on a grid of whole quarters of the free room; or 0 for a uniform place.
     """
 
     scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
@@ -129,3 +138,6 @@ class MultiScaleCrop:
         place_2 = places[jax.random.randint(place_key, (), 0, self.places)]
         quarter_2 = jnp.floor((extent_2 - sides_2) / 4)
         return jnp.concatenate([place_2 * quarter_2, sides_2])
+
+
+CROPS = {"random_resized": RandomResizedCrop, "multi_scale": MultiScaleCrop, "center": CenterCrop, "whole": WholePicture}

@@ -1,7 +1,7 @@
 """Random keys per example: a draw belongs to a row of the global batch, not to the device or micro-batch that happens to hold the row.
 
-The train step writes each row's place in the global batch into `batch["slot"]`. Keys are folded from (step's key, purpose, slot), so any split of the batch over
-devices, hosts or accumulation steps draws the same numbers.
+The train step writes each row's place in the global batch into `batch["slot"]`. Keys are folded from (step's key, purpose, slot), so any
+split of the batch over devices, hosts or accumulation steps draws the same numbers.
 """
 
 import jax
@@ -37,4 +37,4 @@ def unit_keys(keys_B: jax.Array, units: int) -> jax.Array:
 def clip_keys(keys_B: jax.Array, clips: int) -> jax.Array:
     """Keys for objectives that flatten K into B: [B*K], row b*K+k belongs to clip k of video b."""
     keys_BxK = unit_keys(keys_B, clips)
-    return keys_BxK.reshape((-1,) + keys_BxK.shape[2:])
+    return keys_BxK.reshape(-1, *keys_BxK.shape[2:])

@@ -1,7 +1,8 @@
 """Which tokens an encoder sees: static counts, random ids.
 
-The one idea: a mask is two sorted lists of token ids of fixed length, not a boolean array, so gathers have static shapes and nothing recompiles. Every mask
-ranks the tokens of one example by a random score from that example's key, and cuts the ranking at fixed places. Token ids run over the grid in (t, h, w) order.
+The one idea: a mask is two sorted lists of token ids of fixed length, not a boolean array, so gathers have static shapes and nothing
+recompiles. Every mask ranks the tokens of one example by a random score from that example's key, and cuts the ranking at fixed places.
+Token ids run over the grid in (t, h, w) order.
 """
 
 import math
@@ -72,7 +73,10 @@ class Tube:
 
 @dataclass(frozen=True)
 class Random:
-    """Tokens hidden anywhere in space and time (MAE as spatiotemporal learners, section 3.1): int(N * (1 - ratio)) stay, 156 of 1568 at 0.9."""
+    """Tokens hidden anywhere in space and time (MAE as spatiotemporal learners, section 3.1).
+
+    Int(N * (1 - ratio)) stay, 156 of 1568 at 0.9.
+    """
 
     ratio: float
 
@@ -94,15 +98,18 @@ class Random:
 class RunningCell:
     """VideoMAE V2's decoder mask (section 3.2): a 2x2 cell in which the hidden places run around by one per time slot.
 
-    `visible` are the tokens the decoder does decode. The cell, read row by row, starts as int(4*ratio) hidden places followed by decoded ones; the start is one of
-    four, drawn per example. At 0.5 every place is decoded in exactly 2 of any 4 slots in a row, and 784 of 1568 tokens are decoded.
+    `visible` are the tokens the decoder does decode. The cell, read row by row, starts as int(4*ratio) hidden places followed by decoded
+    ones; the start is one of four, drawn per example. At 0.5 every place is decoded in exactly 2 of any 4 slots in a row, and 784 of 1568
+    tokens are decoded.
     """
 
     ratio: float = 0.5
 
     def __post_init__(self):
         if not 1 <= int(4 * self.ratio) <= 3:
-            raise UserError(f"running cell mask ratio is {self.ratio}: a 2x2 cell hides 1, 2 or 3 of its 4 places, so it must be from 0.25 to below 1")
+            raise UserError(
+                f"running cell mask ratio is {self.ratio}: a 2x2 cell hides 1, 2 or 3 of its 4 places, so it must be from 0.25 to below 1"
+            )
 
     def counts(self, grid: Grid) -> tuple[int, int]:
         """(visible, masked) tokens of a clip. Raises UserError where cells don't tile the grid."""
@@ -147,9 +154,10 @@ class Cuboids:
 
 @dataclass(frozen=True)
 class Block:
-    """Blocks laid down one after another until exactly round(ratio * N) tokens are hidden (MaskFeat's cubes, section 3; BEVT's tubes with full depth).
+    """Blocks laid down one after another until exactly round(ratio * N) tokens are hidden (MaskFeat's cubes; BEVT's tubes with full depth).
 
-    The block that would go past the count is hidden in part, at random; where `blocks` of them cover too little, the rest is hidden at random.
+    The block that would go past the count is hidden in part, at random; where `blocks` of them cover too little, the rest is hidden at
+    random.
     """
 
     ratio: float
@@ -178,11 +186,11 @@ class Block:
 
 @dataclass(frozen=True)
 class MultiBlock:
-    """V-JEPA's masks (section 3.2) with fixed lengths: hide the union of `blocks` blocks, predict `masked` tokens of it from `visible` tokens outside.
+    """V-JEPA's masks (section 3.2) with fixed lengths: the union of some blocks is hidden, and predicted from tokens outside it.
 
-    The union's size varies, the lengths can't: surplus tokens on either side are dropped at random and belong to neither list. The first of `attempts` drawn
-    unions that has room for both lengths is used; where none has, the last one is, and the lists are filled up at random across the union's border.
-    On (8, 14, 14): visible=360, masked=760 for 8 blocks of 0.15; visible=104, masked=1120 for 2 blocks of 0.7.
+    The union's size varies, the lengths can't: surplus tokens on either side are dropped at random and belong to neither list. The first of
+    `attempts` drawn unions that has room for both lengths is used; where none has, the last one is, and the lists are filled up at random
+    across the union's border. On (8, 14, 14): visible=360, masked=760 for 8 blocks of 0.15; visible=104, masked=1120 for 2 blocks of 0.7.
     """
 
     visible: int
@@ -194,7 +202,8 @@ class MultiBlock:
     def counts(self, grid: Grid) -> tuple[int, int]:
         """(visible, masked) tokens of a clip. Raises UserError where the grid has fewer."""
         if min(self.visible, self.masked) < 1 or self.visible + self.masked > math.prod(grid):
-            raise UserError(f"a multi-block mask of {self.visible} visible and {self.masked} masked tokens does not fit a grid of {math.prod(grid)} tokens")
+            wanted = f"{self.visible} visible and {self.masked} masked tokens"
+            raise UserError(f"a multi-block mask of {wanted} does not fit a grid of {math.prod(grid)} tokens: lower them")
         return self.visible, self.masked
 
     def __call__(self, keys_B: jax.Array, grid: Grid) -> MaskIds:
@@ -212,3 +221,6 @@ class MultiBlock:
             return _cut(jax.random.uniform(noise_key, union_N.shape) + union_N, visible, masked)
 
         return MaskIds(*jax.vmap(one)(keys_B))
+
+
+MASKS = {"tube": Tube, "random": Random, "running_cell": RunningCell, "block": Block, "multi_block": MultiBlock}

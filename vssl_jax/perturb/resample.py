@@ -1,9 +1,9 @@
 """Crop, resize and flip as one linear map: a small weight matrix per axis and clip, applied with two matrix products.
 
-Matrix products are what accelerators do best, need no gather, and take boxes that are traced. The convention is half-pixel centers: pixel j covers [j, j+1).
-With `antialias` the triangle filter widens by the scale when it reduces (what Pillow's bilinear resize does, so what VideoMAE's pretraining crops used); without it
-the two nearest pixels are blended (torch's and OpenCV's bilinear). Only pixels that the box touches are read and their weights sum to one, as if the box
-had been cut out first.
+Matrix products are what accelerators do best, need no gather, and take boxes that are traced. The convention is half-pixel centers: pixel j
+covers [j, j+1). With `antialias` the triangle filter widens by the scale when it reduces (what Pillow's bilinear resize does, so what
+VideoMAE's pretraining crops used); without it the two nearest pixels are blended (torch's and OpenCV's bilinear). Only pixels that the box
+touches are read and their weights sum to one, as if the box had been cut out first.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-# On TPU three bfloat16 passes instead of one: one pass would round the weights to 8 bits, which shows in flat areas. Elsewhere no different from the default.
+# On TPU: three bfloat16 passes, since one would round the weights to 8 bits, which shows in flat areas.
 _PRECISION = jax.lax.Precision.HIGH
 
 

@@ -1,11 +1,11 @@
 """From the batch's uint8 frames to the normalized clips that a network reads.
 
-The one idea: crop, resize and flip are one separable resampling, RGB and YUV420 batches differ only in which planes it is applied to, and all that is drawn for a
-clip (box, flip, colors) is drawn once and shared by its frames.
+The one idea: crop, resize and flip are one separable resampling, RGB and YUV420 batches differ only in which planes it is applied to, and
+all that is drawn for a clip (box, flip, colors) is drawn once and shared by its frames.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 ColorOp = Callable[[jax.Array, jax.Array], jax.Array]  # (key, rgb_TxHxWx3 in [0, 1]) -> the same, see perturb/color.py and blur.py
 
 
+Crop = crop_lib.RandomResizedCrop | crop_lib.MultiScaleCrop | crop_lib.CenterCrop | crop_lib.WholePicture
+
+
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else tuple(size)
 
@@ -36,7 +39,9 @@ def denormalize(clip: jax.Array, mean: tuple[float, ...] = IMAGENET_MEAN, std: t
     return clip.astype(jnp.float32) * jnp.array(std, jnp.float32) + jnp.array(mean, jnp.float32)
 
 
-def resampled_rgb(batch: batch_lib.Batch, box_BxKx4: jax.Array, flip_BxK: jax.Array, size: tuple[int, int], antialias: bool = True) -> jax.Array:
+def resampled_rgb(
+    batch: batch_lib.Batch, box_BxKx4: jax.Array, flip_BxK: jax.Array, size: tuple[int, int], antialias: bool = True
+) -> jax.Array:
     """The boxes cut out, resized, and mirrored where flip is set.
 
     Chroma is resampled at its own size and place and meets luma at the output's size: the picture is never built at full size in RGB.
@@ -71,7 +76,7 @@ def unit_rgb(batch: batch_lib.Batch) -> jax.Array:
     """The batch's pictures as they are, whole canvas: float32 [B, K, T, H, W, 3] in [0, 1]; black outside the extent."""
     extent_BxKx2 = batch[batch_lib.EXTENT]
     canvas = (batch[batch_lib.VIDEO] if batch_lib.VIDEO in batch else batch[batch_lib.LUMA]).shape[3:5]
-    box_BxKx4 = jnp.broadcast_to(jnp.array([0, 0, *canvas], jnp.float32), extent_BxKx2.shape[:2] + (4,))
+    box_BxKx4 = jnp.broadcast_to(jnp.array([0, 0, *canvas], jnp.float32), (*extent_BxKx2.shape[:2], 4))
     rgb = resampled_rgb(batch, box_BxKx4, jnp.zeros(extent_BxKx2.shape[:2], bool), canvas)
     rows, columns = jnp.arange(canvas[0])[:, None], jnp.arange(canvas[1])
     height, width = extent_BxKx2[..., 0, None, None], extent_BxKx2[..., 1, None, None]
@@ -109,7 +114,7 @@ class RandomView:
     """
 
     size: int | tuple[int, int]
-    crop: crop_lib.RandomResizedCrop | crop_lib.MultiScaleCrop | crop_lib.CenterCrop | crop_lib.WholePicture = crop_lib.RandomResizedCrop()
+    crop: Crop = field(default_factory=crop_lib.RandomResizedCrop)
     flip: float = 0.5
     color: tuple[ColorOp, ...] = ()
     mean: tuple[float, float, float] = IMAGENET_MEAN
@@ -154,9 +159,9 @@ class RandomView:
 
 @dataclass(frozen=True)
 class EvalView:
-    """Views that draw nothing: the short side resized to `short_side`, then crops of `size`; one in the middle, or several from end to end of the longer side.
+    """Views that draw nothing: the short side resized to `short_side` (default: size), then crops of `size`.
 
-    Where the crop is larger than the resized short side it is the whole short side: short_side must be at least size.
+    One crop is in the middle; several are spread evenly from end to end of the longer side.
     """
 
     size: int | tuple[int, int]
@@ -171,7 +176,9 @@ class EvalView:
         if self.crops < 1:
             raise UserError(f"evaluation view has crops={self.crops}: it must be at least 1")
         if self.short_side is not None and self.short_side < max(_pair(self.size)):
-            raise UserError(f"evaluation view resizes the short side to {self.short_side}, less than the crop of {self.size}: raise short_side")
+            raise UserError(
+                f"evaluation view resizes the short side to {self.short_side}, less than the crop of {self.size}: raise short_side"
+            )
 
     def __call__(self, batch: batch_lib.Batch) -> jax.Array:
         """The normalized views, [B, K * crops, T, h, w, 3] of `dtype`; a clip's crops stand together."""

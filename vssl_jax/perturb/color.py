@@ -1,0 +1,119 @@
+"""Color operations on one clip, the same for all its frames.
+
+An operation is a frozen dataclass called with (key, rgb_TxHxWx3), values in [0, 1], and gives the same back, clipped to [0, 1]. Each is
+applied to a clip with probability `prob`. Factors are torchvision's (brightness and contrast multiply; most published recipes state them
+so), hue and solarize are dm-pix's.
+"""
+
+from dataclasses import dataclass
+
+import dm_pix as pix
+import jax
+import jax.numpy as jnp
+
+from vssl_jax.errors import UserError
+
+GRAY_WEIGHTS = (0.299, 0.587, 0.114)  # BT.601 luma
+
+
+def check_probability(name: str, prob: float) -> None:
+    if not 0 <= prob <= 1:
+        raise UserError(f"{name} has prob={prob}: a probability is from 0 to 1")
+
+
+def maybe(key: jax.Array, prob: float, changed: jax.Array, rgb: jax.Array) -> jax.Array:
+    """`changed` with the given probability, else `rgb`."""
+    return jnp.where(jax.random.bernoulli(key, prob), changed, rgb)
+
+
+def luma(rgb: jax.Array) -> jax.Array:
+    """[..., 1]: the gray value of RGB [..., 3]."""
+    return sum(weight * rgb[..., c : c + 1] for c, weight in enumerate(GRAY_WEIGHTS))
+
+
+def adjust_brightness(rgb: jax.Array, factor: jax.Array) -> jax.Array:
+    """Scales all values."""
+    return jnp.clip(rgb * factor, 0, 1)
+
+
+def adjust_contrast(rgb: jax.Array, factor: jax.Array) -> jax.Array:
+    """Scales the distance from the clip's mean gray: one mean for all frames, so that the frames of a clip all change alike."""
+    mean = luma(rgb).mean()
+    return jnp.clip(mean + (rgb - mean) * factor, 0, 1)
+
+
+def adjust_saturation(rgb: jax.Array, factor: jax.Array) -> jax.Array:
+    """Scales the distance from each pixel's own gray: 0 gives gray, 1 the input."""
+    gray = luma(rgb)
+    return jnp.clip(gray + (rgb - gray) * factor, 0, 1)
+
+
+def adjust_hue(rgb: jax.Array, turn: jax.Array) -> jax.Array:
+    """Turns the color wheel (HSV) by `turn` of a full circle."""
+    return jnp.clip(pix.adjust_hue(rgb, turn), 0, 1)
+
+
+@dataclass(frozen=True)
+class ColorJitter:
+    """Random brightness, contrast, saturation (a factor from [max(0, 1 - x), 1 + x] each) and hue (a turn from [-hue, hue]).
+
+    In this order; with `shuffle` in an order drawn per clip, which computes every operation at each of the four places.
+    """
+
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    prob: float = 1.0
+    shuffle: bool = False
+
+    def __post_init__(self):
+        check_probability("color jitter", self.prob)
+        if min(self.brightness, self.contrast, self.saturation) < 0 or not 0 <= self.hue <= 0.5:
+            raise UserError("color jitter needs brightness, contrast, saturation of at least 0 and hue from 0 to 0.5")
+
+    def __call__(self, key: jax.Array, rgb: jax.Array) -> jax.Array:
+        amount_key, order_key, prob_key = jax.random.split(key, 3)
+        strengths = (self.brightness, self.contrast, self.saturation)
+        low = jnp.array([max(0.0, 1 - x) for x in strengths] + [-self.hue])
+        high = jnp.array([1 + x for x in strengths] + [self.hue])
+        amount_4 = jax.random.uniform(amount_key, (4,), minval=low, maxval=high)
+        functions = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
+        used = [i for i, strength in enumerate((*strengths, self.hue)) if strength > 0]
+        changed = rgb
+        if self.shuffle:
+            branches = [lambda x, a, f=functions[i], i=i: f(x, a[i]) for i in used]
+            order = jax.random.permutation(order_key, len(used))
+            for place in range(len(used)):
+                changed = jax.lax.switch(order[place], branches, changed, amount_4)
+        else:
+            for i in used:
+                changed = functions[i](changed, amount_4[i])
+        return maybe(prob_key, self.prob, changed, rgb)
+
+
+@dataclass(frozen=True)
+class Gray:
+    """All three channels set to the luma."""
+
+    prob: float = 0.2
+
+    def __post_init__(self):
+        check_probability("gray", self.prob)
+
+    def __call__(self, key: jax.Array, rgb: jax.Array) -> jax.Array:
+        return maybe(key, self.prob, jnp.broadcast_to(luma(rgb), rgb.shape), rgb)
+
+
+@dataclass(frozen=True)
+class Solarize:
+    """Inverts the values that are at or above the threshold."""
+
+    prob: float = 0.2
+    threshold: float = 0.5
+
+    def __post_init__(self):
+        check_probability("solarize", self.prob)
+
+    def __call__(self, key: jax.Array, rgb: jax.Array) -> jax.Array:
+        return maybe(key, self.prob, pix.solarize(rgb, self.threshold), rgb)
