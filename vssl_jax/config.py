@@ -1,0 +1,102 @@
+"""The keys that every recipe has, with their defaults, and what becomes of the command line's overrides.
+
+A recipe is a function get_config(arg) that starts from `base()`, and returns it locked: a key that does not exist is an error that names the nearest one.
+"""
+
+import difflib
+import json
+import re
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from vssl_jax.errors import UserError
+
+
+def base() -> ConfigDict:
+    """Every key of the house. Recipes fill in `model`, `objective`, `eval` and change what their paper changes."""
+    return ConfigDict(
+        {
+            "seed": 0,
+            "distributed": "auto",  # join other processes: auto, on, off
+            "debug": False,  # show tracebacks of errors that have a one-line message
+            "data": {
+                "source": "embedded",  # a name in vssl_jax.data.SOURCES
+                "path": "",  # folder, CSV file, or TFDS builder; what it means is the source's business
+                "classes": "",  # a text file of class names, one a line; empty: from the data
+                "split": "train",
+                "num_examples": 0,  # length of the published training set: turns epochs into steps
+                "world": "slide-8",  # difficulty of the embedded dataset
+                "world_videos": 0,  # how many to build; 0: the difficulty's own number
+                "cache": "",  # where the embedded dataset is built; empty: ~/.cache/vssl_jax
+                "tfds_dir": "",
+                "layout": "rgb",  # rgb, or yuv420: half the conversion work on the host
+                "canvas": (256, 340),  # rows, columns
+                "sampler": {"name": "dense", "frames": 16, "stride": 4, "clips": 1, "target_fps": 0.0},
+                "max_broken_fraction": 0.05,
+                "workers": 0,  # decoding threads; 0: one per core
+            },
+            "model": {},
+            "objective": {},
+            "optimizer": {
+                "name": "adamw", "learning_rate": 1.5e-4, "final_learning_rate": 0.0, "start_learning_rate": 0.0, "lr_batch": 256,
+                "schedule": "cosine", "warmup_steps": 0, "weight_decay": 0.05, "weight_decay_final": -1.0, "clip_norm": 0.0, "layer_decay": 1.0,
+                "b1": 0.9, "b2": 0.95, "eps": 1e-8, "momentum": 0.9, "nesterov": False, "trust_coefficient": 0.001,
+            },
+            "train": {"steps": 0, "epochs": 0, "batch_size": 256, "grad_accumulation": 1, "log_every": 20, "picture_every": 0},
+            "guard": {"spike_factor": 10.0, "spike_after": 100, "decay": 0.99, "max_in_a_row": 10},
+            "checkpoint": {"every": 1000, "keep": 2},
+            "mesh": {"data": -1, "fsdp": 1, "model": 1},
+            "eval": {},
+            "report": True,
+        }
+    )  # fmt: skip
+
+
+def by_epochs(config: ConfigDict, epochs: int, warmup_epochs: int, num_examples: int, repeats: int = 1) -> None:
+    """Sets steps and warm-up to follow train.batch_size, train.epochs and data.num_examples lazily, so that overriding one of those moves them too.
+
+    `repeats` counts how often an epoch shows each video (repeated augmentation).
+    """
+    config.train.epochs = epochs
+    config.data.num_examples = num_examples
+    batch = config.train.get_ref("batch_size")
+    examples = config.data.get_ref("num_examples")
+    config.train.steps = config.train.get_ref("epochs") * examples * repeats // batch
+    config.optimizer.warmup_steps = examples * (warmup_epochs * repeats) // batch
+
+
+def to_dict(config: ConfigDict) -> dict[str, Any]:
+    """Plain nested dict, JSON-ready (tuples become lists), lazy references computed."""
+    return json.loads(config.copy_and_resolve_references().to_json_best_effort())
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """'train.steps: 100 -> 200' for every value that differs."""
+    out = []
+    for key in sorted(set(old) | set(new)):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            out += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            out.append(f"{prefix}{key}: {a} -> {b}")
+    return out
+
+
+def paths(config: ConfigDict, prefix: str = "") -> list[str]:
+    """Every key as the command line spells it: 'train.batch_size', ..."""
+    out = []
+    for key, value in config.items():
+        out += [f"{prefix}{key}", *paths(value, f"{prefix}{key}.")] if isinstance(value, ConfigDict) else [f"{prefix}{key}"]
+    return out
+
+
+def check_overrides(config: ConfigDict, argv: list[str]) -> None:
+    """Raises UserError for a `--config.key` that the recipe does not have, naming the nearest key that it has."""
+    known = paths(config)
+    for arg in argv:
+        match = re.match(r"--?config\.([\w.]+)", arg)
+        if match and match.group(1) not in known:
+            near = difflib.get_close_matches(match.group(1), known, n=1, cutoff=0.5)
+            hint = f"did you mean --config.{near[0]}?" if near else f"top-level keys: {', '.join(sorted(config.keys()))}"
+            raise UserError(f"no setting --config.{match.group(1)}: {hint}")

@@ -1,0 +1,231 @@
+"""One loop, for pretraining, probes and fine-tuning alike.
+
+Each round, in this order:
+    1) jobs that are due            2) a checkpoint, if due         3) leave, if asked to
+    4) the next batch               5) the step                     6) the metrics of the last logged step
+Metrics are read one log interval late, so the device never waits for the host.
+"""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from vssl_jax.errors import UserError
+from vssl_jax.objectives.protocol import Objective, Parts
+from vssl_jax.train import fit, peak, sharding
+from vssl_jax.train import state as state_lib
+from vssl_jax.train.checkpoint import Checkpointer, load_into
+from vssl_jax.train.feed import Feed
+from vssl_jax.train.guard import GuardRule
+from vssl_jax.train.metrics import CLIPS_PER_SECOND, DATA_WAIT, LOSS, MFU, MetricsWriter
+from vssl_jax.train.optimizer import Optimizer
+from vssl_jax.train.preemption import Listener, Preempted
+from vssl_jax.train.progress import Progress
+from vssl_jax.train.state import TrainState
+from vssl_jax.train.step import compile_steps, make_steps
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Something done every `every` steps besides training: (state, step) -> (state, metrics). Evaluation, clustering, pictures."""
+
+    every: int
+    run: Callable[[TrainState, int], tuple[TrainState, Mapping[str, float]]]
+    name: str = "job"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is made of.
+
+    `batches(start)` iterates over this process's host batches from step `start` on; `batch_shapes` are the global batch's. `initial` replaces whole parts of
+    the fresh parameters (pretrained weights). `host_metrics` adds scalars that only the host knows, such as counts of broken files.
+    """
+
+    objective: Objective
+    optimizers: Mapping[str, Optimizer]  # by turn name
+    steps: int
+    batches: Callable[[int], Iterator[Mapping[str, np.ndarray]]]
+    batch_shapes: Mapping[str, jax.ShapeDtypeStruct]
+    mesh: Mesh
+    seed: int = 0
+    accumulation: int = 1
+    guard: GuardRule = GuardRule()
+    log_every: int = 10
+    initial: Parts = field(default_factory=dict)
+    initial_source: str = "the given weights"
+    jobs: Sequence[Job] = ()
+    checkpointer: Checkpointer | None = None
+    writer: MetricsWriter | None = None
+    progress: Callable[[int], Progress] | None = None  # start step -> progress display
+    on_start: Callable[["Program"], None] | None = None
+    host_metrics: Callable[[], Mapping[str, float]] = dict
+
+    @property
+    def batch_size(self) -> int:
+        return next(iter(self.batch_shapes.values())).shape[0]
+
+
+@dataclass(frozen=True)
+class Program:
+    """The compiled run: shapes with shardings, one compiled step per turn, and what compiling said."""
+
+    state_shapes: Any
+    batch_shapes: Any
+    steps: Mapping[str, Any]
+    needed_bytes: int | None
+    available_bytes: int | None
+    compile_seconds: float
+
+
+def compile_plan(plan: Plan) -> Program:
+    """Shapes -> shardings -> compiled steps, before any array of the run exists. Raises UserError where the step does not fit the device."""
+    sharding.check_batch_size(plan.batch_size, plan.accumulation, plan.mesh)
+    start = time.monotonic()
+    with jax.set_mesh(plan.mesh):
+        init = lambda: state_lib.init(plan.objective, plan.optimizers, plan.seed, plan.batch_shapes)  # noqa: E731
+        shapes = jax.eval_shape(init)
+        placed = sharding.shardings(shapes, plan.mesh)
+        shapes = jax.tree.map(lambda s, h: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=h), shapes, placed)
+        batch_sharding = sharding.batch_sharding(plan.mesh)
+        batch_shapes = {k: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=batch_sharding) for k, s in plan.batch_shapes.items()}
+        steps = make_steps(plan.objective, plan.optimizers, plan.guard, plan.accumulation)
+        compiled = compile_steps(steps, shapes, batch_shapes, NamedSharding(plan.mesh, P()))
+    fits = [fit.check(c, plan.mesh.local_devices[0], plan.batch_size) for c in compiled.values()]
+    needed = max((n for n, _ in fits if n is not None), default=None)
+    return Program(shapes, batch_shapes, compiled, needed, fits[0][1], time.monotonic() - start)
+
+
+def _fresh_state(plan: Plan, program: Program) -> TrainState:
+    out_shardings = jax.tree.map(lambda s: s.sharding, program.state_shapes)
+    init = lambda: state_lib.init(plan.objective, plan.optimizers, plan.seed, plan.batch_shapes)  # noqa: E731
+    state = jax.jit(init, out_shardings=out_shardings)()
+    if plan.initial:
+        params = load_into(state.params, plan.initial, plan.initial_source)
+        params = jax.tree.map(lambda x, s: jax.device_put(x, s.sharding), params, program.state_shapes.params)
+        state = state.replace(params=params)
+    return state
+
+
+def train(plan: Plan) -> TrainState:
+    """Runs the plan to its last step and returns the state.
+
+    Raises Preempted after a signal and a save; UserError where the step does not fit, a checkpoint is of another model, or the guard refuses
+    `guard.max_in_a_row` steps in a row.
+    """
+    program = compile_plan(plan)
+    with jax.set_mesh(plan.mesh), Listener() as listener:
+        restored = plan.checkpointer.restore_latest(program.state_shapes) if plan.checkpointer else None
+        state, start = restored if restored else (_fresh_state(plan, program), 0)
+        if restored:
+            log.warning("resuming at step %d", start)
+        if plan.on_start:
+            plan.on_start(program)
+        if plan.writer:
+            plan.writer.resume_at(start)
+        if start >= plan.steps:
+            return state
+        place = lambda batch: sharding.global_batch(batch, plan.mesh)  # noqa: E731
+        with Feed(plan.batches(start), place) as feed:
+            return _Run(plan, program, feed, listener).go(state, start)
+
+
+class _Run:
+    """The rounds of one run: what changes from round to round, besides the state, is what has been measured."""
+
+    def __init__(self, plan: Plan, program: Program, feed: Feed, listener: Listener):
+        self.plan, self.program, self.feed, self.listener = plan, program, feed, listener
+        self.pending: tuple[int, dict[str, jax.Array]] | None = None
+        self.since = (time.monotonic(), 0, 0.0)  # time, step and waited seconds at the last log
+        self.progress: Progress | None = None
+
+    def go(self, state: TrainState, start: int) -> TrainState:
+        plan = self.plan
+        self.progress = plan.progress(start) if plan.progress else None
+        self.since = (time.monotonic(), start, 0.0)
+        try:
+            for step in range(start, plan.steps):
+                state = self._jobs(state, step)
+                self._save_or_leave(state, step, start)
+                batch = next(self.feed)
+                turn = state_lib.turn_at(plan.objective, step)
+                state, metrics = self.program.steps[turn.name](state, batch)
+                self._log(step + 1, metrics)
+            state = self._jobs(state, plan.steps)
+            self._flush()
+            if plan.checkpointer:
+                plan.checkpointer.save(plan.steps, state)
+                plan.checkpointer.wait()
+            return state
+        finally:
+            if self.progress:
+                self.progress.close()
+
+    def _jobs(self, state: TrainState, step: int) -> TrainState:
+        for job in self.plan.jobs:
+            if step > 0 and (step == self.plan.steps or (job.every > 0 and step % job.every == 0)):
+                state, metrics = job.run(state, step)
+                if metrics and self.plan.writer:
+                    self.plan.writer.write(step, {k: float(v) for k, v in metrics.items()})
+        return state
+
+    def _save_or_leave(self, state: TrainState, step: int, start: int) -> None:
+        checkpointer = self.plan.checkpointer
+        asked = self.listener.asked(step)
+        if checkpointer and step > start and (asked or checkpointer.due(step)):
+            checkpointer.save(step, state)
+        if asked:
+            self._flush()
+            if checkpointer:
+                checkpointer.wait()
+                raise Preempted(f"stopped at step {step} of {self.plan.steps}; the same command goes on from there")
+            raise Preempted(f"stopped at step {step} of {self.plan.steps}; nothing was saved, this run keeps no checkpoints")
+
+    def _log(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        if step % self.plan.log_every == 0 or step == self.plan.steps:
+            self._flush()
+            self.pending = (step, metrics)
+
+    def _flush(self) -> None:
+        """Reads the pending metrics: the only place where the host waits for the device."""
+        if self.pending is None:
+            return
+        step, metrics = self.pending
+        self.pending = None
+        scalars = {k: float(v) for k, v in jax.device_get(metrics).items()}
+        scalars |= self._rates(step) | {k: float(v) for k, v in self.plan.host_metrics().items()}
+        if self.plan.writer:
+            self.plan.writer.write(step, scalars)
+        if self.progress:
+            self.progress.update(step, scalars)
+        if scalars["guard/in_a_row"] >= self.plan.guard.max_in_a_row:
+            raise UserError(
+                f"{int(scalars['guard/in_a_row'])} steps in a row were not finite or spiked (last loss {scalars[LOSS]:.4g}, gradient norm "
+                f"{scalars['grad_norm']:.4g} at step {step}): lower optimizer.learning_rate, or set optimizer.clip_norm; the state is unchanged since"
+            )
+
+    def _rates(self, step: int) -> dict[str, float]:
+        then, old_step, old_waited = self.since
+        now, waited = time.monotonic(), self.feed.waited
+        self.since = (now, step, waited)
+        seconds = max(now - then, 1e-9)
+        rate = (step - old_step) / seconds
+        out = {CLIPS_PER_SECOND: rate * self.plan.batch_size, DATA_WAIT: min((waited - old_waited) / seconds, 1.0)}
+        flops, top = self.plan.objective.flops(self.plan.batch_size), peak.peak_flops(jax.devices()[0])
+        if flops is not None and top is not None:
+            out[MFU] = flops * rate / (top * jax.device_count())
+        return out
+
+
+def with_jobs(plan: Plan, jobs: Sequence[Job]) -> Plan:
+    return dataclasses.replace(plan, jobs=tuple(plan.jobs) + tuple(jobs))
