@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax
 
 from vssl_jax.errors import UserError, unknown_name
 from vssl_jax.models.cnn import CNN
@@ -33,6 +34,13 @@ MAE_DECODERS: dict[str, dict[str, int]] = {
 }
 
 
+def compute_dtype(name: str) -> str:
+    """'auto' is bfloat16 on accelerators and float32 on CPUs, which have no fast bfloat16; any other name is itself."""
+    if name != "auto":
+        return name
+    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+
+
 def build(config: Mapping[str, Any]) -> nn.Module:
     """The backbone of a config: `name` is a key of MODELS, every other entry a field of its module. Raises UserError for a name or field
     that is not known.
@@ -50,4 +58,6 @@ def build(config: Mapping[str, Any]) -> nn.Module:
     missing = [f.name for f in known.values() if f.default is dataclasses.MISSING and f.name not in {**preset, **fields}]
     if missing:
         raise UserError(f"model {name!r} needs {', '.join(missing)}: set model.{missing[0]}")
+    if "dtype" in fields:
+        fields["dtype"] = compute_dtype(fields["dtype"])
     return constructor(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})

@@ -1,0 +1,20 @@
+"""The registry of methods: name -> (recipe's config -> Objective). A plain dict; adding a method adds a line here and a file beside it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from vssl_jax.errors import unknown_name
+from vssl_jax.objectives import videomae
+from vssl_jax.objectives.protocol import Objective
+
+OBJECTIVES: dict[str, Callable[[Any], Objective]] = {
+    "videomae": videomae.from_config,
+}
+
+
+def build(config: Mapping[str, Any]) -> Objective:
+    """The objective that `config.objective.name` names. Raises UserError for an unknown name."""
+    name = config["objective"]["name"]
+    if name not in OBJECTIVES:
+        raise unknown_name("objective", name, OBJECTIVES)
+    return OBJECTIVES[name](config)

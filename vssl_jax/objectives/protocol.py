@@ -54,7 +54,11 @@ class Objective:
         return memory
 
     def embed(self, params: Parts, memory: Memory, batch: batch_lib.Batch) -> dict[str, jax.Array]:
-        """Frozen features, one row per clip of the batch: {"video": [B*K, D], ...}. The only thing evaluation sees of a pretrained method."""
+        """Frozen features, the mean over a video's views: {"video": float32 [B, D], ...}. All that evaluation sees of a method without training."""
+        raise NotImplementedError
+
+    def backbone(self, params: Parts, memory: Memory) -> tuple[Tree, Tree]:
+        """(parameters, batch statistics) of the network that is exported and fine-tuned: a backbone of `config.model` (models/backbone.py)."""
         raise NotImplementedError
 
     def flops(self, batch_size: int) -> float | None:

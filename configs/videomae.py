@@ -1,0 +1,92 @@
+"""What the VideoMAE recipes share. Sources: Tong et al. 2022 (appendix, tables of pretraining settings) and the authors' public scripts.
+
+Kinetics-400: 16 frames, stride 4. Something-Something V2: stride 2. UCF101: stride 4, mask ratio 0.75, learning rate 3e-4. No flip, no color: the only
+augmentation is the multi-scale crop. The scripts use a global batch of 2048 (64 GPUs x 32), the paper's table says 1024; the rate scales linearly with it.
+"""
+
+from vssl_jax import config as config_lib
+from vssl_jax.errors import unknown_name
+from vssl_jax.models import MAE_DECODERS
+
+# Videos in the published training lists, and what each data set changes.
+DATA = {
+    "k400": {"num_examples": 240_436, "stride": 4, "mask_ratio": 0.9, "learning_rate": 1.5e-4},
+    "ssv2": {"num_examples": 168_913, "stride": 2, "mask_ratio": 0.9, "learning_rate": 1.5e-4},
+    "ucf101": {"num_examples": 9_537, "stride": 4, "mask_ratio": 0.75, "learning_rate": 3e-4},
+}
+
+
+def recipe(variant: str, backbone: str, data: str, epochs: int, batch_size: int = 2048):
+    """The locked config of one recipe: the paper's for variant '', else 'local' or 'smoke'."""
+    variants = {"": _paper, "local": _local, "smoke": _smoke}
+    if variant not in variants:
+        raise unknown_name("variant", variant, [v for v in variants if v])
+    config = variants[variant](backbone, DATA[data], epochs, batch_size)
+    return config.lock()
+
+
+def _paper(backbone: str, data: dict, epochs: int, batch_size: int):
+    config = config_lib.base()
+    config.model = {"name": backbone, "frames": 16, "size": 224, "tubelet": (2, 16, 16), "dtype": "auto", "scan": True, "remat": "none"}
+    config.objective = {
+        "name": "videomae",
+        "mask_ratio": data["mask_ratio"],
+        "decoder": MAE_DECODERS[backbone],
+        "normalize_target": True,
+        "view": {"crop": {"name": "multiscale"}, "flip": 0.0, "color": ()},
+        "eval_view": {"short_side": 224, "crops": 1},
+    }
+    config.data.source = "folder"
+    config.data.canvas = (256, 340)
+    config.data.sampler.frames = 16
+    config.data.sampler.stride = data["stride"]
+    config.train.batch_size = batch_size
+    config_lib.by_epochs(config, epochs, warmup_epochs=40, num_examples=data["num_examples"])
+    # AdamW (.9, .95), decay .05; both rates are per 256 clips; the warm-up starts from 0.
+    config.optimizer.learning_rate = data["learning_rate"]
+    config.optimizer.final_learning_rate = 1e-5
+    config.checkpoint.every = 1000
+    return config
+
+
+def _small(config, frames: int, size: int):
+    """The same method on the embedded dataset's 64-pixel clips."""
+    config.data.source = "embedded"
+    config.data.world = "slide-8"
+    config.data.canvas = (64, 64)
+    config.data.sampler.frames = frames
+    config.data.sampler.stride = 2
+    config.objective.view.crop = {"name": "whole"}
+    config.objective.eval_view = {"short_side": 0, "crops": 1}
+    config.model.size = size
+    config.model.frames = frames
+
+
+def _local(backbone: str, data: dict, epochs: int, batch_size: int):
+    config = _paper(backbone, data, epochs, batch_size)
+    config.model = {"name": "vit", "width": 96, "depth": 4, "heads": 4, "tubelet": (2, 8, 8), "dtype": "auto", "scan": True, "remat": "none"}
+    config.objective.decoder = {"width": 64, "depth": 2, "heads": 4}
+    _small(config, frames=8, size=32)
+    config.train.batch_size = 64
+    config.train.steps = 1000
+    config.optimizer.warmup_steps = 100
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.lr_batch = 0
+    config.train.picture_every = 500
+    config.checkpoint.every = 250
+    return config
+
+
+def _smoke(backbone: str, data: dict, epochs: int, batch_size: int):
+    config = _paper(backbone, data, epochs, batch_size)
+    config.model = {"name": "vit", "width": 24, "depth": 2, "heads": 2, "tubelet": (2, 16, 16), "dtype": "auto", "scan": True, "remat": "none"}
+    config.objective.decoder = {"width": 16, "depth": 1, "heads": 2}
+    _small(config, frames=4, size=32)
+    config.data.world_videos = 16
+    config.train.batch_size = 8
+    config.train.steps = 4
+    config.optimizer.warmup_steps = 2
+    config.train.log_every = 1
+    config.train.picture_every = 2
+    config.checkpoint.every = 2
+    return config

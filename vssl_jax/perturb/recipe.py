@@ -1,0 +1,57 @@
+"""Views by name, as recipes write them: {"crop": {"name": "multiscale"}, "flip": 0.0, "color": ({"name": "jitter", ...}, ...)}."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from vssl_jax.errors import unknown_name
+from vssl_jax.perturb import blur, color, crop
+from vssl_jax.perturb.view import EvalView, RandomView
+
+CROPS: dict[str, Callable[..., Any]] = {
+    "random_resized": crop.RandomResizedCrop,
+    "multiscale": crop.MultiScaleCrop,
+    "center": crop.CenterCrop,
+    "whole": crop.WholePicture,
+}
+COLORS: dict[str, Callable[..., Any]] = {
+    "jitter": color.ColorJitter,
+    "gray": color.Gray,
+    "solarize": color.Solarize,
+    "blur": blur.GaussianBlur,
+}
+
+
+def _named(kind: str, config: Mapping[str, Any], registry: Mapping[str, Callable[..., Any]]) -> Any:
+    fields = dict(config)
+    name = fields.pop("name")
+    if name not in registry:
+        raise unknown_name(kind, name, registry)
+    known = [f.name for f in dataclasses.fields(registry[name])]
+    for field in fields:
+        if field not in known:
+            raise unknown_name(f"field of {kind} {name}", field, known)
+    return registry[name](**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+
+
+def build_view(config: Mapping[str, Any], size: int) -> RandomView:
+    """The random view of a recipe: `crop` and the entries of `color` by name, other entries are RandomView's fields."""
+    fields = dict(config)
+    crop_config, colors = fields.pop("crop"), fields.pop("color", ())
+    ops = tuple(_named("color operation", c, COLORS) for c in colors)
+    known = [f.name for f in dataclasses.fields(RandomView)]
+    for field in fields:
+        if field not in known:
+            raise unknown_name("field of view", field, known)
+    return RandomView(size=size, crop=_named("crop", crop_config, CROPS), color=ops, **fields)
+
+
+def build_eval_view(config: Mapping[str, Any], size: int) -> EvalView:
+    """The evaluation view of a recipe; `short_side` 0 means no resizing: the crop is the whole short side."""
+    fields = dict(config)
+    known = [f.name for f in dataclasses.fields(EvalView)]
+    for field in fields:
+        if field not in known:
+            raise unknown_name("field of eval_view", field, known)
+    short_side = fields.pop("short_side", 0)
+    return EvalView(size=size, short_side=None if short_side == 0 else short_side, **fields)
