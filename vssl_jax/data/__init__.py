@@ -1,0 +1,29 @@
+"""Video files, shards and worlds -> batches on the host. The reading order: source, sample, row, pipeline; then the sources."""
+
+import inspect
+from collections.abc import Callable, Mapping
+
+from vssl_jax.data.folder import folder
+from vssl_jax.data.manifest import manifest
+from vssl_jax.data.source import Source
+from vssl_jax.data.synthetic import synthetic
+from vssl_jax.errors import unknown_name
+
+# name -> constructor. Its first argument is `data.path`; its other arguments are settings of the same names.
+SOURCES: dict[str, Callable[..., Source]] = {
+    "folder": folder,
+    "manifest": manifest,
+    "synthetic": synthetic,
+}
+
+
+def open_source(config: Mapping) -> Source:
+    """The source that `config.source` names, at `config.path`, with those settings of `config` that its constructor has.
+
+    Raises UserError, in one line, for an unknown name, a wrong path or data that hold no video.
+    """
+    if config["source"] not in SOURCES:
+        raise unknown_name("data.source", config["source"], SOURCES)
+    constructor = SOURCES[config["source"]]
+    settings = [name for name in inspect.signature(constructor).parameters if name != "path" and name in config]
+    return constructor(config["path"], **{name: config[name] for name in settings})

@@ -1,0 +1,82 @@
+"""One row of a batch, from its position alone: pick the video, pick the frames, decode those frames, and where the video is broken go on
+with a substitute."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vssl_jax import batch as batch_lib
+from vssl_jax.data.broken import BrokenRecord
+from vssl_jax.data.index import BrokenVideo
+from vssl_jax.data.order import index_at, sample_rng, substitute_at
+from vssl_jax.data.sample import Sampler
+from vssl_jax.data.source import UNLABELED, Source
+from vssl_jax.data.stream import Row
+
+MOST_ATTEMPTS = 100
+
+
+@dataclass(frozen=True)
+class Input:
+    """What to read and how: everything but the place in it. `spec.batch_size` is global; `spec.clips` and `spec.frames` are the
+    sampler's."""
+
+    source: Source
+    spec: batch_lib.Spec
+    sampler: Sampler
+    broken: BrokenRecord
+    seed: int = 0
+    shuffle: bool = True
+
+    def __post_init__(self):
+        made, wanted = (self.sampler.clips, self.sampler.frames), (self.spec.clips, self.spec.frames)
+        if made != wanted:
+            raise ValueError(f"the sampler makes {made[0]} clips of {made[1]} frames, the batch's spec says {wanted[0]} of {wanted[1]}")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}: it must be 0 or more")
+
+
+def training_row(input: Input, position: int) -> Row:
+    """The row at a position of an endless run; a broken video is recorded and replaced. Raises UserError where too many are broken."""
+    videos = len(input.source)
+    i = index_at(position, videos, input.seed, input.shuffle)
+    for attempt in range(MOST_ATTEMPTS):
+        try:
+            return _read(input, i, sample_rng(input.seed, position, attempt))
+        except BrokenVideo as error:
+            input.broken.add(input.source.name(i), error, videos)
+        i = substitute_at(position, attempt + 1, videos, input.seed)
+    raise input.broken.too_many(videos)
+
+
+def evaluation_row(input: Input, i: int) -> Row:
+    """Video i, once; a broken one, or i beyond the end, is a row of zeros with WEIGHT 0. Draws depend on (seed, i) only."""
+    videos = len(input.source)
+    if i >= videos:
+        return empty_row(input.spec, -1)
+    try:
+        return _read(input, i, sample_rng(input.seed, i))
+    except BrokenVideo as error:
+        input.broken.add(input.source.name(i), error, videos)
+        return empty_row(input.spec, i)
+
+
+def empty_row(spec: batch_lib.Spec, i: int) -> Row:
+    """Black picture filling the canvas (a crop of an empty extent would be NaN, and NaN times WEIGHT 0 is NaN), no label."""
+    row = {key: np.zeros(s.shape[1:], s.dtype) for key, s in spec.shapes().items()}
+    row[batch_lib.EXTENT][:] = (spec.height, spec.width)
+    return row | {batch_lib.INDEX: np.int32(i), batch_lib.LABEL: np.int32(UNLABELED)}
+
+
+def _read(input: Input, i: int, rng: np.random.Generator) -> Row:
+    """Video i as a row of the batch."""
+    spec = input.spec
+    video = input.source.open(i)
+    frames_KxT = input.sampler(rng, video.index.seconds, video.span)
+    arrays, extent = video.read(frames_KxT.ravel().tolist(), spec.layout, (spec.height, spec.width))
+    row = {key: array.reshape(spec.clips, spec.frames, *array.shape[1:]) for key, array in arrays.items()}
+    row[batch_lib.TIME] = video.index.seconds[frames_KxT].astype(np.float32)
+    row[batch_lib.EXTENT] = np.tile(np.asarray(extent, np.int32), (spec.clips, 1))
+    if spec.layout == "yuv420":
+        row[batch_lib.YUV_SPACE] = np.full((spec.clips,), video.index.yuv_space, np.int32)
+    return row | {batch_lib.LABEL: np.int32(video.label), batch_lib.INDEX: np.int32(i), batch_lib.WEIGHT: np.float32(1)}

@@ -1,0 +1,168 @@
+"""Which frames make a clip: chosen before anything is decoded, by pure functions of a generator and the frames' times.
+
+A sampler returns frame numbers int64 [K, T], never decreasing along T. A video with too few frames is BrokenVideo("too_short"): a clip is
+never wrapped, padded or slowed down silently, because a network learns such seams. With `target_fps` the stride counts frames of that rate
+instead of the file's own, picked by their times (right for variable frame rates too); a file slower than that rate shows some frames twice,
+as any player would.
+"""
+
+import functools
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from vssl_jax.data.index import BrokenVideo
+from vssl_jax.errors import UserError, unknown_name
+
+
+class Sampler(Protocol):
+    """`clips` K and `frames` T are the shape of what it returns, `span` the least number of frames that it can use (at `target_fps`, where
+    that is set)."""
+
+    frames: int
+    clips: int
+
+    @property
+    def span(self) -> int: ...
+
+    def __call__(self, rng: np.random.Generator, seconds: np.ndarray, part: tuple[float, float] | None = None) -> np.ndarray:
+        """Frame numbers int64 [K, T] inside `part` (start and end in seconds; None: the whole video). Raises BrokenVideo("too_short")."""
+        ...
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Training clips of `frames` frames, `stride` apart, each from a uniformly random start."""
+
+    frames: int
+    stride: int = 1
+    clips: int = 1
+    target_fps: float = 0.0
+
+    def __post_init__(self):
+        _check(self)
+
+    @property
+    def span(self) -> int:
+        return (self.frames - 1) * self.stride + 1
+
+    def __call__(self, rng, seconds, part=None):
+        if self.target_fps == 0:
+            first, stop = window(seconds, part, self.span)
+            starts_K = rng.integers(first, stop - self.span + 1, size=self.clips)
+        else:
+            first, last = _time_range(self, seconds, part)
+            starts_K = rng.uniform(first, last, size=self.clips)
+        return _strided(self, seconds, starts_K, part)
+
+
+@dataclass(frozen=True)
+class Views:
+    """Evaluation clips: as Dense, but the starts are evenly spaced from the first possible to the last; a single one is in the middle."""
+
+    frames: int
+    stride: int = 1
+    clips: int = 1
+    target_fps: float = 0.0
+
+    def __post_init__(self):
+        _check(self)
+
+    @property
+    def span(self) -> int:
+        return (self.frames - 1) * self.stride + 1
+
+    def __call__(self, rng, seconds, part=None):
+        places_K = np.linspace(0.0, 1.0, self.clips) if self.clips > 1 else np.array([0.5])
+        if self.target_fps == 0:
+            first, stop = window(seconds, part, self.span)
+            starts_K = first + np.floor(places_K * (stop - first - self.span) + 0.5).astype(np.int64)
+        else:
+            first, last = _time_range(self, seconds, part)
+            starts_K = first + places_K * (last - first)
+        return _strided(self, seconds, starts_K, part)
+
+
+@dataclass(frozen=True)
+class Segments:
+    """TSN's sparse sampling (Wang et al. 2016, section 3.1): the video is cut into `frames` equal segments and gives one frame of each, a
+    random one in training; in evaluation (`random=False`) clip k of K takes the frame at (k + 1/2) / K of every segment, the middle where K
+    is 1."""
+
+    frames: int
+    clips: int = 1
+    random: bool = True
+
+    def __post_init__(self):
+        _check(self)
+
+    @property
+    def span(self) -> int:
+        return self.frames
+
+    def __call__(self, rng, seconds, part=None):
+        first, stop = window(seconds, part, self.span)
+        bounds = first + np.arange(self.frames + 1) * (stop - first) // self.frames
+        if self.random:
+            return rng.integers(bounds[:-1], bounds[1:], size=(self.clips, self.frames))
+        places_Kx1 = (np.arange(self.clips)[:, None] + 0.5) / self.clips
+        return bounds[:-1] + np.floor(np.diff(bounds) * places_Kx1).astype(np.int64)
+
+
+SAMPLERS = {"dense": Dense, "segments": Segments, "views": Views, "segment_views": functools.partial(Segments, random=False)}
+
+
+def make_sampler(settings: Mapping) -> Sampler:
+    """The sampler that `settings["name"]` names, with those of the other settings that it has (a sampler of segments has no stride)."""
+    if settings["name"] not in SAMPLERS:
+        raise unknown_name("data.sampler.name", settings["name"], SAMPLERS)
+    constructor = SAMPLERS[settings["name"]]
+    return constructor(
+        **{name: settings[name] for name in inspect.signature(constructor).parameters if name in settings and name != "random"}
+    )
+
+
+def window(seconds: np.ndarray, part: tuple[float, float] | None, least: int) -> tuple[int, int]:
+    """The frames [first, stop) whose times are in [start, end) of `part`. Raises BrokenVideo("too_short") where they are fewer than
+    `least`."""
+    first, stop = 0, len(seconds)
+    if part is not None:
+        first, stop = (int(i) for i in np.searchsorted(seconds, part, side="left"))
+    if stop - first < least:
+        within = "" if part is None else f" in {part[0]:g}..{part[1]:g} s"
+        raise BrokenVideo("too_short", f"{stop - first} frames{within}, a clip needs {least}")
+    return first, stop
+
+
+def _time_range(sampler: Dense | Views, seconds: np.ndarray, part: tuple[float, float] | None) -> tuple[float, float]:
+    """The first and last time a clip at `target_fps` may start."""
+    first, stop = window(seconds, part, 1)
+    length = (sampler.frames - 1) * sampler.stride / sampler.target_fps
+    last = seconds[stop - 1] - length
+    if last < seconds[first] - 1e-6:
+        raise BrokenVideo(
+            "too_short", f"{seconds[stop - 1] - seconds[first]:.2f} s, a clip at {sampler.target_fps:g} frames/s needs {length:.2f} s"
+        )
+    return float(seconds[first]), float(max(last, seconds[first]))
+
+
+def _strided(sampler: Dense | Views, seconds: np.ndarray, starts_K: np.ndarray, part: tuple[float, float] | None) -> np.ndarray:
+    """Frames at starts + stride * t: numbers of frames, or, at `target_fps`, the frames nearest in time within `part`."""
+    steps_T = np.arange(sampler.frames) * sampler.stride
+    if sampler.target_fps == 0:
+        return (starts_K[:, None] + steps_T).astype(np.int64)
+    first, stop = window(seconds, part, 1)
+    times_KxT = starts_K[:, None] + steps_T / sampler.target_fps
+    middles = (seconds[first : stop - 1] + seconds[first + 1 : stop]) / 2
+    return first + np.searchsorted(middles, times_KxT, side="left")
+
+
+def _check(sampler) -> None:
+    for name in ("frames", "stride", "clips"):
+        if getattr(sampler, name, 1) < 1:
+            raise UserError(f"data.sampler.{name} is {getattr(sampler, name)}: it must be 1 or more")
+    if not getattr(sampler, "target_fps", 0.0) >= 0:
+        raise UserError(f"data.sampler.target_fps is {sampler.target_fps}: it must be above 0, or 0 for the file's own rate")

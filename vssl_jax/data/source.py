@@ -1,0 +1,112 @@
+"""A source is a numbered list of videos: what it is stored in is nobody else's business.
+
+Everything after this (which frames, in which order, on which host) sees `len(source)` and `source.open(i)` only, so that files, shards,
+TFDS and the embedded world go through the same sampling, the same accounting of broken videos and the same order.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from vssl_jax import batch as batch_lib
+from vssl_jax.errors import UserError, unknown_name
+
+UNLABELED = -1
+
+# What every source of videos can put in a batch; LABEL is added where there are labels, LUMA and CHROMA take VIDEO's place in the layout
+# 'yuv420'.
+VIDEO_KEYS = frozenset({batch_lib.VIDEO, batch_lib.EXTENT, batch_lib.TIME, batch_lib.INDEX, batch_lib.WEIGHT})
+
+
+class Index(Protocol):
+    """What is known of a video before any frame is decoded."""
+
+    num_frames: int
+    seconds: np.ndarray  # float64 [num_frames], increasing, from the first frame
+    height: int  # as shown, after rotation
+    width: int
+    yuv_space: int  # position in batch.YUV_SPACES
+
+
+class Video(Protocol):
+    """One opened video."""
+
+    index: Index
+    label: int  # or UNLABELED
+    span: tuple[float, float] | None  # the part that counts, [start, end) in seconds from the first frame; None: all of it
+
+    def read(self, wanted: Sequence[int], layout: str, canvas: tuple[int, int]) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
+        """The frames numbered `wanted` (in any order, repeats allowed) in the top-left corner of a canvas: {VIDEO: uint8 [n,H,W,3]} or
+        {LUMA: [n,H,W], CHROMA: [n,H/2,W/2,2]}, and the rows and columns that hold picture. Raises BrokenVideo."""
+        ...
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A numbered list of videos. Threads open several at a time."""
+
+    classes: tuple[str, ...]  # names; () where there are no labels
+    keys: frozenset[str]  # the batch keys that it can give
+
+    def __len__(self) -> int: ...
+
+    def name(self, i: int) -> str:
+        """What a person finds the video by: its path, or shard and record."""
+        ...
+
+    def open(self, i: int) -> Video:
+        """Raises BrokenVideo."""
+        ...
+
+
+@dataclass(frozen=True)
+class TimeIndex:
+    """An Index for videos that are not files with a container: the times are known."""
+
+    seconds: np.ndarray
+    height: int
+    width: int
+    yuv_space: int
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.seconds)
+
+
+def keys_with_labels(classes: Sequence[str]) -> frozenset[str]:
+    return VIDEO_KEYS | ({batch_lib.LABEL} if classes else frozenset())
+
+
+def read_class_names(path: str | Path) -> tuple[str, ...]:
+    """The names in a text file, one a line, in the order of their numbers. It keeps the numbers the same in a train and a test split."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the class names in {path}: {error}; give a text file with one name a line") from error
+    names = tuple(line.strip() for line in lines if line.strip())
+    if not names or len(set(names)) < len(names):
+        raise UserError(f"the class names in {path} must be one or more different names, one a line")
+    return names
+
+
+def number_labels(labels: Iterable[str], classes: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, int]]:
+    """(class names, label -> number). Given `classes` are kept as they are; else the labels are sorted, by value where all are non-negative
+    integers."""
+    found = set(labels)
+    integers = all(label.isascii() and label.isdigit() for label in found)
+    if not classes:
+        if integers and found:
+            classes = tuple(str(i) for i in range(max(map(int, found)) + 1))
+        else:
+            classes = tuple(sorted(found))
+    numbers = {name: i for i, name in enumerate(classes)}
+    if integers and not found <= set(numbers):
+        if max(map(int, found)) >= len(classes):
+            raise UserError(f"label {max(map(int, found))} is beyond the {len(classes)} class names: labels count from 0")
+        return classes, {label: int(label) for label in found}
+    for label in sorted(found - set(numbers)):
+        raise unknown_name("class", label, classes)
+    return classes, numbers

@@ -1,0 +1,98 @@
+"""Rows on threads, in order: tf.data calls a Python function for each row number, stacks the rows and keeps a few batches ready.
+
+Two traps, both tested. TensorFlow replaces an exception of a thread with its own: the original is carried across and raised here. A process
+that ends while threads still work hangs in the interpreter's shutdown, because they wait for it: an open stream therefore closes itself at
+exit.
+"""
+
+import os
+import threading
+import weakref
+from collections.abc import Callable
+
+import numpy as np
+
+from vssl_jax import batch as batch_lib
+from vssl_jax.data.tensorflow_host import tensorflow
+
+BATCHES_AHEAD = 2
+
+Row = dict[str, np.ndarray]
+
+
+class Stream:
+    """An iterator of batches of `share` rows {key: array [share, ...]}, read-only arrays. `make(row number) -> Row` runs on `workers`
+    threads (None or 0: one per processor that this process may use) and must fit `spec`; what it raises, `next` raises.
+
+    `close()` returns when the threads have finished the rows that they are at; dropping the last reference and the end of the process close
+    it too.
+    """
+
+    def __init__(self, spec: batch_lib.Spec, rows: range, share: int, make: Callable[[int], Row], workers: int | None = None):
+        self._closed, self._failures = threading.Event(), []
+        dataset = _dataset(spec, rows, share, _guarded(make, tuple(spec.shapes()), self._closed, self._failures), workers)
+        self._holder = [dataset.as_numpy_iterator()]
+        self.close = weakref.finalize(self, _release, self._closed, self._holder)
+
+    def __iter__(self) -> "Stream":
+        return self
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        if not self._holder:
+            raise StopIteration
+        try:
+            return next(self._holder[0])
+        except StopIteration:
+            self.close()
+            raise
+        except tensorflow().errors.OpError:
+            stopped = self._closed.is_set()
+            self.close()
+            if self._failures:
+                raise self._failures[0] from None
+            if stopped:  # by another thread
+                raise StopIteration from None
+            raise
+
+
+def processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def _guarded(make: Callable[[int], Row], keys: tuple[str, ...], closed: threading.Event, failures: list[Exception]):
+    """`make` for tf.numpy_function: a list in the order of `keys`; exceptions are noted before TensorFlow swallows them; nothing more is
+    done once closed."""
+
+    def call(row: np.ndarray) -> list[np.ndarray]:
+        if closed.is_set():
+            raise RuntimeError("the stream is closed")
+        try:
+            made = make(int(row))
+            return [made[key] for key in keys]
+        except Exception as error:
+            failures.append(error)
+            raise
+
+    return call
+
+
+def _dataset(spec: batch_lib.Spec, rows: range, share: int, call: Callable[[np.ndarray], list[np.ndarray]], workers: int | None):
+    tf = tensorflow()
+    workers = workers if workers else processors()
+    shapes = spec.shapes()
+
+    def load(row):
+        values = tf.numpy_function(call, [row], [s.dtype for s in shapes.values()])
+        return {key: tf.ensure_shape(value, s.shape[1:]) for (key, s), value in zip(shapes.items(), values, strict=True)}
+
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = workers + 1  # one for the batching
+    options.threading.max_intra_op_parallelism = 1
+    dataset = tf.data.Dataset.range(rows.start, rows.stop).map(load, num_parallel_calls=workers, deterministic=True)
+    return dataset.batch(share, drop_remainder=True).prefetch(BATCHES_AHEAD).with_options(options)
+
+
+def _release(closed: threading.Event, holder: list) -> None:
+    closed.set()
+    holder.clear()
