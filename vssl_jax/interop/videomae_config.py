@@ -1,0 +1,130 @@
+"""The sizes of a VideoMAE model: transformers' config.json <-> what vssl_jax.models builds from.
+
+The one idea: settings that VideoMAE does not have are refused, not ignored, because a model with other settings would load and be wrong.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vssl_jax.errors import UserError
+from vssl_jax.models import build
+
+PRETRAINING = "VideoMAEForPreTraining"
+CLASSIFICATION = "VideoMAEForVideoClassification"
+
+# What a config.json that omits a key means: the defaults of transformers' VideoMAEConfig.
+_DEFAULTS = {
+    "image_size": 224,
+    "patch_size": 16,
+    "num_channels": 3,
+    "num_frames": 16,
+    "tubelet_size": 2,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "hidden_act": "gelu",
+    "qv_bias": True,
+    "use_mean_pooling": True,
+    "decoder_num_attention_heads": 6,
+    "decoder_hidden_size": 384,
+    "decoder_num_hidden_layers": 4,
+    "decoder_intermediate_size": 1536,
+}
+_REQUIRED = {"model_type": "videomae", "num_channels": 3, "hidden_act": "gelu", "qv_bias": True}
+
+
+def to_meta(config: Mapping[str, Any]) -> dict[str, Any]:
+    """{"model": fields for models.build, and "decoder": fields of MAEDecoder or "classes": n}. Raises UserError where the config is no
+    VideoMAE's.
+    """
+    c = _DEFAULTS | dict(config)
+    for key, value in _REQUIRED.items():
+        if c.get(key) != value:
+            raise UserError(f"config.json has {key}={c.get(key)!r}: only VideoMAE with {key}={value!r} can be converted")
+    architecture = (c.get("architectures") or ["none"])[0]
+    if architecture not in (PRETRAINING, CLASSIFICATION):
+        raise UserError(f"config.json names the architecture {architecture}: {PRETRAINING} and {CLASSIFICATION} can be converted")
+    size, patch = _square(c, "image_size"), _square(c, "patch_size")
+    model = dict(
+        name="vit",
+        width=c["hidden_size"],
+        depth=c["num_hidden_layers"],
+        heads=c["num_attention_heads"],
+        mlp_ratio=c["intermediate_size"] / c["hidden_size"],
+        tubelet=[c["tubelet_size"], patch, patch],
+        frames=c["num_frames"],
+        size=size,
+        final_norm=not c["use_mean_pooling"],
+    )
+    if architecture == CLASSIFICATION:
+        if not c["use_mean_pooling"]:
+            raise UserError("config.json has use_mean_pooling=false: transformers then classifies from the first token alone, VideoMAE
+            from the mean")
+        return {"model": model, "classes": _classes(c)}
+    decoder = dict(
+        width=c["decoder_hidden_size"],
+        depth=c["decoder_num_hidden_layers"],
+        heads=c["decoder_num_attention_heads"],
+        out=3 * c["tubelet_size"] * patch**2,
+        mlp_ratio=c["decoder_intermediate_size"] / c["decoder_hidden_size"],
+    )
+    return {"model": model, "decoder": decoder}
+
+
+def to_config(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The config.json of a model: the inverse of to_meta. Raises UserError for a model that VideoMAE's classes in transformers cannot
+    hold.
+    """
+    model = build(meta["model"])
+    tubelet = getattr(model, "tubelet", None)
+    if tubelet is None or tubelet[1] != tubelet[2]:
+        raise UserError(f"the model {meta['model']['name']!r} is no VideoMAE with square patches: it has no form in transformers")
+    config = {
+        "model_type": "videomae",
+        "image_size": model.size,
+        "patch_size": tubelet[1],
+        "num_channels": 3,
+        "num_frames": model.frames,
+        "tubelet_size": tubelet[0],
+        "hidden_size": model.width,
+        "num_hidden_layers": model.depth,
+        "num_attention_heads": model.heads,
+        "intermediate_size": round(model.width * model.mlp_ratio),
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-6,
+        "qv_bias": True,
+        "use_mean_pooling": not model.final_norm,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    }
+    if "decoder" not in meta:
+        labels = {str(i): f"LABEL_{i}" for i in range(meta["classes"])}
+        return config | {
+            "architectures": [CLASSIFICATION],
+            "id2label": labels,
+            "label2id": {label: int(i) for i, label in labels.items()},
+        }
+    decoder = meta["decoder"]
+    return config | {
+        "architectures": [PRETRAINING],
+        "decoder_hidden_size": decoder["width"],
+        "decoder_num_hidden_layers": decoder["depth"],
+        "decoder_num_attention_heads": decoder["heads"],
+        "decoder_intermediate_size": round(decoder["width"] * decoder.get("mlp_ratio", 4.0)),
+        "norm_pix_loss": True,
+    }
+
+
+def _square(config: Mapping[str, Any], key: str) -> int:
+    value = config[key]
+    sides = set(value) if isinstance(value, list | tuple) else {value}
+    if len(sides) != 1:
+        raise UserError(f"config.json has {key}={value!r}: only square ones can be converted")
+    return sides.pop()
+
+
+def _classes(config: Mapping[str, Any]) -> int:
+    if "num_labels" in config:
+        return config["num_labels"]
+    return len(config["id2label"]) if "id2label" in config else 2  # transformers writes no labels where there are two

@@ -1,0 +1,87 @@
+"""From a backbone's features to the logits of classes.
+
+The one idea: every head takes the whole of `Features`, so a frozen probe, an attentive probe and fine-tuning differ in a name. Logits are
+float32.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vssl_jax.models.backbone import Features
+from vssl_jax.models.transformer import Mlp, layer_norm
+
+
+def dropout(x_BxD: jax.Array, rate: float, train: bool, rng_B: Any) -> jax.Array:
+    """Dropout with one key per example, so that the draws do not depend on which examples share the batch."""
+    if not train or rate == 0.0:
+        return x_BxD
+    if rng_B is None:
+        raise ValueError("dropout needs rng: one key per example")
+    keep = jax.vmap(lambda key, x: jax.random.bernoulli(key, 1.0 - rate, x.shape))(rng_B, x_BxD)
+    return jnp.where(keep, x_BxD / (1.0 - rate), 0.0)
+
+
+class LinearHead(nn.Module):
+    """One linear layer on the pooled features: the linear probe."""
+
+    classes: int
+    init_std: float = 0.01
+
+    @nn.compact
+    def __call__(self, features: Features, train: bool = False, rng: Any = None):
+        init = nn.initializers.normal(self.init_std)
+        return nn.Dense(self.classes, kernel_init=init, name="linear")(features.pooled_BxD.astype(jnp.float32))
+
+
+class FcNormHead(nn.Module):
+    """VideoMAE's head of fine-tuning: LayerNorm after the mean over tokens (the encoder has no final norm then), dropout, one linear layer.
+
+    The layer starts `init_scale` times smaller than usual, so the first steps hardly move the pretrained encoder.
+    """
+
+    classes: int
+    dropout: float = 0.0
+    init_scale: float = 0.001
+
+    @nn.compact
+    def __call__(self, features: Features, train: bool = False, rng: Any = None):
+        x = layer_norm("float32", "norm")(features.pooled_BxD)
+        x = dropout(x, self.dropout, train, rng)
+        return nn.Dense(self.classes, kernel_init=nn.initializers.normal(0.02 * self.init_scale), name="linear")(x)
+
+
+class AttentiveHead(nn.Module):
+    """The attentive probe of V-JEPA (Bardes et al. 2024): one learned query reads all tokens through a cross-attention block, then one
+    linear layer.
+
+    `heads` must divide the width of the features.
+    """
+
+    classes: int
+    heads: int
+    mlp_ratio: float = 4.0
+
+    @nn.compact
+    def __call__(self, features: Features, train: bool = False, rng: Any = None):
+        x = features.map_BxTxHxWxD
+        width = x.shape[-1]
+        tokens_BxNxD = x.reshape(x.shape[0], -1, width).astype(jnp.float32)
+        init = nn.initializers.truncated_normal(0.02)
+        query = self.param("query", init, (1, width))
+        query_Bx1xD = jnp.broadcast_to(query, (x.shape[0], 1, width))
+
+        def project(name, y, features=(self.heads, width // self.heads), axis: Any = -1):
+            return nn.DenseGeneral(features, axis=axis, kernel_init=init, name=name)(y)
+
+        tokens = layer_norm("float32", "norm1")(tokens_BxNxD)
+        out = jax.nn.dot_product_attention(project("q", query_Bx1xD), project("k", tokens), project("v", tokens))
+        x = query_Bx1xD + project("proj", out, width, (-2, -1))
+        x = x + Mlp(round(width * self.mlp_ratio), "float32", name="mlp")(layer_norm("float32", "norm2")(x))
+        return nn.Dense(self.classes, kernel_init=nn.initializers.normal(0.01), name="linear")(x[:, 0])
+
+
+HEADS: dict[str, Callable[..., nn.Module]] = {"linear": LinearHead, "fc_norm": FcNormHead, "attentive": AttentiveHead}
