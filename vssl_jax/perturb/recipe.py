@@ -6,6 +6,7 @@ from typing import Any
 
 from vssl_jax.errors import unknown_name
 from vssl_jax.perturb import blur, color, crop
+from vssl_jax.perturb.mix import Mix, NoMix
 from vssl_jax.perturb.view import EvalView, RandomView
 
 CROPS: dict[str, Callable[..., Any]] = {
@@ -55,3 +56,17 @@ def build_eval_view(config: Mapping[str, Any], size: int) -> EvalView:
             raise unknown_name("field of eval_view", field, known)
     short_side = fields.pop("short_side", 0)
     return EvalView(size=size, short_side=None if short_side == 0 else short_side, **fields)
+
+
+def build_mix(config: Mapping[str, Any]) -> Mix | NoMix:
+    """Mixup and CutMix of a recipe; an empty config is none."""
+    known = [f.name for f in dataclasses.fields(Mix)]
+    for field in config:
+        if field not in known:
+            raise unknown_name("field of mix", field, known)
+    return Mix(**config) if config else NoMix()
+
+
+def pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    """(rows, columns) of a view's size."""
+    return (size, size) if isinstance(size, int) else tuple(size)

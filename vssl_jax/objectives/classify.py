@@ -1,0 +1,156 @@
+"""Supervised classification: fine-tuning, frozen probes and supervised controls, as objectives like any other.
+
+The one idea: a probe is a classifier whose turn trains only the head, so there is no second trainer and no second way to read a checkpoint.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vssl_jax import batch as batch_lib
+from vssl_jax import models
+from vssl_jax.models import backbone as backbone_lib
+from vssl_jax.models.heads import HEADS
+from vssl_jax.objectives.protocol import Objective, Turn
+from vssl_jax.perturb import keys as keys_lib
+from vssl_jax.perturb import recipe
+from vssl_jax.perturb.mix import NoMix
+from vssl_jax.perturb.view import EvalView, RandomView
+
+STATS = "stats"  # the backbone's batch statistics, in memory
+# Features computed beforehand, as batch keys: the map [B,T,H,W,D] and its mean [B,D].
+FEATURE_MAP, FEATURE_POOLED = "feature_map", "feature_pooled"
+
+
+def cross_entropy(logits_BxC: jax.Array, target_BxC: jax.Array) -> jax.Array:
+    """Per-example -sum(target * log softmax(logits)), float32 [B]."""
+    return -jnp.sum(target_BxC * jax.nn.log_softmax(logits_BxC.astype(jnp.float32)), axis=-1)
+
+
+def smooth_one_hot(labels_B: jax.Array, classes: int, smoothing: float) -> jax.Array:
+    """Targets [B,C] with 1 - smoothing on the label and the rest spread over all classes (Szegedy et al. 2016, section 7)."""
+    return jax.nn.one_hot(labels_B, classes) * (1.0 - smoothing) + smoothing / classes
+
+
+@dataclass(frozen=True)
+class Classify(Objective):
+    """Trains encoder and head on labels. Parts: "encoder" (a backbone), "head". Memory: "stats", the backbone's batch statistics.
+
+    A row whose label is below 0 or whose WEIGHT is 0 does not count.
+    """
+
+    encoder: nn.Module
+    head: nn.Module
+    classes: int
+    frames: int
+    view: RandomView
+    eval_view: EvalView
+    smoothing: float = 0.0
+    mix: Any = field(default_factory=NoMix)
+
+    needs: ClassVar[tuple[str, ...]] = (batch_lib.VIDEO, batch_lib.LABEL)
+
+    def init(self, rng, batch):
+        size = recipe.pair(self.view.size)
+        clip_shape = (1, self.frames, *size, 3)
+        encoder_rng, head_rng = jax.random.split(rng)
+        encoder, stats = backbone_lib.init(self.encoder, encoder_rng, clip_shape)
+        features = jax.eval_shape(
+            lambda p, s: backbone_lib.apply(self.encoder, p, s, jnp.zeros(clip_shape), train=False, method="features")[0], encoder, stats
+        )
+        head = self.head.lazy_init(head_rng, features)["params"]
+        return {"encoder": encoder, "head": head}, {STATS: stats}
+
+    def _features(self, params, memory, clips, rng, train):
+        keys = rng if train else None
+        return backbone_lib.apply(self.encoder, params["encoder"], memory[STATS], clips, train=train, rng=keys, method="features")
+
+    def loss(self, params, memory, batch, rng, turn):
+        view = self.view(keys_lib.example_keys(rng, batch, keys_lib.VIEW), batch)
+        clips_per_video = view.shape[1]
+        clips = view.reshape(-1, *view.shape[2:])
+        labels = jnp.repeat(batch[batch_lib.LABEL], clips_per_video)
+        weight = jnp.repeat(batch[batch_lib.WEIGHT], clips_per_video) * (labels >= 0)
+        target = smooth_one_hot(labels, self.classes, self.smoothing)
+        clips, target = self.mix(jax.random.fold_in(rng, keys_lib.MIX), clips, target)
+        keys = keys_lib.clip_keys(keys_lib.example_keys(rng, batch, keys_lib.DROPOUT), clips_per_video)
+        features, stats = self._features(params, memory, clips, keys, train=True)
+        logits = self.head.apply({"params": params["head"]}, features, train=True, rng=keys)
+        return _mean_loss(logits, target, labels, weight, memory | {STATS: stats})
+
+    def logits(self, params, memory, batch) -> jax.Array:
+        """Logits of every view (clips x crops) of every video, float32 [B,S,C]."""
+        views = self.eval_view(batch)
+        clips = views.reshape(-1, *views.shape[2:])
+        features, _ = self._features(params, memory, clips, None, train=False)
+        return self.head.apply({"params": params["head"]}, features).reshape(*views.shape[:2], -1)
+
+    def embed(self, params, memory, batch):
+        views = self.eval_view(batch)
+        clips = views.reshape(-1, *views.shape[2:])
+        features, _ = self._features(params, memory, clips, None, train=False)
+        return {"video": jnp.mean(features.pooled_BxD.reshape(*views.shape[:2], -1), axis=1)}
+
+    def backbone(self, params, memory):
+        return params["encoder"], memory[STATS]
+
+
+def _mean_loss(logits, target, labels, weight, memory):
+    count = jnp.maximum(jnp.sum(weight), 1.0)
+    loss = jnp.sum(cross_entropy(logits, target) * weight) / count
+    accuracy = jnp.sum((jnp.argmax(logits, axis=-1) == labels) * weight) / count
+    return loss, (memory, {"accuracy": accuracy})
+
+
+@dataclass(frozen=True)
+class Probe(Classify):
+    """A head on a frozen encoder in evaluation mode."""
+
+    turns: ClassVar[tuple[Turn, ...]] = (Turn("head", trains=("head",)),)
+
+    def _features(self, params, memory, clips, rng, train):
+        features, _ = super()._features(params, memory, clips, None, train=False)
+        return jax.lax.stop_gradient(features), memory[STATS]
+
+
+@dataclass(frozen=True)
+class CachedProbe(Objective):
+    """A head on features that were computed once: the cheap form of Probe where the view is fixed. Part: "head"."""
+
+    head: nn.Module
+    classes: int
+
+    needs: ClassVar[tuple[str, ...]] = (FEATURE_MAP, FEATURE_POOLED, batch_lib.LABEL)
+
+    def _batch_features(self, batch):
+        return backbone_lib.Features(batch[FEATURE_MAP], batch[FEATURE_POOLED])
+
+    def init(self, rng, batch):
+        features = self._batch_features({k: jax.ShapeDtypeStruct((1, *batch[k].shape[1:]), batch[k].dtype) for k in (FEATURE_MAP, FEATURE_POOLED)})
+        return {"head": self.head.lazy_init(rng, features)["params"]}, {}
+
+    def loss(self, params, memory, batch, rng, turn):
+        logits = self.logits(params, memory, batch)
+        labels = batch[batch_lib.LABEL]
+        return _mean_loss(logits, jax.nn.one_hot(labels, self.classes), labels, (labels >= 0).astype(jnp.float32), memory)
+
+    def logits(self, params, memory, batch) -> jax.Array:
+        """Logits [B,C]."""
+        return self.head.apply({"params": params["head"]}, self._batch_features(batch))
+
+
+def from_config(config: Any) -> Classify:
+    """A classifier from a recipe: `objective.classes`, `objective.head` by name, `objective.freeze`."""
+    c = config["objective"]
+    encoder = models.build(config["model"])
+    head_fields = dict(c["head"])
+    head = HEADS[head_fields.pop("name")](classes=c["classes"], **head_fields)
+    kind = Probe if c["freeze"] else Classify
+    return kind(
+        encoder=encoder, head=head, classes=c["classes"], frames=c["frames"],
+        view=recipe.build_view(c["view"], c["size"]), eval_view=recipe.build_eval_view(c["eval_view"], c["size"]),
+        smoothing=c["smoothing"], mix=recipe.build_mix(c["mix"]),
+    )  # fmt: skip

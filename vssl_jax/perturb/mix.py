@@ -1,0 +1,56 @@
+"""Mixing pairs of clips and their targets: mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019), one draw for the batch as in timm's batch mode.
+
+A clip is mixed with the one at the mirrored place of its (micro-)batch, so the result depends on which clips share it.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+
+@dataclass(frozen=True)
+class NoMix:
+    """Clips and targets as they are."""
+
+    def __call__(self, key: jax.Array, clip_BxTxHxWx3: jax.Array, target_BxC: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return clip_BxTxHxWx3, target_BxC
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Mixup with Beta(mixup, mixup) or CutMix with Beta(cutmix, cutmix), CutMix with probability `switch`; with probability `prob` at all.
+
+    The box of CutMix is the same in all frames; the target's share is the box's true area after clipping.
+    """
+
+    mixup: float = 0.8
+    cutmix: float = 1.0
+    prob: float = 1.0
+    switch: float = 0.5
+
+    def __call__(self, key: jax.Array, clip_BxTxHxWx3: jax.Array, target_BxC: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(mixed clips, mixed targets [B,C])."""
+        on_key, switch_key, mix_key, cut_key, box_key = jax.random.split(key, 5)
+        on = jax.random.bernoulli(on_key, self.prob)
+        cut = jax.random.bernoulli(switch_key, self.switch)
+        share = jnp.where(on, jax.random.beta(mix_key, self.mixup, self.mixup), 1.0)
+        inside_HxW, cut_share = self._box(cut_key, box_key, clip_BxTxHxWx3.shape[2:4])
+        other, other_target = clip_BxTxHxWx3[::-1], target_BxC[::-1]
+        blended = (share * clip_BxTxHxWx3 + (1.0 - share) * other).astype(clip_BxTxHxWx3.dtype)
+        pasted = jnp.where((inside_HxW & on)[None, None, :, :, None], other, clip_BxTxHxWx3)
+        weight = jnp.where(cut, jnp.where(on, cut_share, 1.0), share)
+        return jnp.where(cut, pasted, blended), weight * target_BxC + (1.0 - weight) * other_target
+
+    def _box(self, cut_key: jax.Array, box_key: jax.Array, size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
+        """(bool [H,W] inside the box, the share of the picture outside it)."""
+        side = jnp.sqrt(1.0 - jax.random.beta(cut_key, self.cutmix, self.cutmix))
+        center_y, center_x = jax.random.uniform(box_key, (2,)) * jnp.array(size, jnp.float32)
+
+        def inside(center, length):
+            position = jnp.arange(length)
+            half = side * length / 2
+            return (position >= jnp.floor(center - half)) & (position < jnp.floor(center + half))
+
+        box = inside(center_y, size[0])[:, None] & inside(center_x, size[1])[None, :]
+        return box, 1.0 - jnp.mean(box.astype(jnp.float32))
