@@ -59,8 +59,9 @@ def to_meta(config: Mapping[str, Any]) -> dict[str, Any]:
     )
     if architecture == CLASSIFICATION:
         if not c["use_mean_pooling"]:
-            raise UserError("config.json has use_mean_pooling=false: transformers then classifies from the first token alone, VideoMAE
-            from the mean")
+            raise UserError(
+                "config.json has use_mean_pooling=false: transformers then classifies from the first token, VideoMAE from the mean of all"
+            )
         return {"model": model, "classes": _classes(c)}
     decoder = dict(
         width=c["decoder_hidden_size"],

@@ -14,6 +14,7 @@ import jax
 
 from vssl_jax.errors import UserError, unknown_name
 from vssl_jax.models.cnn import CNN
+from vssl_jax.models.platform import compute_dtype
 from vssl_jax.models.vit import ViT
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -42,10 +43,11 @@ def compute_dtype(name: str) -> str:
 
 
 def build(config: Mapping[str, Any]) -> nn.Module:
-    """The backbone of a config: `name` is a key of MODELS, every other entry a field of its module. Raises UserError for a name or field
-    that is not known.
+    """The backbone of a config: `name` is a key of MODELS, every other entry a field of its module; dtype 'auto' is settled here.
+
+    Raises UserError for a name or field that is not known, and for a field that is missing.
     """
-    fields = dict(config)
+    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
     name = fields.pop("name")
     if name not in MODELS:
         raise unknown_name("model", name, MODELS)
@@ -60,4 +62,4 @@ def build(config: Mapping[str, Any]) -> nn.Module:
         raise UserError(f"model {name!r} needs {', '.join(missing)}: set model.{missing[0]}")
     if "dtype" in fields:
         fields["dtype"] = compute_dtype(fields["dtype"])
-    return constructor(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+    return constructor(**fields)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
 from vssl_jax.errors import unknown_name
+from vssl_jax.models.platform import platform
 
 CHUNK = 196  # queries a chunk holds at most: 1568 = 8 chunks
 _SPLASH_BLOCK = 128  # the TPU kernel's lengths are multiples of this
@@ -26,13 +27,6 @@ def choose(platform: str, dtype: jnp.dtype, length: int) -> str:
     if platform == "cpu" and length >= 2 * CHUNK:
         return "chunked"
     return "xla"
-
-
-def platform() -> str:
-    """'cpu', 'gpu' or 'tpu': of the mesh in use (jax.set_mesh), or of the default backend where there is none."""
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    name = jax.default_backend() if device is None else device.platform
-    return "gpu" if name in ("cuda", "rocm") else name
 
 
 def attention(q_BxNxHxhd: jax.Array, k_BxNxHxhd: jax.Array, v_BxNxHxhd: jax.Array, impl: str = "auto") -> jax.Array:
