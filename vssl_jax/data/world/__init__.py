@@ -1,13 +1,14 @@
 """A procedural motion world: the embedded dataset, and an instrument to measure what a model knows of motion.
 
-Textured sprites move over textured grounds; each action stands beside its exact time reversal. The reading order: spec (difficulties), draws, motion, shapes,
-textures, images, scene, render; then the truths: truth (masks, flow), sound, captions, steps; sample puts them together; encode and build make files.
+Textured sprites move over textured grounds; each action stands beside its exact time reversal. The reading order: spec (difficulties),
+draws, motion, shapes, textures, images, scene, render; then the truths: truth (masks, flow), sound, captions, steps; sample puts them
+together; encode and build make files.
 """
 
-from vssl_jax.data.world.build import build, spec_from_json
+from vssl_jax.data.world.build import build
 from vssl_jax.data.world.motion import CLASS_ACTIONS
 from vssl_jax.data.world.sample import Sample, video
-from vssl_jax.data.world.spec import DIFFICULTIES, SPLITS, WorldSpec, find
+from vssl_jax.data.world.spec import DIFFICULTIES, SPLITS, WorldSpec, find, spec_from_json
 
 CLASSES = tuple(CLASS_ACTIONS)  # of all worlds together; a world's own are spec.classes
 

@@ -1,6 +1,7 @@
 """Random numbers that are the same on every machine and with every numpy.
 
-numpy guarantees the bits of SeedSequence and PCG64 for ever, but not what Generator makes of them (NEP 19). So numbers are made here from raw bits.
+numpy guarantees the bits of SeedSequence and PCG64 for ever, but not what Generator makes of them (NEP 19). So numbers are made here from
+raw bits.
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,9 @@
 """Frames and sound into a real mp4: H.264 and AAC.
 
-A codec looks at frames in order, and can write the order into single frames: in a group of pictures the ground that a sprite has just left is coded anew while
-the ground it is about to cover still holds the noise of the last key frame. So by default every frame is a key frame with a constant quantizer: then a
-decoded frame depends on its own pixels alone, and the film of a reversed scene is, bit for bit, the reversed film. With `gop` > 1 key frames come every gop
-frames from a random first one.
+A codec looks at frames in order, and can write the order into single frames: in a group of pictures the ground that a sprite has just left
+is coded anew while the ground it is about to cover still holds the noise of the last key frame. So by default every frame is a key frame
+with a constant quantizer: then a decoded frame depends on its own pixels alone, and the film of a reversed scene is, bit for bit, the
+reversed film. With `gop` > 1 key frames come every gop frames from a random first one.
 """
 
 import os

@@ -29,7 +29,8 @@ def digest(folder: str) -> str:
 
 @functools.lru_cache(maxsize=4)
 def load(folder: str, smallest_side: int) -> list[np.ndarray]:
-    """The pictures as float32 [h,w,3] in 0..1, reduced until the shorter side is `smallest_side`. Raises UserError for a picture that cannot be used."""
+    """The pictures as float32 [h,w,3] in 0..1, reduced until the shorter side is `smallest_side`. Raises UserError for a picture that
+    cannot be used."""
     import av
 
     pictures = []

@@ -1,8 +1,9 @@
 """Where a sprite is at a phase. A path is a closed loop, and a direction is which way the phase runs along it.
 
-The pose is a function of an integer phase, and phase(t) = offset + direction * t, modulo the number of phases. So the film of one direction, played
-backwards, is the film of the other direction from another offset, to the last bit. Offsets are uniform: no frame, no set of frames, no sound tells which.
-Every path starts and ends (phase 0) at the sprite's resting pose, so actions can be chained without a jump.
+The pose is a function of an integer phase, and phase(t) = offset + direction * t, modulo the number of phases. So the film of one
+direction, played backwards, is the film of the other direction from another offset, to the last bit. Offsets are uniform: no frame, no set
+of frames, no sound tells which. Every path starts and ends (phase 0) at the sprite's resting pose, so actions can be chained without a
+jump.
 
 x runs right and y down; turns grow clockwise as seen on the screen. The picture is a torus: what leaves on one side comes in on the other.
 """

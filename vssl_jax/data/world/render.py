@@ -1,4 +1,5 @@
-"""From a scene to frames. All frames of a sprite are drawn at once, in a box that moves with it, so the cost is that of the sprite and not of the picture."""
+"""From a scene to frames. All frames of a sprite are drawn at once, in a box that moves with it, so the cost is that of the sprite and not
+of the picture."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from vssl_jax.data.world.spec import WorldSpec
 
 @dataclass(frozen=True)
 class Box:
-    """A sprite's surroundings in each frame, b x b pixels: where they are, how far they are covered, and which point of the sprite each one shows."""
+    """A sprite's surroundings in each frame, b x b pixels: where they are, how far they are covered, and which point of the sprite each one
+    shows."""
 
     rows_Txb: np.ndarray  # int64, wrapped
     cols_Txb: np.ndarray
@@ -29,7 +31,8 @@ class Box:
 
 
 def box_of(sprite: Sprite, pose: Pose, size: int) -> Box:
-    """Where a sprite is in each frame of its poses, on a torus of size x size pixels. Pixel (row r, column c) has its center at (x=c, y=r)."""
+    """Where a sprite is in each frame of its poses, on a torus of size x size pixels. Pixel (row r, column c) has its center at (x=c,
+    y=r)."""
     reach = math.ceil(sprite.radius * sprite.outline.reach * float(pose.scale.max())) + 1
     if 2 * reach + 2 > size:
         raise ValueError(f"a sprite of radius {sprite.radius} px reaches {reach} px: it would overlap itself in {size} px")

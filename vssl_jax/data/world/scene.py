@@ -1,4 +1,5 @@
-"""All that one video shows, before a pixel is drawn. What things look like and which way they go come from separate streams of random numbers.
+"""All that one video shows, before a pixel is drawn. What things look like and which way they go come from separate streams of random
+numbers.
 
 The labels run through all classes in random order, block by block, so the first n videos of a split are balanced for any n.
 """
@@ -46,7 +47,8 @@ class Sprite:
 
 @dataclass(frozen=True)
 class Scene:
-    """One video: `sprites` are in drawing order, the last is the one whose actions are the label. `drift` moves the background; None: it stands still."""
+    """One video: `sprites` are in drawing order, the last is the one whose actions are the label. `drift` moves the background; None: it
+    stands still."""
 
     sprites: tuple[Sprite, ...]
     background: Gratings | Patch

@@ -1,6 +1,7 @@
 """Outlines of sprites in polar form: radius(angle) = 1 + sum of a_m cos(m angle - phase_m).
 
-The angle itself is never computed: cos(m angle) and sin(m angle) are powers of the unit vector, so the outline is exact arithmetic like the textures.
+The angle itself is never computed: cos(m angle) and sin(m angle) are powers of the unit vector, so the outline is exact arithmetic like the
+textures.
 """
 
 from dataclasses import dataclass

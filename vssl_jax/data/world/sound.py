@@ -1,7 +1,9 @@
-"""The soundtrack: a struck tone each time the labeled sprite flashes. It tells the event's time and the sprite's texture, and nothing of the motion.
+"""The soundtrack: a struck tone each time the labeled sprite flashes. It tells the event's time and the sprite's texture, and nothing of
+the motion.
 
-The phase of the event is random for each video, and the offset of the motion too, so the tone's time is uniform and independent of path and direction, also
-together with any one frame. Its pitch belongs to the texture. Picture and sound together tell when things happen (the flash), not which way they go.
+The phase of the event is random for each video, and the offset of the motion too, so the tone's time is uniform and independent of path and
+direction, also together with any one frame. Its pitch belongs to the texture. Picture and sound together tell when things happen (the
+flash), not which way they go.
 """
 
 import numpy as np

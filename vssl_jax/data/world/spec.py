@@ -1,8 +1,9 @@
-"""What a world is made of. One number says how hard it is: how many ways things can move, and what else is in the picture.
+"""What a world is made of: how many ways things can move, and what else is in the picture. A difficulty is one frozen record of numbers.
 
-Every class is a pair (path, direction), and the other direction of the same path is always a class too: its exact time reversal. So what path a sprite
-takes may be read from any one frame, and which way it goes only from the order of frames: a model blind to order is capped at 0.5 of its path accuracy.
-There is one natural speed, one loop per PHASES frames, and the usual window (8 frames at stride 2) sees half a loop.
+Every class is a pair (path, direction), and the other direction of the same path is always a class too: its exact time reversal. So what
+path a sprite takes may be read from any one frame, and which way it goes only from the order of frames: a model blind to order is capped at
+0.5 of its path accuracy. There is one natural speed, one loop per `phases` frames, and the usual window (8 frames at stride 2) sees half a
+loop.
 """
 
 import dataclasses
@@ -91,7 +92,7 @@ def split_number(split: str) -> int:
 
 
 _AXES_4 = ("slide-horizontal", "slide-vertical", "slide-diagonal", "slide-antidiagonal")
-_AXES_8 = _AXES_4 + ("slide-shallow", "slide-steep", "slide-antishallow", "slide-antisteep")
+_AXES_8 = (*_AXES_4, "slide-shallow", "slide-steep", "slide-antishallow", "slide-antisteep")
 _TURNS = ("orbit", "spin", "zoom")
 
 _SPECS = (
@@ -114,3 +115,8 @@ def find(name: str, images: str | None = None) -> WorldSpec:
     if name not in DIFFICULTIES:
         raise unknown_name("world", name, DIFFICULTIES)
     return DIFFICULTIES[name] if images is None else dataclasses.replace(DIFFICULTIES[name], images=images)
+
+
+def spec_from_json(text: str) -> WorldSpec:
+    """The spec that json made of dataclasses.asdict(spec): lists become tuples again."""
+    return WorldSpec(**{key: tuple(value) if isinstance(value, list) else value for key, value in json.loads(text).items()})

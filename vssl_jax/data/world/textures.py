@@ -1,7 +1,7 @@
 """Surfaces as functions of a point: exact at any scale and angle, so sprites can move by fractions of a pixel.
 
-Only +, -, *, /, sqrt and floor on float32 are used, which IEEE 754 fixes to the bit: numpy's sin and tanh differ in their last bits from one processor to
-another, and pixels must not. Hence the polynomial sine, and x / sqrt(1 + x^2) where a tanh would do.
+Only +, -, *, /, sqrt and floor on float32 are used, which IEEE 754 fixes to the bit: numpy's sin and tanh differ in their last bits from
+one processor to another, and pixels must not. Hence the polynomial sine, and x / sqrt(1 + x^2) where a tanh would do.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,8 @@ def sine(turns: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Gratings:
-    """base + swing * squash(sum of sines): `waves` float32 [N,3] are cycles per unit in u and v, and a phase in turns; base and swing are colors [3]."""
+    """base + swing * squash(sum of sines): `waves` float32 [N,3] are cycles per unit in u and v, and a phase in turns; base and swing are
+    colors [3]."""
 
     waves: np.ndarray
     gain: float

@@ -1,8 +1,8 @@
 """Exact masks and optical flow, from the same poses and the same coverage that the frames are drawn from.
 
-Flow says where the point seen at a pixel goes in the next frame: flow[t, r, c] = (dx, dy) in pixels, x right and y down, the shortest way round the torus.
-It is the displacement itself and not a derivative, so warping by it is exact, also for turning and growing and where a zoom snaps back. The last frame's
-flow goes to where the action would go on to.
+Flow says where the point seen at a pixel goes in the next frame: flow[t, r, c] = (dx, dy) in pixels, x right and y down, the shortest way
+round the torus. It is the displacement itself and not a derivative, so warping by it is exact, also for turning and growing and where a
+zoom snaps back. The last frame's flow goes to where the action would go on to.
 """
 
 import numpy as np
@@ -16,8 +16,8 @@ from vssl_jax.data.world.spec import WorldSpec
 def masks_and_flow(scene: Scene, spec: WorldSpec) -> tuple[np.ndarray, np.ndarray]:
     """What is seen where, and where it goes.
 
-    Returns masks uint8 [T,H,W]: 0 is background and i the i-th sprite in drawing order where it covers more than half of the pixel and nothing above it
-    does (the labeled sprite, drawn last, has the highest number); and flow float32 [T,H,W,2].
+    Returns masks uint8 [T,H,W]: 0 is background and i the i-th sprite in drawing order where it covers more than half of the pixel and
+    nothing above it does (the labeled sprite, drawn last, has the highest number); and flow float32 [T,H,W,2].
     """
     masks = np.zeros((scene.frames, spec.size, spec.size), np.uint8)
     shift = _shortest(np.diff(background_shift(scene, spec), axis=0), spec.size)
