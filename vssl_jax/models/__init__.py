@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
-import jax
 
 from vssl_jax.errors import UserError, unknown_name
 from vssl_jax.models.cnn import CNN
@@ -33,13 +32,6 @@ MAE_DECODERS: dict[str, dict[str, int]] = {
     "vit_large": dict(width=512, depth=12, heads=8),
     "vit_huge": dict(width=640, depth=12, heads=8),
 }
-
-
-def compute_dtype(name: str) -> str:
-    """'auto' is bfloat16 on accelerators and float32 on CPUs, which have no fast bfloat16; any other name is itself."""
-    if name != "auto":
-        return name
-    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
 
 
 def build(config: Mapping[str, Any]) -> nn.Module:
