@@ -1,0 +1,31 @@
+"""`config.data` -> an Input: the source, the sampler and the canvas that a recipe names."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from vssl_jax import batch as batch_lib
+from vssl_jax.data import open_source
+from vssl_jax.data.broken import BrokenRecord
+from vssl_jax.data.row import Input
+from vssl_jax.data.sample import SAMPLERS, Sampler
+from vssl_jax.errors import unknown_name
+
+
+def build_sampler(config: Mapping[str, Any]) -> Sampler:
+    """The sampler that `name` names, with those other entries that it has; target_fps 0 is the file's own rate."""
+    if config["name"] not in SAMPLERS:
+        raise unknown_name("data.sampler.name", config["name"], SAMPLERS)
+    constructor = SAMPLERS[config["name"]]
+    fields = {name: config[name] for name in inspect.signature(constructor).parameters if name in config}
+    if fields.get("target_fps") == 0:
+        fields["target_fps"] = None
+    return constructor(**fields)
+
+
+def build_input(config: Mapping[str, Any], batch_size: int, seed: int, broken: BrokenRecord, shuffle: bool = True) -> Input:
+    """Opens the source. Raises UserError for a wrong path or data without video."""
+    sampler = build_sampler(config["sampler"])
+    height, width = config["canvas"]
+    spec = batch_lib.Spec(batch_size, sampler.clips, sampler.frames, height, width, config["layout"])
+    return Input(open_source(config), spec, sampler, broken, seed=seed, shuffle=shuffle)

@@ -1,0 +1,48 @@
+"""Pretrain, export, evaluate, report: python -m vssl_jax.main --config=configs/videomae_vitb.py --workdir=RUN
+
+  --config=FILE[:variant]     the recipe; variants of every recipe: smoke (seconds), local (minutes on a CPU)
+  --config.KEY=VALUE          overrides a setting, e.g. --config.data.source=folder --config.data.path=VIDEOS
+  --workdir=DIR               where the run is kept (default runs/<recipe>); the same command in the same workdir resumes
+  --debug                     show tracebacks
+
+Exit code 0: done; 42: preempted after a save, the same command goes on; other: failed, and one line says why.
+"""
+
+import sys
+from pathlib import Path
+
+import jax
+
+from vssl_jax import cli, pretrain
+from vssl_jax.train import distributed
+
+
+def default_workdir(argv: list[str]) -> str:
+    """runs/<recipe>-<variant>."""
+    recipe = next(a.split("=", 1)[1] for a in argv if a.startswith(("--config=", "-config=")))
+    name, _, variant = recipe.partition(":")
+    return f"runs/{Path(name).stem}" + (f"-{variant}" if variant else "")
+
+
+def main(argv: list[str]) -> None:
+    config, flags = cli.parse(argv, __doc__)
+    workdir = Path(flags.workdir if flags.workdir else default_workdir(argv)).absolute()
+    distributed.initialize(config.distributed)
+    cli.use_compilation_cache()
+    export = pretrain.pretrain(config, workdir)
+    if jax.process_index() != 0:
+        return
+    print(f"exported to {export}", file=sys.stderr)
+    # Evaluation and the report need packages that a pretraining machine may lack: imported only where they are asked for.
+    if config.eval:
+        from vssl_jax import evaluate
+
+        evaluate.evaluate(config.eval, export, workdir)
+    if config.report:
+        from vssl_jax.evals.report import write_report
+
+        print(f"report: {write_report(workdir)}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    cli.run(main)

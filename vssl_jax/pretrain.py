@@ -1,0 +1,171 @@
+"""A recipe -> a run: opens the data, builds the method, trains it, exports it."""
+
+import json
+import logging
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from vssl_jax import config as config_lib
+from vssl_jax import objectives
+from vssl_jax.data import pipeline
+from vssl_jax.data.broken import BrokenRecord
+from vssl_jax.data.recipe import build_input
+from vssl_jax.data.row import Input
+from vssl_jax.errors import UserError
+from vssl_jax.objectives.protocol import Objective
+from vssl_jax.train import optimizer as optimizer_lib
+from vssl_jax.train import pictures as pictures_lib
+from vssl_jax.train import sharding
+from vssl_jax.train.checkpoint import Checkpointer, save_export
+from vssl_jax.train.guard import GuardRule
+from vssl_jax.train.loop import Job, Plan, Program, train
+from vssl_jax.train.metrics import MetricsWriter
+from vssl_jax.train.progress import ParameterRow, Progress, parameter_table
+from vssl_jax.train.state import TrainState
+
+log = logging.getLogger(__name__)
+
+
+def build_optimizers(objective: Objective, config: ConfigDict) -> dict[str, optimizer_lib.Optimizer]:
+    """One per turn, all from `config.optimizer`."""
+    return {turn.name: optimizer_lib.build(config.optimizer, config.train.steps, config.train.batch_size) for turn in objective.turns}
+
+
+def check_needs(objective: Objective, keys: frozenset[str]) -> None:
+    """Raises UserError where the objective needs what the data do not have."""
+    if missing := [key for key in objective.needs if key not in keys]:
+        raise UserError(f"{type(objective).__name__} needs {', '.join(missing)}, but this data has only {', '.join(sorted(keys))}: choose other data")
+
+
+def _keep_config(config: ConfigDict, workdir: Path) -> None:
+    """Writes config.json; on resume, says what differs from the run's first config."""
+    path, new = workdir / "config.json", config_lib.to_dict(config)
+    if path.exists():
+        for difference in config_lib.differences(json.loads(path.read_text()), new):
+            log.warning("resuming with another setting: %s", difference)
+        return
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(new, indent=2, sort_keys=True) + "\n")
+    os.replace(partial, path)
+
+
+def show_parameters(objective: Objective, program: Program) -> str:
+    """The table of parameters: name, shape, sharding, weight decay."""
+    rows = []
+    params = program.state_shapes.params
+    decayed = optimizer_lib.decay_mask(params)
+    trained = set().union(*[turn.trains or params.keys() for turn in objective.turns])
+    for (path, leaf), mask in zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(decayed), strict=True):
+        name = sharding.path_name(path)
+        factor = (1.0 if mask else 0.0) if name.split("/")[0] in trained else None
+        rows.append(ParameterRow(name, leaf.shape, str(leaf.sharding.spec).removeprefix("PartitionSpec"), factor, math.prod(leaf.shape)))
+    return parameter_table(rows)
+
+
+def _on_start(objective: Objective, config: ConfigDict) -> Any:
+    def say(program: Program) -> None:
+        if jax.process_index() != 0:
+            return
+        gib = f"{program.needed_bytes / 2**30:.2f} GiB" if program.needed_bytes is not None else "unknown memory"
+        flops = objective.flops(config.train.batch_size)
+        work = "" if flops is None else f", {flops / 1e9:.3g} GFLOP a step"
+        print(show_parameters(objective, program), file=sys.stderr)
+        print(
+            f"{jax.device_count()} x {jax.devices()[0].device_kind}; the step needs {gib} per device{work}; compiled in {program.compile_seconds:.1f} s",
+            file=sys.stderr,
+        )
+
+    return say
+
+
+def _picture_job(objective: Objective, input: Input, workdir: Path, writer: MetricsWriter, every: int) -> Job:
+    """Pictures of the same few clips at every time, for the report and TensorBoard."""
+    rows = min(4, input.spec.batch_size)
+
+    @jax.jit
+    def draw(params, memory, batch):
+        return objective.pictures(params, memory, batch, jax.random.key(0))
+
+    def run(state: TrainState, step: int):
+        batch = next(iter(pipeline.batches(_small(input, rows), 0)))
+        replicated = jax.sharding.NamedSharding(jax.tree.leaves(state.params)[0].sharding.mesh, jax.sharding.PartitionSpec())
+        local = {k: jax.device_put(np.asarray(v), replicated) for k, v in batch.items()}
+        shown = {name: np.asarray(x) for name, x in draw(state.params, state.memory, local).items()}
+        if shown and jax.process_index() == 0:
+            pictures_lib.save_pictures(workdir, step, shown, most=rows)
+            writer.write_video(step, shown)
+        return state, {}
+
+    return Job(every, run, "pictures")
+
+
+def _small(input: Input, rows: int) -> Input:
+    import dataclasses
+
+    return dataclasses.replace(input, spec=dataclasses.replace(input.spec, batch_size=rows))
+
+
+def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter) -> Plan:
+    """Everything of a run but the running of it. Raises UserError for bad data, names or sizes."""
+    objective = objectives.build(config)
+    broken = BrokenRecord(config.data.max_broken_fraction, workdir, jax.process_index())
+    input = build_input(config.data, config.train.batch_size, config.seed, broken)
+    check_needs(objective, input.source.keys)
+    if config.train.steps < 1:
+        raise UserError(f"train.steps is {config.train.steps}: it must be 1 or more (epochs x data.num_examples / batch_size, or set it)")
+    workers = None if config.data.workers == 0 else config.data.workers
+    jobs = []
+    if config.train.picture_every > 0:
+        jobs.append(_picture_job(objective, input, workdir, writer, config.train.picture_every))
+    main = jax.process_index() == 0
+    return Plan(
+        objective=objective,
+        optimizers=build_optimizers(objective, config),
+        steps=config.train.steps,
+        batches=lambda start: pipeline.batches(input, start, jax.process_index(), jax.process_count(), workers),
+        batch_shapes=input.spec.shapes(),
+        mesh=sharding.make_mesh(config.mesh),
+        seed=config.seed,
+        accumulation=config.train.grad_accumulation,
+        guard=GuardRule(**config.guard),
+        log_every=config.train.log_every,
+        jobs=jobs,
+        checkpointer=Checkpointer(workdir / "checkpoints", config.checkpoint.every, config.checkpoint.keep),
+        writer=writer,
+        progress=lambda start: Progress(config.train.steps, start, enabled=main),
+        on_start=_on_start(objective, config),
+        host_metrics=broken.metrics,
+    )
+
+
+def export(objective: Objective, state: TrainState, config: ConfigDict, workdir: Path) -> Path:
+    """Writes <workdir>/export: the backbone ("encoder", "stats"), and the whole method's parameters beside it, with the config that builds them."""
+    encoder, stats = objective.backbone(state.params, state.memory)
+    parts = {"encoder": encoder} | ({"stats": stats} if stats else {})
+    parts |= {f"method/{name}": part for name, part in state.params.items() if name != "encoder"}
+    meta = {"step": int(state.step), "config": config_lib.to_dict(config)}
+    path = workdir / "export"
+    save_export(path, parts, meta)
+    return path
+
+
+def pretrain(config: ConfigDict, workdir: Path) -> Path:
+    """Runs the recipe in `workdir` (resuming what is there) and returns the export's path. Raises as train.loop.train does."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    main = jax.process_index() == 0
+    with MetricsWriter(workdir, enabled=main) as writer:
+        plan = build_plan(config, workdir, writer)
+        if main:
+            _keep_config(config, workdir)
+        try:
+            state = train(plan)
+        finally:
+            plan.checkpointer.close()
+        return export(plan.objective, state, config, workdir)
