@@ -3,17 +3,23 @@
 import inspect
 from collections.abc import Callable, Mapping
 
-from vssl_jax.data.folder import folder
-from vssl_jax.data.manifest import manifest
+from vssl_jax.data.embedded import embedded_source
+from vssl_jax.data.folder import folder_source
+from vssl_jax.data.manifest import manifest_source
 from vssl_jax.data.source import Source
-from vssl_jax.data.synthetic import synthetic
+from vssl_jax.data.synthetic import synthetic_source
+from vssl_jax.data.tfds import tfds_source
+from vssl_jax.data.tfrecord import tfrecord_source
 from vssl_jax.errors import unknown_name
 
 # name -> constructor. Its first argument is `data.path`; its other arguments are settings of the same names.
 SOURCES: dict[str, Callable[..., Source]] = {
-    "folder": folder,
-    "manifest": manifest,
-    "synthetic": synthetic,
+    "folder": folder_source,
+    "manifest": manifest_source,
+    "tfrecord": tfrecord_source,
+    "tfds": tfds_source,
+    "embedded": embedded_source,
+    "synthetic": synthetic_source,
 }
 
 

@@ -13,7 +13,7 @@ from vssl_jax.errors import UserError
 EXTENSIONS = frozenset(".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split())
 
 
-def folder(path: str, classes: str = "") -> FileSource:
+def folder_source(path: str, classes: str = "") -> FileSource:
     """All video files under `path`, recursively. `classes` names a text file with the class names in order; without it they are the sorted
     folder names.
 

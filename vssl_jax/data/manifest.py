@@ -17,7 +17,7 @@ COLUMNS = ("path", "label", "start", "end")
 _HEADLESS = {1: ("path",), 2: ("path", "label"), 3: ("path", "start", "end"), 4: COLUMNS}
 
 
-def manifest(path: str, classes: str = "") -> FileSource:
+def manifest_source(path: str, classes: str = "") -> FileSource:
     """The videos a CSV file lists. `classes` names a text file with the class names in order; without it they are the sorted labels.
 
     A file that is missing is a broken video like any other; all missing is an error. Raises UserError, with the line's number, for what

@@ -38,7 +38,7 @@ class Synthetic:
         return _make(jnp.asarray(indices_B, jnp.int32), dataclasses.replace(spec, batch_size=1), self.num_classes)
 
 
-def synthetic(path: str = "", videos: int = 1024, num_classes: int = 8) -> Synthetic:
+def synthetic_source(path: str = "", videos: int = 1024, num_classes: int = 8) -> Synthetic:
     """Noise. `path` is not used; `videos` and `num_classes` are what it claims to hold."""
     return Synthetic(videos, num_classes)
 

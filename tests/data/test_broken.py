@@ -1,0 +1,153 @@
+"""Broken videos are replaced, counted once by cause, written down, and stop the run when they are too many."""
+
+import json
+from itertools import islice
+
+import numpy as np
+import pytest
+from tests.data.array_source import ArraySource
+from tests.data.video_files import remux, shapes_NxHxWx3, write_sound, write_video
+
+from vssl_jax import batch as batch_lib
+from vssl_jax.data import open_source
+from vssl_jax.data.broken import BrokenRecord
+from vssl_jax.data.index import BrokenVideo
+from vssl_jax.data.pipeline import Input, batches, epoch
+from vssl_jax.data.sample import Dense
+from vssl_jax.errors import UserError
+
+SPEC = batch_lib.Spec(batch_size=4, clips=1, frames=4, height=48, width=64)
+
+
+def make_input(source, broken: BrokenRecord, frames: int = 4) -> Input:
+    spec = batch_lib.Spec(4, 1, frames, 48, 64)
+    return Input(source, spec, Dense(frames, 2), broken)
+
+
+def take(input, n: int, **kwargs) -> list[dict]:
+    iterator = batches(input, **kwargs)
+    found = list(islice(iterator, n))
+    iterator.close()
+    return found
+
+
+def lines(path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_substitutes_are_drawn_from_the_position():
+    source = ArraySource(12, broken={3: "corrupt", 7: "empty", 8: "missing"})
+    a, b = (take(make_input(source, BrokenRecord(1.0)), 9, workers=n) for n in (1, 3))
+    good = take(make_input(ArraySource(12), BrokenRecord(1.0)), 9)
+    replaced = 0
+    for x, y, g in zip(a, b, good, strict=True):
+        assert all(x[key].tobytes() == y[key].tobytes() for key in x)
+        was_broken = np.isin(g["index"], [3, 7, 8])
+        assert not np.isin(x["index"], [3, 7, 8]).any() and (x["weight"] == 1).all()
+        assert (x["index"][~was_broken] == g["index"][~was_broken]).all()
+        assert (x["video"][~was_broken] == g["video"][~was_broken]).all()
+        replaced += was_broken.sum()
+    assert replaced == 9  # three epochs
+
+
+def test_each_is_counted_and_written_once_over_epochs_and_restarts(tmp_path):
+    source = ArraySource(6, broken={1: "corrupt", 4: "corrupt", 5: "empty"})
+    record = BrokenRecord(1.0, tmp_path)
+    take(make_input(source, record), 9)
+    assert record.metrics() == {"data/broken/corrupt": 2, "data/broken/empty": 1}
+    path = tmp_path / "broken_videos.jsonl"
+    assert sorted(line["name"] for line in lines(path)) == ["video 1", "video 4", "video 5"]
+    path.write_text(path.read_text() + '{"name": "vid')  # killed while writing
+    again = BrokenRecord(1.0, tmp_path)
+    source.broken[2] = "empty"
+    take(make_input(source, again), 9)
+    assert again.counts() == {"corrupt": 2, "empty": 2}
+    assert sorted(line["name"] for line in lines(path)) == ["video 1", "video 2", "video 4", "video 5"]
+
+
+def test_evaluation_leaves_a_broken_video_out():
+    record = BrokenRecord(0.5)
+    found = list(epoch(make_input(ArraySource(6, broken={2: "corrupt"}), record)))
+    assert np.concatenate([batch["weight"] for batch in found]).tolist() == [1, 1, 0, 1, 1, 1, 0, 0]
+    assert np.concatenate([batch["index"] for batch in found]).tolist() == [0, 1, 2, 3, 4, 5, -1, -1]
+    assert not found[0]["video"][2].any()
+    assert record.counts() == {"corrupt": 1}
+
+
+@pytest.mark.parametrize("reader", [batches, epoch])
+def test_too_many_stop_the_run_with_one_line(tmp_path, reader):
+    source = ArraySource(10, broken={1: "corrupt", 4: "corrupt", 5: "empty"})
+    with pytest.raises(UserError) as caught:
+        list(islice(reader(make_input(source, BrokenRecord(0.2, tmp_path))), 20))
+    message = str(caught.value)
+    assert "3 of 10 videos are broken (2 corrupt, 1 empty)" in message and "max_broken_fraction=0.2" in message
+    assert str(tmp_path / "broken_videos.jsonl") in message and "\n" not in message
+
+
+def test_the_limit_itself_is_allowed():
+    source = ArraySource(10, broken={1: "corrupt", 4: "corrupt"})
+    assert len(take(make_input(source, BrokenRecord(0.2)), 6)) == 6
+
+
+@pytest.mark.timeout(60)
+def test_a_source_without_a_good_video_stops_whatever_the_limit():
+    with pytest.raises(UserError, match="2 of 2 videos are broken"):
+        take(make_input(ArraySource(2, broken={0: "corrupt", 1: "corrupt"}), BrokenRecord(1.0)), 1)
+
+
+def test_a_fraction_outside_0_to_1_is_refused():
+    with pytest.raises(UserError, match="max_broken_fraction is 1.5"):
+        BrokenRecord(1.5)
+
+
+def test_other_hosts_write_files_of_their_own(tmp_path):
+    BrokenRecord(1.0, tmp_path, process_index=3).add("x", BrokenVideo("empty", "no bytes"), 2)
+    assert lines(tmp_path / "broken_videos.3.jsonl") == [{"name": "x", "cause": "empty", "detail": "no bytes"}]
+
+
+def make_broken_files(folder) -> dict[str, str]:
+    """Every kind of broken file; returns name -> the cause that it is counted by."""
+    good = write_video(folder / "long.mp4", shapes_NxHxWx3(40))
+    content = open(good, "rb").read()
+    write_video(folder / "short.mp4", shapes_NxHxWx3(5))
+    write_sound(folder / "sound.mp4")
+    (folder / "text.mp4").write_text("this is no video at all\n" * 20)
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "no_moov.mp4").write_bytes(content[: len(content) // 2])
+    faststart = remux_faststart(good, folder / "cut.mp4")
+    (folder / "cut.mp4").write_bytes(faststart[: int(len(faststart) * 0.6)])
+    return {
+        "short.mp4": "too_short",
+        "sound.mp4": "no_video_stream",
+        "text.mp4": "not_a_video",
+        "empty.mp4": "empty",
+        "no_moov.mp4": "truncated",
+        "cut.mp4": "truncated",
+    }
+
+
+def remux_faststart(source: str, path) -> bytes:
+    from video_files import Clip
+
+    del source
+    write_video(path, shapes_NxHxWx3(40), Clip(muxer={"movflags": "faststart"}))
+    return path.read_bytes()
+
+
+@pytest.mark.timeout(120)
+def test_every_kind_of_broken_file_among_good_ones(tmp_path):
+    folder, workdir = tmp_path / "films", tmp_path / "run"
+    folder.mkdir()
+    causes = make_broken_files(folder)
+    for i in range(3):
+        write_video(folder / f"good{i}.mp4", shapes_NxHxWx3(12, seed=i))
+    source = open_source({"source": "folder", "path": str(folder)})
+    record = BrokenRecord(0.7, workdir)
+    iterator = batches(make_input(source, record))
+    for batch in islice(iterator, 6):
+        assert (batch["weight"] == 1).all() and not np.isin(
+            batch["index"], [i for i in range(10) if source.name(i).split("/")[-1] in causes]
+        ).any()
+    iterator.close()
+    assert {line["name"].split("/")[-1]: line["cause"] for line in lines(workdir / "broken_videos.jsonl")} == causes
+    assert record.counts() == {"too_short": 1, "no_video_stream": 1, "not_a_video": 1, "empty": 1, "truncated": 2}

@@ -1,0 +1,104 @@
+"""Frames are chosen inside the video, evenly where it is said, and never by wrapping or padding."""
+
+import numpy as np
+import pytest
+
+from vssl_jax.data.index import BrokenVideo
+from vssl_jax.data.sample import SAMPLERS, Dense, Segments, Views, make_sampler
+from vssl_jax.errors import UserError
+
+FPS = 25.0
+
+
+def seconds(frames: int, fps: float = FPS) -> np.ndarray:
+    return np.arange(frames) / fps
+
+
+def draw(sampler, frames: int, seed: int = 0, part=None) -> np.ndarray:
+    return sampler(np.random.default_rng(seed), seconds(frames), part)
+
+
+def test_dense_keeps_the_stride_and_reaches_every_start():
+    sampler, starts = Dense(frames=4, stride=3, clips=2), set()
+    assert sampler.span == 10
+    for seed in range(200):
+        frames_KxT = draw(sampler, 13, seed)
+        assert frames_KxT.shape == (2, 4) and (np.diff(frames_KxT) == 3).all()
+        starts |= set(frames_KxT[:, 0].tolist())
+    assert starts == {0, 1, 2, 3}
+
+
+def test_a_clip_as_long_as_the_video_is_the_video():
+    assert draw(Dense(4, 3), 10).tolist() == [[0, 3, 6, 9]]
+    assert draw(Views(4, 3, clips=2), 10).tolist() == [[0, 3, 6, 9]] * 2
+
+
+@pytest.mark.parametrize("sampler", [Dense(4, 3), Views(4, 3, 3), Segments(10), Segments(10, random=False)])
+def test_one_frame_too_few_is_too_short(sampler):
+    assert sampler.span == 10
+    assert draw(sampler, 10).max() == 9
+    with pytest.raises(BrokenVideo) as caught:
+        draw(sampler, 9)
+    assert caught.value.cause == "too_short"
+
+
+@pytest.mark.parametrize("sampler", [Dense(3, 2, 4), Views(3, 2, 4), Segments(5, 4), Dense(3, 2, 4, target_fps=10.0), Views(3, 2, 4, 10.0)])
+def test_only_frames_of_the_part_are_taken(sampler):
+    low, high = 40, 60  # frames 40..59: [1.6 s, 2.4 s)
+    found = np.concatenate([draw(sampler, 100, seed, (low / FPS, high / FPS)).ravel() for seed in range(60)])
+    assert found.min() >= low and found.max() < high
+    with pytest.raises(BrokenVideo):
+        draw(sampler, 100, part=(low / FPS, (low + 2) / FPS))
+    with pytest.raises(BrokenVideo):
+        draw(sampler, 100, part=(1000.0, 2000.0))
+
+
+def test_views_are_evenly_spaced_from_the_first_start_to_the_last():
+    assert draw(Views(4, 2, clips=5), 27)[:, 0].tolist() == [0, 5, 10, 15, 20]
+    assert draw(Views(4, 2, clips=1), 27)[:, 0].tolist() == [10]
+
+
+def test_segments_take_one_frame_of_each_and_cover_them():
+    sampler, seen = Segments(frames=4), [set() for _ in range(4)]
+    for seed in range(200):
+        for t, frame in enumerate(draw(sampler, 14, seed)[0]):
+            seen[t].add(int(frame))
+    assert seen == [{0, 1, 2}, {3, 4, 5, 6}, {7, 8, 9}, {10, 11, 12, 13}]
+
+
+def test_evaluation_segments_are_the_middles_and_do_not_depend_on_the_generator():
+    sampler = Segments(frames=4, random=False)
+    assert draw(sampler, 20, 0).tolist() == draw(sampler, 20, 1).tolist() == [[2, 7, 12, 17]]
+    assert draw(Segments(frames=2, clips=2, random=False), 8).tolist() == [[1, 5], [3, 7]]
+
+
+@pytest.mark.parametrize("sampler", [Dense(4, 2, 3), Segments(4, 3), Dense(4, 2, 3, target_fps=12.5)])
+def test_draws_are_a_function_of_the_generator(sampler):
+    assert draw(sampler, 300, 7).tolist() == draw(sampler, 300, 7).tolist()
+    assert draw(sampler, 300, 7).tolist() != draw(sampler, 300, 8).tolist()
+
+
+def test_target_fps_is_a_stride_in_time():
+    assert (np.diff(draw(Dense(8, 2, target_fps=FPS / 3), 200)) == 6).all()
+    slow = Views(5, target_fps=2 * FPS)(None, seconds(20))  # every frame is shown twice
+    assert np.diff(slow).max() == 1 and np.diff(slow).sum() == 2
+    with pytest.raises(BrokenVideo):
+        Dense(8, target_fps=1.0)(np.random.default_rng(0), seconds(100))
+
+
+def test_target_fps_follows_the_times_of_a_variable_rate():
+    times = np.concatenate([np.arange(10) / 50, 0.2 + np.arange(10) / 10])  # 50 frames/s, then 10
+    frames_T = Views(12, clips=1, target_fps=10.0)(None, times)[0]
+    assert np.abs(times[frames_T] - times[frames_T[0]] - np.arange(12) / 10).max() <= 0.05 + 1e-9
+
+
+def test_samplers_by_name():
+    settings = {"name": "dense", "frames": 4, "stride": 2, "clips": 1, "target_fps": 0.0}
+    assert make_sampler(settings) == Dense(4, 2)
+    assert make_sampler(settings | {"name": "segments"}) == Segments(4)
+    assert make_sampler(settings | {"name": "segment_views", "clips": 2}) == Segments(4, 2, random=False)
+    assert set(SAMPLERS) == {"dense", "segments", "views", "segment_views"}
+    with pytest.raises(UserError, match="did you mean 'dense'"):
+        make_sampler(settings | {"name": "dence"})
+    with pytest.raises(UserError, match=r"sampler\.stride is 0"):
+        make_sampler(settings | {"stride": 0})
