@@ -12,6 +12,7 @@ import pytest
 from vssl_jax.errors import UserError
 from vssl_jax.evals import report, report_svg, tables
 from vssl_jax.evals.report_data import FeatureMap, NeighborPictures, save_feature_map, save_neighbor_pictures
+from vssl_jax.evals.report_style import STYLE
 from vssl_jax.train.metrics import MetricsWriter
 from vssl_jax.train.pictures import save_pictures
 
@@ -196,11 +197,40 @@ def test_a_long_curve_keeps_its_spikes_and_gaps():
     values = np.zeros(50000)
     values[12345], values[20000:30000] = 7.0, np.nan
     chart = report_svg.line_chart("x", steps, values)
-    assert len(chart) < 60_000 and "from 0 to 7" in chart and "10000 of 50000 values are not finite" in chart
-    raw = re.search(r'class="line raw" d="([^"]+)"', chart).group(1)
+    assert len(chart) < 60_000 and "highest 7" in chart and "10000 of 50000 values are not finite" in chart
+    raw = re.search(r'class="line" d="([^"]+)"', chart).group(1)
     heights = [float(y) for y in re.findall(r" ([\d.]+)", raw)]
     assert min(heights) < max(heights) - 100, "the spike is drawn at its full height"
     assert raw.count("M") == 2, "and the gap is left open"
+
+
+def test_a_noisy_curve_gets_its_mean_and_a_smooth_one_does_not():
+    steps = np.arange(400)
+    assert 'class="line raw"' not in report_svg.line_chart("schedule", steps, np.minimum(steps, 100.0))
+    noisy = report_svg.line_chart("loss", steps, np.where(steps % 2, 1.0, 3.0))
+    mean = re.search(r'class="line" d="([^"]+)"', noisy).group(1)
+    middle = [float(y) for y in re.findall(r" ([\d.]+)", mean)][50:-50]
+    assert 'class="line raw"' in noisy and max(middle) - min(middle) < 15, "the mean runs through the middle"
+
+
+def contrast(one, other):
+    def light(color):
+        part = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in part]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((light(one), light(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_colors_can_be_read_in_both_modes():
+    found = [dict(re.findall(r"--(\w+): (#\w+)", part)) for part in STYLE.split("@media", 2)[:2]]
+    for colors in found:
+        background, card = colors["bg"].replace("#fff", "#ffffff"), colors["card"]
+        for name in ("fg", "dim", "accent"):
+            assert contrast(colors[name], background) >= 4.5 and contrast(colors[name], card) >= 4.5, name
+        for name in ["rest", "good", "bad", *(f"s{i}" for i in range(8))]:
+            assert contrast(colors[name], card) >= 3, name
 
 
 @pytest.mark.parametrize("values", [[1.0], [2.0, 2.0], [np.nan], [np.nan, np.inf], [0.0, 0.0], [1e-9, 1e9], [-5.0, 3.0]])

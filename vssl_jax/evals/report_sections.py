@@ -28,8 +28,9 @@ def results(result: Mapping[str, Any] | None) -> Section | None:
         return None
     extra = {k: v for k, v in result.items() if k not in ("dataset", "protocols", "class_names")}
     about = ", ".join(f"{k}: {v}" for k, v in extra.items() if isinstance(v, str | int | float))
-    body = scrolling(tables.result_html(result), "Results") + f'<p class="dim">{html.escape(about)}</p>'
-    return Section("results", "Results", body)
+    before, after = html.escape(f"{result['dataset']}. {tables.NOTE}"), html.escape(about)
+    table = scrolling(tables.result_html(result), "Results")
+    return Section("results", "Results", f'<p class="dim">{before}</p>{table}<p class="dim">{after}</p>')
 
 
 def curves(lines: Sequence[Mapping[str, float]]) -> Section | None:
@@ -43,7 +44,7 @@ def curves(lines: Sequence[Mapping[str, float]]) -> Section | None:
         steps, values = np.array([p[0] for p in points], np.float64), np.array([p[1] for p in points], np.float64)
         about = report_svg.describe(name, steps, values).removeprefix(f"{name}: ")
         charts.append(
-            f"<figure><h3>{html.escape(name.replace('_', ' '))}</h3>{report_svg.line_chart(name, steps, values)}"
+            f"<figure><h3>{html.escape(_words(name))}</h3>{report_svg.line_chart(name, steps, values)}"
             f"<figcaption>{html.escape(about)}</figcaption></figure>"
         )
     note = '<p class="dim">Over training steps. In long curves the thin line is what was logged and the thick one its running mean.</p>'
@@ -134,6 +135,10 @@ def config(values: Mapping[str, Any] | None) -> Section | None:
     return Section("config", "Configuration", f'<details><summary>config.json</summary><pre tabindex="0">{text}</pre></details>')
 
 
+def _words(name: str) -> str:
+    return "MFU" if name == metrics_lib.MFU else name.replace("_", " ")
+
+
 def _clips(pictures: Mapping[str, np.ndarray], when: str, most: int | None) -> str:
     """A figure per clip with all its pictures side by side in one animation, so that they play in step; pictures of another size get
     figures of their own."""
@@ -142,7 +147,7 @@ def _clips(pictures: Mapping[str, np.ndarray], when: str, most: int | None) -> s
         groups.setdefault(clip_BxTxHxWx3.shape, []).append(name)
     figures = []
     for shape, names in groups.items():
-        labels = "".join(f"<span>{html.escape(name.replace('_', ' '))}</span>" for name in names)
+        labels = "".join(f"<span>{html.escape(_words(name))}</span>" for name in names)
         for b in range(shape[0] if most is None else min(most, shape[0])):
             frames = pictures_lib.side_by_side([pictures[name][b] for name in names])
             image = moving_picture(frames, f"Clip {b + 1} at {when}, left to right: {', '.join(names)}")
@@ -170,9 +175,9 @@ def _confusion_table(matrix_CxC: np.ndarray, names: tuple[str, ...], protocol: s
         total = max(int(row.sum()), 1)
         cells = "".join(f'<td style="--p:{100 * int(n) // total}">{int(n) if n else ""}</td>' for n in row)
         rows.append(f'<tr><th scope="row">{label}</th>{cells}</tr>')
-    caption = "<caption>Rows: true class. Columns: predicted class. Counts of test videos, shaded by their share of the row.</caption>"
-    table = f'<table class="confusion">{caption}<thead><tr><td></td>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
-    return scrolling(table, f"Confusion matrix of {protocol}")
+    note = '<p class="dim">Rows: true class. Columns: predicted class. Counts of test videos, shaded by their share of the row.</p>'
+    table = f'<table class="confusion"><thead><tr><td></td>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    return note + scrolling(table, f"Confusion matrix of {protocol}")
 
 
 def _confused_pairs(matrix_CxC: np.ndarray, names: tuple[str, ...], most: int = 10) -> str:

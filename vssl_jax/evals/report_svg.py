@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 _WIDTH, _HEIGHT = 360, 200
-_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 12, 12, 26
+_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 20, 12, 26
 _MOST_POINTS = 400
 _LOG_RATIO = 50  # a positive curve that spans more than this is drawn on a log scale
 COLORS = 8  # --s0 .. --s7 in the style
@@ -54,7 +54,7 @@ def line_chart(name: str, steps: Sequence[int], values: Sequence[float]) -> str:
     to_x, x_marks = _x_axis(steps_N)
     to_y, y_marks = _y_axis(y_N[good_N], log)
     raw = _path(*_thin(steps_N, y_N), to_x, to_y)
-    mean_N = _running_mean(y_N, max(len(y_N) // 40, 2)) if len(y_N) >= 80 else None
+    mean_N = _mean_if_noisy(y_N)
     marks = [x_marks, y_marks, f'<path class="line{" raw" if mean_N is not None else ""}" d="{raw}"/>']
     if mean_N is not None:
         marks.append(f'<path class="line" d="{_path(*_thin(steps_N, mean_N), to_x, to_y)}"/>')
@@ -70,7 +70,10 @@ def describe(name: str, steps_N: np.ndarray, values_N: np.ndarray) -> str:
     text = f"{name}: "
     if good_N.any():
         v, s = values_N[good_N], steps_N[good_N]
-        text += f"{v[0]:.4g} at step {s[0]:.0f}, {v[-1]:.4g} at step {s[-1]:.0f}, from {v.min():.4g} to {v.max():.4g}."
+        if v.min() == v.max():
+            text += f"{v[0]:.4g} at every step from {s[0]:.0f} to {s[-1]:.0f}."
+        else:
+            text += f"{v[0]:.4g} at step {s[0]:.0f}, {v[-1]:.4g} at step {s[-1]:.0f}, lowest {v.min():.4g}, highest {v.max():.4g}."
     bad = int((~good_N).sum())
     return text + (f" {bad} of {len(values_N)} values are not finite." if bad else "")
 
@@ -173,6 +176,15 @@ def _thin(steps_N: np.ndarray, y_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]
         keep |= {int(finite[y_N[finite].argmin()]), int(finite[y_N[finite].argmax()])} if len(finite) else {int(rows[0])}
     rows = np.array(sorted(keep))
     return steps_N[rows], y_N[rows]
+
+
+def _mean_if_noisy(y_N: np.ndarray) -> np.ndarray | None:
+    """The running mean of a long curve that strays from it by half a percent of its range or more. A smooth one, such as a schedule, is
+    shown as it is."""
+    if len(y_N) < 80 or not np.isfinite(y_N).any():
+        return None
+    mean_N = _running_mean(y_N, len(y_N) // 40)
+    return mean_N if np.nanmedian(np.abs(y_N - mean_N)) > 0.005 * (np.nanmax(y_N) - np.nanmin(y_N)) else None
 
 
 def _running_mean(y_N: np.ndarray, width: int) -> np.ndarray:

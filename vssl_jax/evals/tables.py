@@ -34,6 +34,7 @@ from vssl_jax.errors import UserError
 FILE = "eval.json"
 COLUMNS = ("protocol", "metric", "pretrained", "random init", "gain", "n", "seeds", "settings")
 NOTE = "± is one standard error; random init: the same protocol on a randomly initialized encoder."
+_RIGHT = {2, 3, 4, 5}  # columns of numbers
 _REQUIRED = ("name", "metric", "value", "baseline", "n", "seeds", "stderr", "baseline_stderr", "settings")
 
 
@@ -83,21 +84,21 @@ def result_table(result: Mapping[str, Any]) -> str:
     widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
     text = []
     for line in lines:
-        cells = [cell.rjust(w) if 2 <= i <= 5 else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))]
+        cells = [cell.rjust(w) if i in _RIGHT else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))]
         text.append("  ".join(cells).rstrip())
     rule = "-" * max(map(len, text))
     return "\n".join([f"{result['dataset']}, {result['checkpoint']}", rule, text[0], rule, *text[1:], rule, NOTE])
 
 
 def result_html(result: Mapping[str, Any]) -> str:
-    """The same table as an HTML <table>; all text escaped."""
-    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in COLUMNS)
+    """The same table as an HTML <table>, without dataset and NOTE; all text escaped."""
+    kinds = ["n" if i in _RIGHT else "t" for i in range(len(COLUMNS))]
+    head = "".join(f'<th scope="col" class="{kind}">{html.escape(name)}</th>' for kind, name in zip(kinds, COLUMNS, strict=True))
     body = []
     for first, *rest in rows(result):
-        cells = "".join(f'<td class="{"n" if 1 <= i <= 4 else "t"}">{html.escape(cell)}</td>' for i, cell in enumerate(rest))
+        cells = "".join(f'<td class="{kind}">{html.escape(cell)}</td>' for kind, cell in zip(kinds[1:], rest, strict=True))
         body.append(f'<tr><th scope="row">{html.escape(first)}</th>{cells}</tr>')
-    caption = f"<caption>{html.escape(str(result['dataset']))}. {html.escape(NOTE)}</caption>"
-    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
 
 
 def _row(p: Mapping[str, Any]) -> tuple[str, ...]:
