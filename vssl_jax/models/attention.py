@@ -82,7 +82,7 @@ def _splash(q_BxNxHxhd, k_BxNxHxhd, v_BxNxHxhd):
     return jax.shard_map(_splash_local, in_specs=(spec,) * 3, out_specs=spec, check_vma=False)(q_BxNxHxhd, k_BxNxHxhd, v_BxNxHxhd)
 
 
-def _splash_local(q, k, v):
+def _splash_local(q, k, v, interpret: bool = False):
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernel
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
@@ -92,7 +92,7 @@ def _splash_local(q, k, v):
     q, k, v = (jnp.pad(jnp.swapaxes(x, 1, 2), pad) for x in (q * hd**-0.5, k, v))
     segment = (jnp.arange(padded) >= length).astype(jnp.int32)
     full = masks.MultiHeadMask([masks.FullMask((padded, padded))] * heads)
-    call = kernel.make_splash_mha_single_device(mask=full)
+    call = kernel.make_splash_mha_single_device(mask=full, interpret=interpret)
     out = jax.vmap(functools.partial(call, segment_ids=kernel.SegmentIds(q=segment, kv=segment)))(q, k, v)
     return jnp.swapaxes(out[:, :, :length], 1, 2)
 

@@ -21,7 +21,8 @@ def dropout(x_BxD: jax.Array, rate: float, train: bool, rng_B: Any) -> jax.Array
         return x_BxD
     if rng_B is None:
         raise ValueError("dropout needs rng: one key per example")
-    keep = jax.vmap(lambda key, x: jax.random.bernoulli(key, 1.0 - rate, x.shape))(rng_B, x_BxD)
+    # Folded, because the backbone draws its stochastic depth from the same keys.
+    keep = jax.vmap(lambda key, x: jax.random.bernoulli(jax.random.fold_in(key, 1), 1.0 - rate, x.shape))(rng_B, x_BxD)
     return jnp.where(keep, x_BxD / (1.0 - rate), 0.0)
 
 

@@ -1,0 +1,80 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vssl_jax.errors import UserError
+from vssl_jax.models import attention as lib
+
+
+def reference(q, k, v):
+    """softmax(q k^T / sqrt(hd)) v in float32 at the highest precision, [B,N,H,hd]."""
+    q, k, v = (x.astype(jnp.float32) for x in (q, k, v))
+    scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, precision="highest") / q.shape[-1] ** 0.5
+    return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores, axis=-1), v, precision="highest")
+
+
+def qkv(rng, length, heads=2, hd=8, dtype=jnp.float32):
+    return [3 * jax.random.normal(key, (2, length, heads, hd), dtype) for key in jax.random.split(rng, 3)]
+
+
+@pytest.mark.parametrize(
+    "platform, dtype, length, expected",
+    [
+        ("cpu", "float32", 160, "xla"),
+        ("cpu", "float32", 391, "xla"),
+        ("cpu", "float32", 1568, "chunked"),
+        ("cpu", "bfloat16", 1568, "chunked"),
+        ("gpu", "bfloat16", 255, "xla"),
+        ("gpu", "bfloat16", 256, "cudnn"),
+        ("gpu", "float16", 1568, "cudnn"),
+        ("gpu", "float32", 1568, "xla"),
+        ("tpu", "bfloat16", 1023, "xla"),
+        ("tpu", "bfloat16", 1568, "splash"),
+        ("tpu", "float32", 1024, "splash"),
+    ],
+)
+def test_choice_is_a_function_of_platform_dtype_and_length(platform, dtype, length, expected):
+    assert lib.choose(platform, jnp.dtype(dtype), length) == expected
+
+
+@pytest.mark.parametrize("impl, length", [("xla", 37), ("chunked", 37), ("chunked", 392), ("chunked", 401)])
+def test_matches_the_float32_reference_forward_and_backward(rng, impl, length):
+    args = qkv(rng, length)
+    weight = jax.random.normal(jax.random.fold_in(rng, 1), args[0].shape)
+    out, vjp = jax.vjp(lambda *a: lib.attention(*a, impl=impl), *args)
+    expected, vjp_expected = jax.vjp(reference, *args)
+    np.testing.assert_allclose(out, expected, atol=2e-6)
+    for ours, theirs in zip(vjp(weight), vjp_expected(weight), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-5)
+
+
+def test_softmax_is_float32_in_bfloat16(rng):
+    """Only the inputs and the output are rounded: one bfloat16 rounding (2^-8) of values below 8, not an accumulation of them."""
+    args = qkv(rng, 401, dtype=jnp.bfloat16)
+    expected = reference(*args)
+    for impl in ("xla", "chunked"):
+        out = lib.attention(*args, impl=impl)
+        assert out.dtype == jnp.bfloat16
+        np.testing.assert_allclose(out.astype(jnp.float32), expected, atol=8 * 2**-8)
+
+
+def test_chunked_never_holds_all_scores(rng):
+    """The largest intermediate of the backward pass is a chunk of the scores."""
+    length = 4 * lib.CHUNK
+    args = qkv(rng, length, heads=1)
+    jaxpr = str(jax.make_jaxpr(jax.grad(lambda *a: lib.attention(*a, impl="chunked").sum()))(*args))
+    assert f"{lib.CHUNK},{length}]" in jaxpr
+    assert f"{length},{length}]" not in jaxpr
+
+
+def test_splash_ignores_its_padding(rng):
+    """The TPU kernel, interpreted: 200 tokens are padded to 256, and the padding takes part in nothing."""
+    args = qkv(rng, 200, hd=128)
+    out = lib._splash_local(*args, interpret=True)
+    np.testing.assert_allclose(out, reference(*args), atol=2e-5)
+
+
+def test_unknown_implementation_names_the_nearest(rng):
+    with pytest.raises(UserError, match="did you mean 'cudnn'"):
+        lib.attention(*qkv(rng, 4), impl="cuddn")

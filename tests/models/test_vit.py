@@ -1,0 +1,199 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vssl_jax import models
+from vssl_jax.errors import UserError
+from vssl_jax.models import backbone
+from vssl_jax.models.mae_decoder import MAEDecoder
+from vssl_jax.models.positions import sincos_1d
+from vssl_jax.models.transformer import drop_path_keep
+from vssl_jax.models.vit import ViT, patchify
+
+TINY = ViT(width=12, depth=3, heads=3, frames=4, size=32, tubelet=(2, 16, 16))
+CLIP = (2, 4, 32, 32, 3)
+VISIBLE = np.array([[0, 5, 6], [1, 2, 7]], np.int32)
+
+
+def clip(rng):
+    return jax.random.normal(rng, CLIP)
+
+
+def params_of(model, rng):
+    """Parameters with every value random: zeros and ones hide bugs."""
+    params, _ = backbone.init(model, rng, CLIP)
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.fold_in(rng, 1), len(leaves))
+    return jax.tree.unflatten(tree, [x + 0.1 * jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)])
+
+
+def count(name: str) -> int:
+    """Parameters of VideoMAE pretraining at full size, from shapes alone."""
+    model = models.build({"name": name})
+    decoder = MAEDecoder(out=1536, **models.MAE_DECODERS[name])
+    ids = jax.ShapeDtypeStruct((1, 8), jnp.int32)
+    rng = jax.random.key(0)
+    encoder = jax.eval_shape(lambda: model.lazy_init(rng, jax.ShapeDtypeStruct((1, 16, 224, 224, 3), jnp.float32)))
+    tokens = jax.ShapeDtypeStruct((1, 8, model.width), jnp.float32)
+    return sum(x.size for x in jax.tree.leaves([encoder, jax.eval_shape(lambda: decoder.lazy_init(rng, tokens, ids, ids, model.grid))]))
+
+
+def test_vit_base_pretraining_has_the_published_number_of_parameters():
+    assert count("vit_base") == 94_210_944
+
+
+@pytest.mark.parametrize("name, millions", [("vit_large", 343.0), ("vit_huge", 692.5)])
+def test_larger_sizes(name, millions):
+    assert count(name) / 1e6 == pytest.approx(millions, abs=0.1)
+
+
+def test_patch_order_is_time_row_column_and_frame_row_column_channel():
+    t, h, w, c = 4, 6, 8, 3
+    values = np.arange(t * h * w * c).reshape(1, t, h, w, c)
+    patches = np.asarray(patchify(jnp.asarray(values), (2, 3, 4)))
+    assert patches.shape == (1, 2 * 2 * 2, 2 * 3 * 4 * 3)
+    for n, (i, j, k) in enumerate(np.ndindex(2, 2, 2)):
+        np.testing.assert_array_equal(patches[0, n], values[0, 2 * i : 2 * i + 2, 3 * j : 3 * j + 3, 4 * k : 4 * k + 4].reshape(-1))
+
+
+def test_sincos_table_is_one_axis_over_all_tokens():
+    table = sincos_1d(1568, 768)
+    assert table.shape == (1568, 768) and table.dtype == np.float32
+    n, j = 1567, 401
+    assert table[n, j] == pytest.approx(np.cos(n / 10000 ** (400 / 768)), abs=1e-6)
+    assert table[n, j - 1] == pytest.approx(np.sin(n / 10000 ** (400 / 768)), abs=1e-6)
+    np.testing.assert_array_equal(table[0], np.tile([0.0, 1.0], 384))
+
+
+def test_masked_pixels_reach_no_visible_token(rng):
+    """The gradient of the visible tokens by a masked patch's pixels is exactly zero, by a visible patch's it is not."""
+    params = params_of(TINY, rng)
+
+    def output(x):
+        tokens, _ = backbone.apply(TINY, params, {}, x, train=True, visible_BxV=VISIBLE)
+        return jnp.sum(tokens**2)
+
+    grad = patchify(jax.grad(output)(clip(rng)), TINY.tubelet)
+    per_patch = np.abs(np.asarray(grad)).max(-1)
+    visible = np.zeros(per_patch.shape, bool)
+    np.put_along_axis(visible, VISIBLE, True, axis=1)
+    assert (per_patch[~visible] == 0).all()
+    assert (per_patch[visible] > 0).all()
+
+
+def test_all_ids_in_order_are_no_ids(rng):
+    params, x = params_of(TINY, rng), clip(rng)
+    ids = jnp.broadcast_to(jnp.arange(8), (2, 8))
+    np.testing.assert_array_equal(TINY.apply({"params": params}, x, ids), TINY.apply({"params": params}, x))
+
+
+def test_tokens_carry_their_positions(rng):
+    """Permuting the ids permutes the tokens and changes nothing else."""
+    params, x = params_of(TINY, rng), clip(rng)
+    forward, backward = (TINY.apply({"params": params}, x, ids) for ids in (VISIBLE, VISIBLE[:, ::-1]))
+    np.testing.assert_allclose(forward, backward[:, ::-1], atol=1e-5)
+
+
+@pytest.mark.parametrize("change", [{"scan": False}, {"unroll": 3}, {"remat": "full"}, {"remat": "dots"}, {"scan": False, "remat": "full"}])
+def test_scan_and_remat_change_no_parameter_and_no_result(rng, change):
+    other = dataclasses.replace(TINY, **change)
+    params, x = params_of(TINY, rng), clip(rng)
+    fresh, fresh_other = (backbone.init(m, rng, CLIP)[0] for m in (TINY, other))
+    jax.tree.map(np.testing.assert_array_equal, fresh, fresh_other)
+
+    def value_and_grad(model):
+        return jax.value_and_grad(lambda p: jnp.sum(jnp.sin(model.apply({"params": p}, x))))(params)
+
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), value_and_grad(TINY), value_and_grad(other))
+
+
+def test_initialization_is_videomaes(rng):
+    model = dataclasses.replace(TINY, width=48)
+    params, _ = backbone.init(model, rng, CLIP)
+    blocks = params["blocks"]
+    limits = {
+        "patch": (params["patch_embed"]["kernel"], 1536**-0.5),
+        "patch bias": (params["patch_embed"]["bias"], 1536**-0.5),
+        "qkv": (blocks["attn"]["qkv"]["kernel"], (6 / (4 * 48)) ** 0.5),  # one matrix 48 -> 144
+        "proj": (blocks["attn"]["proj"]["kernel"], (6 / 96) ** 0.5),
+        "fc1": (blocks["mlp"]["fc1"]["kernel"], (6 / (5 * 48)) ** 0.5),
+    }
+    for name, (x, limit) in limits.items():
+        largest = float(jnp.abs(x).max())
+        assert 0.9 * limit < largest <= limit, name
+        if x.size > 1000:
+            assert float(jnp.std(x)) == pytest.approx(limit / 3**0.5, rel=0.05), name
+    assert not jnp.any(blocks["attn"]["q_bias"]) and not jnp.any(blocks["mlp"]["fc1"]["bias"])
+    first, second = blocks["mlp"]["fc1"]["kernel"][:2]
+    assert not jnp.array_equal(first, second)  # each layer has its own draw
+
+
+def test_no_bias_on_keys():
+    params, _ = jax.eval_shape(lambda: backbone.init(TINY, jax.random.key(0), CLIP))
+    assert set(params["blocks"]["attn"]) == {"qkv", "q_bias", "v_bias", "proj"}
+    assert set(params["blocks"]["attn"]["qkv"]) == {"kernel"}
+
+
+def test_features_are_the_tokens_and_their_mean(rng):
+    params, x = params_of(TINY, rng), clip(rng)
+    features, stats = backbone.apply(TINY, params, {}, x, train=False, method="features")
+    tokens = TINY.apply({"params": params}, x)
+    assert features.map_BxTxHxWxD.shape == (2, 2, 2, 2, 12) and stats == {}
+    np.testing.assert_array_equal(features.map_BxTxHxWxD.reshape(2, 8, 12), tokens)
+    np.testing.assert_allclose(features.pooled_BxD, tokens.mean(1), atol=1e-6)
+
+
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(rng):
+    low = dataclasses.replace(TINY, dtype="bfloat16")
+    params, x = params_of(TINY, rng), clip(rng)
+    assert {p.dtype for p in jax.tree.leaves(backbone.init(low, rng, CLIP)[0])} == {jnp.dtype("float32")}
+    tokens = low.apply({"params": params}, x)
+    assert tokens.dtype == jnp.bfloat16
+    np.testing.assert_allclose(tokens.astype(jnp.float32), TINY.apply({"params": params}, x), atol=0.1)
+
+
+def test_drop_path_rates_grow_and_keep_the_mean():
+    keys = jax.random.split(jax.random.key(0), 4000)
+    keep = np.asarray(drop_path_keep(keys, 0.4, 3))
+    assert keep.shape == (3, 2, 4000)
+    np.testing.assert_allclose((keep == 0).mean((1, 2)), [0.0, 0.2, 0.4], atol=0.02)
+    np.testing.assert_allclose(keep.mean((1, 2)), 1.0, atol=0.03)
+    np.testing.assert_allclose(np.unique(keep[2]), [0.0, 1 / 0.6], rtol=1e-6)
+    np.testing.assert_array_equal(drop_path_keep(keys[7:9], 0.4, 3), keep[:, :, 7:9])  # a row's draw is its own
+
+
+def test_drop_path_acts_in_training_only(rng):
+    model = dataclasses.replace(TINY, drop_path=0.9)
+    params, x = params_of(TINY, rng), clip(rng)
+    keys = jax.random.split(rng, 2)
+    still, _ = backbone.apply(model, params, {}, x, train=False, rng=keys)
+    moved, _ = backbone.apply(model, params, {}, x, train=True, rng=keys)
+    np.testing.assert_array_equal(still, TINY.apply({"params": params}, x))
+    assert not jnp.allclose(still, moved)
+    with pytest.raises(ValueError, match="rng"):
+        backbone.apply(model, params, {}, x, train=True)
+
+
+def test_mistakes_are_one_clear_line(rng):
+    params = params_of(TINY, rng)
+    with pytest.raises(UserError, match=r"takes clips of .* \(4, 32, 32, 3\), got \(4, 48, 48, 3\)"):
+        TINY.apply({"params": params}, jnp.zeros((1, 4, 48, 48, 3)))
+    with pytest.raises(UserError, match="not a multiple of its 5 heads"):
+        ViT(width=12, depth=1, heads=5)
+    with pytest.raises(UserError, match="no whole number"):
+        ViT(width=12, depth=1, heads=3, size=40)
+    with pytest.raises(UserError, match="unknown remat 'ful'"):
+        dataclasses.replace(TINY, remat="ful").apply({"params": params}, clip(rng))
+
+
+def test_build_refuses_what_it_does_not_know():
+    with pytest.raises(UserError, match="unknown model 'vit_bas': did you mean 'vit_base'"):
+        models.build({"name": "vit_bas"})
+    with pytest.raises(UserError, match="unknown field of model vit_base 'dpeth': did you mean 'depth'"):
+        models.build({"name": "vit_base", "dpeth": 3})
+    with pytest.raises(UserError, match="needs width, depth, heads"):
+        models.build({"name": "vit"})
+    assert models.build({"name": "vit_base", "tubelet": [2, 16, 16], "dtype": "auto"}) == ViT(768, 12, 12)
