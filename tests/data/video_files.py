@@ -5,7 +5,7 @@ cannot pass for another.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -113,6 +113,36 @@ def remux(source: str, path: str | os.PathLike, first_packet: int = 0, cut: bool
             packet.stream = copy
             writer.mux(packet)
     return os.fspath(path)
+
+
+def rewrite(source: str, path: str | os.PathLike, change: Callable[[int, bytes], bytes]) -> str:
+    """Copies the video with each packet's content changed: `change(number in decoding order, content) -> content`."""
+    import av
+
+    with av.open(source) as reader, av.open(os.fspath(path), "w") as writer:
+        stream = reader.streams.video[0]
+        copy = writer.add_stream_from_template(stream)
+        for number, old in enumerate(p for p in reader.demux(stream) if p.size):
+            packet = av.Packet(change(number, bytes(old)))
+            packet.pts, packet.dts, packet.time_base, packet.is_keyframe = old.pts, old.dts, old.time_base, old.is_keyframe
+            packet.stream = copy
+            writer.mux(packet)
+    return os.fspath(path)
+
+
+def pack_b_frames(source: str, path: str | os.PathLike) -> str:
+    """An MPEG-4 AVI with one B-frame between P-frames, turned into what DivX and XviD wrote: P and B in one packet, an empty picture in the
+    next."""
+    import av
+
+    with av.open(source) as reader:
+        packed = [bytes(p) for p in reader.demux(video=0) if p.size]
+    picture = b"\0\0\1\xb6"
+    b_frames = [n for n, data in enumerate(packed) if data[data.index(picture) + 4] >> 6 == 2]
+    for n in b_frames:
+        packed[n - 1], packed[n] = packed[n - 1] + packed[n], picture + b"\x7f\xff"
+    packed[0] = packed[0].replace(picture, b"\0\0\1\xb2DivX503b1393p" + picture)  # user data by which decoders know such files
+    return rewrite(source, path, lambda n, data: packed[n])
 
 
 def _threads(clip: Clip) -> dict[str, str]:

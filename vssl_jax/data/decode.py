@@ -75,12 +75,12 @@ def _seek_and_decode(container, stream, index: VideoIndex, numbers: list[int], p
     """Returns the numbers that did not come out clean, and whether frames came out in another order than their times say."""
     again = []
     for group, key in _groups(index, numbers):
-        packets = None if key is None else _packets_from(container, stream, *key)
+        packets = _packets_from(container, stream, index.keyframes, key) if key >= 0 else None
         if packets is None:
             again += group
             continue
         wanted = {int(index.pts[n]): n for n in group}
-        clean, ordered = _decode_group(stream.codec_context, packets, key[0], wanted, index.skippable, put)
+        clean, ordered = _decode_group(stream.codec_context, packets, int(index.keyframes[key, 0]), wanted, index.skippable, put)
         if not ordered:
             return numbers, True
         if not clean:
@@ -88,43 +88,39 @@ def _seek_and_decode(container, stream, index: VideoIndex, numbers: list[int], p
     return again, False
 
 
-def _groups(index: VideoIndex, numbers: list[int]) -> list[tuple[list[int], tuple[int, int] | None]]:
-    """The numbers by the keyframe that decoding starts at: the last one not shown after the frame (frames of an open GOP that are shown
-    before their keyframe need the one before it). A group goes on over a keyframe that is closer than a seek is worth."""
-    key_pts = index.keyframes[:, 0]
-    groups, last_key = [], None
+def _groups(index: VideoIndex, numbers: list[int]) -> list[tuple[list[int], int]]:
+    """The numbers by the keyframe that decoding starts at, a row of index.keyframes or -1: the last one not shown after the frame, for what an
+    open GOP shows before its keyframe needs the keyframe before. A group goes on over a keyframe that is closer than a seek is worth."""
+    groups: list[tuple[list[int], int]] = []
+    last_key = None
     for number in numbers:
-        key = int(np.searchsorted(key_pts, index.pts[number], "right")) - 1
-        if groups and key != last_key:
-            start = int(np.searchsorted(index.pts, key_pts[key]))
-            if start - groups[-1][0][-1] > _SEEK_GAP:
-                groups.append(([number], tuple(index.keyframes[key].tolist())))
-            else:
-                groups[-1][0].append(number)
-        elif groups:
+        key = int(np.searchsorted(index.keyframes[:, 0], index.pts[number], "right")) - 1
+        near = bool(groups) and int(np.searchsorted(index.pts, index.keyframes[key, 0])) - groups[-1][0][-1] <= _SEEK_GAP
+        if groups and (key == last_key or near):
             groups[-1][0].append(number)
         else:
-            groups.append(([number], tuple(index.keyframes[key].tolist()) if key >= 0 else None))
+            groups.append(([number], key))
         last_key = key
     return groups
 
 
-def _packets_from(container, stream, key_pts: int, key_dts: int) -> Iterator | None:
-    """The packets from a keyframe on, or None. Containers seek by display time, by decoding time or by position: wherever that lands, only
-    the packet counts."""
+def _packets_from(container, stream, keyframes: np.ndarray, key: int) -> Iterator | None:
+    """The packets from a keyframe on, or None. Containers seek by display time, decoding time or position, some only roughly: wherever that
+    lands, the packet's own time decides."""
     import av
 
-    for target in (key_pts, key_dts):
+    pts, dts = keyframes[key].tolist()
+    for target in (pts, dts, int(keyframes[max(0, key - 1), 0])):
         try:
             container.seek(target, stream=stream)
         except av.FFmpegError:
-            return None
+            continue
         packets = container.demux(stream)
         for packet in packets:
-            if packet.is_keyframe and packet.pts is not None and packet.pts >= key_pts:
-                if packet.pts == key_pts:
+            if packet.is_keyframe and packet.pts is not None and packet.pts >= pts:
+                if packet.pts == pts:
                     return chain((packet,), packets)
-                break
+                break  # landed after it
     return None
 
 
@@ -159,6 +155,7 @@ def _outputs(context, packets: Iterable, until: Iterable[int], skip: bool) -> It
     import av
 
     left, skipping = set(until), False
+    context.skip_frame = "DEFAULT"
     for packet in packets:
         if not packet.size:  # the end, or in AVI a place without a frame, which the decoder would take for the end
             continue
@@ -167,19 +164,19 @@ def _outputs(context, packets: Iterable, until: Iterable[int], skip: bool) -> It
             skipping = not hit
             context.skip_frame = "NONREF" if skipping else "DEFAULT"
         try:
-            frames = context.decode(packet)
+            for frame in context.decode(packet):
+                yield frame.pts, frame
         except av.error.InvalidDataError:
             yield packet.pts, None
-        else:
-            for frame in frames:
-                yield frame.pts, frame
         if hit:
             left.discard(packet.pts)
             if not left:
                 break
-    context.skip_frame = "DEFAULT"
-    for frame in context.decode(None):
-        yield frame.pts, frame
+    try:
+        for frame in context.decode(None):
+            yield frame.pts, frame
+    except av.error.InvalidDataError:
+        yield None, None
 
 
 def _decode_from_start(container, stream, times: np.ndarray | None, numbers: list[int], put: Put) -> None:

@@ -47,7 +47,7 @@ class BrokenVideo(Exception):
 class VideoIndex:
     """The frames of one video stream.
 
-    pts         int64 [N]    times in the stream's ticks, sorted; only frames that a player shows (the pre-roll of an edit list is not)
+    pts         int64 [N]    times in the stream's ticks, sorted
     seconds     float64 [N]  from the first shown frame
     keyframes   int64 [K,2]  display and decoding time of each keyframe, sorted, also of those not shown
     height, width            of the picture as displayed, that is after rotation; square pixels are assumed
@@ -79,8 +79,9 @@ class VideoIndex:
 def index_video(file: VideoFile) -> VideoIndex:
     """Reads all packets of a file (a path, or the file's content as bytes).
 
-    What is there is indexed: a Matroska or MPEG file cut short has fewer frames, since nothing in it says how many there should be. Where
-    the container does list its packets (mp4, AVI) and more than MISSING_PACKETS of them are gone, the file is refused as truncated.
+    What a player shows is indexed: not the pre-roll of an edit list, and nothing before the first frame that decodes cleanly. A Matroska or
+    MPEG file cut short has fewer frames, since nothing in it says how many there should be. Where the container does list its packets (mp4,
+    AVI) and more than MISSING_PACKETS of them are gone, the file is refused as truncated.
 
     Raises:
       BrokenVideo: missing, empty, not_a_video, no_video_stream, truncated, corrupt (no frame decodes), unreadable (no permission, no
@@ -89,12 +90,15 @@ def index_video(file: VideoFile) -> VideoIndex:
     with open_video(file) as (container, stream):
         packets, first = _scan(container, stream)
         _refuse_truncated(container, stream, len(packets))
+        if first is None:
+            raise BrokenVideo("corrupt", f"none of its {len(packets)} packets decodes to a clean frame")
         codec = stream.codec_context.codec.canonical_name
         rotation, mirrored = _orientation(first)
         height, width = first.height, first.width
         layered = codec == "hevc" and not _single_layer(stream.codec_context.extradata)
         counted = _is_counted(container, stream, codec, packets)
-        shown = [p for p in packets if p.shown and (counted or p.pts >= 0 or not _has_edits(container))]
+        start = 0 if _has_edits(container) else first.pts
+        shown = [p for p in packets if p.shown and (counted or p.pts >= max(start, first.pts))]
         ticks = np.sort(np.array([p.dts if p.pts is None else p.pts for p in shown], np.int64))
         tick_seconds = float(stream.time_base)
     if not shown:
@@ -158,7 +162,7 @@ def storable_space(space: tuple[str, bool]) -> tuple[str, bool]:
     return space if space in YUV_SPACES else ("bt709", False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Packet:
     pts: int | None
     dts: int | None
@@ -168,7 +172,7 @@ class _Packet:
 
 
 def _scan(container, stream) -> tuple[list[_Packet], object]:
-    """All packets in decoding order, and the first frame: only a decoded frame has the display matrix."""
+    """All packets as decoded, and the first clean frame, or None. It has the display matrix; a stream cut within a GOP begins there."""
     import av
 
     context, packets, first = stream.codec_context, [], None
@@ -177,38 +181,34 @@ def _scan(container, stream) -> tuple[list[_Packet], object]:
         if packet.size:  # a packet of no bytes is the end, or stands in AVI for "as before"
             hidden = packet.is_discard or packet.is_corrupt or (vp8 and not memoryview(packet)[0] & 16)
             packets.append(_Packet(packet.pts, packet.dts, packet.size, packet.is_keyframe, not hidden))
-        elif packet.pts is not None or packet.dts is not None:
-            continue
-        if first is None:
+        if first is None and (packet.size or (packet.pts is None and packet.dts is None)):
             try:
-                first = next(iter(context.decode(packet)), None)
+                first = next((frame for frame in context.decode(packet) if not frame.is_corrupt), None)
             except av.error.InvalidDataError:
-                continue  # reading a damaged frame fails when somebody wants it
-    if first is None:
-        raise BrokenVideo("corrupt", f"none of its {len(packets)} packets decodes to a frame")
+                continue  # damaged, or it needs a packet that is not in the file
     return packets, first
 
 
 def _open(av, file: VideoFile):
-    content = file if isinstance(file, bytes) else None
-    name = "the video" if content is not None else os.fspath(file)
     try:
-        if content is None and not os.path.isfile(name):
-            raise BrokenVideo("unreadable", f"{name} is not a file") if os.path.exists(name) else FileNotFoundError
-        if (os.path.getsize(name) if content is None else len(content)) == 0:
-            raise BrokenVideo("empty", f"{name} has no bytes")
-        # "file:" since a colon in a plain path would be read as the name of a protocol
+        if not isinstance(file, bytes) and os.path.exists(file) and not os.path.isfile(file):
+            raise BrokenVideo("unreadable", "it is a folder or a device")
+        if (len(file) if isinstance(file, bytes) else os.path.getsize(file)) == 0:
+            raise BrokenVideo("empty", "it has no bytes")
         # PyAV 18 refuses a file whose title is no UTF-8; 19 has no such option and needs none
         options = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
-        return av.open(f"file:{name}" if content is None else io.BytesIO(content), **options)
+        # "file:" since a colon in a plain path would be read as the name of a protocol
+        return av.open(io.BytesIO(file) if isinstance(file, bytes) else f"file:{os.fspath(file)}", **options)
     except FileNotFoundError as error:
-        raise BrokenVideo("missing", f"{name} does not exist") from error
+        raise BrokenVideo("missing", "there is no such file") from error
     except (av.error.InvalidDataError, av.error.EOFError) as error:
         if _head(file)[4:8] == b"ftyp":
-            raise BrokenVideo("truncated", f"{name} has no index (moov box): the file was cut, or its writing never finished") from error
-        raise BrokenVideo("not_a_video", f"{name} is in no known video format") from error
+            raise BrokenVideo(
+                "truncated", "an mp4 without its index (moov box): the file was cut, or its writing never finished"
+            ) from error
+        raise BrokenVideo("not_a_video", "it is in no known video format") from error
     except (av.FFmpegError, OSError) as error:
-        raise BrokenVideo("unreadable", f"{name}: {error}") from error
+        raise BrokenVideo("unreadable", str(error)) from error
 
 
 def _head(file: VideoFile) -> bytes:
