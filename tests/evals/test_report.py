@@ -73,6 +73,7 @@ def write_evaluation(workdir, rng):
     protocols = [
         {"name": "knn", "metric": "top1", "value": 0.68, "baseline": 0.27, **row, "confusion": rng.integers(0, 40, (4, 4)).tolist()},
         {"name": "linear probe", "metric": "top1", "value": 0.81, "baseline": None, **row, "confusion": np.diag([50] * 4).tolist()},
+        {"name": "knn", "metric": "top5", "value": 0.9, "baseline": 0.6, **row, "confusion": np.diag([50] * 4).tolist()},
         {"name": NASTY, "metric": "macro_recall", "value": 0.8, "baseline": 0.2, **row},
     ]
     about = {"dataset": f"slide-4 {NASTY}", "checkpoint": "runs/demo/export", "class_names": list(NAMES), "protocols": protocols}
@@ -124,6 +125,10 @@ def test_all_parts_are_there_and_well_formed(page):
     checked = Checker(page)
     ids = {attrs["id"] for tag, attrs in checked.tags if tag == "section"}
     assert ids == {"results", "curves", "pictures", "map", "neighbors", "confusion", "broken", "config"}
+    assert [a.get("aria-label") for _, a in checked.tags if "Confusion" in str(a.get("aria-label"))] == [
+        "Confusion matrix of knn",
+        "Confusion matrix of linear probe",
+    ]
     links = {attrs["href"] for tag, attrs in checked.tags if tag == "a"}
     assert links == {f"#{i}" for i in ids} and "Not recorded" not in checked.text
     for text in ("68.0 ± 2.0", "27.0 ± 3.0", "not measured", "truncated", "1 of 200 values are not finite", "slide left (50)"):

@@ -59,13 +59,24 @@ def test_not_finite_values_are_valid_json_and_come_back(tmp_path):
     assert math.isnan(line["a"]) and line["b"] == math.inf and line["c"] == -math.inf
 
 
-def test_a_step_is_written_once(tmp_path):
+def test_a_step_has_one_line_whatever_the_order_of_writing(tmp_path):
     with writer(tmp_path) as w:
-        w.write(5, {"loss": 1.0})
-        with pytest.raises(ValueError, match="step 5"):
-            w.write(5, {"loss": 1.0})
-    with writer(tmp_path) as w, pytest.raises(ValueError, match="step 5"):
-        w.write(5, {"loss": 1.0})  # a run that forgot resume_at
+        for step, scalars in [
+            (10, {"loss": 1.0}),
+            (25, {"eval": 0.1}),
+            (20, {"loss": 0.5}),
+            (20, {"eval": 0.2}),
+            (25, {"eval": 0.3}),
+            (30, {}),
+        ]:
+            w.write(step, scalars)  # jobs run at their steps, the loss comes one log interval late
+        expected = [{"step": 10, "loss": 1.0}, {"step": 20, "loss": 0.5, "eval": 0.2}, {"step": 25, "eval": 0.3}, {"step": 30}]
+        assert metrics.read_metrics(tmp_path) == expected
+    with writer(tmp_path) as w:
+        w.resume_at(25)
+        w.write(25, {"eval": 0.3})  # the job of the checkpoint's step runs again
+        w.write(30, {})
+    assert metrics.read_metrics(tmp_path) == expected
 
 
 def test_other_processes_write_nothing(tmp_path):

@@ -30,7 +30,9 @@ def results(result: Mapping[str, Any] | None) -> Section | None:
     about = ", ".join(f"{k}: {v}" for k, v in extra.items() if isinstance(v, str | int | float))
     before, after = html.escape(f"{result['dataset']}. {tables.NOTE}"), html.escape(about)
     table = scrolling(tables.result_html(result), "Results")
-    return Section("results", "Results", f'<p class="dim">{before}</p>{table}<p class="dim">{after}</p>')
+    lines = "".join(f"<li><b>{html.escape(name)}</b> {html.escape(line)}</li>" for name, line in tables.settings(result).items())
+    settings = f"<details><summary>Settings of the protocols</summary><ul>{lines}</ul></details>" if lines else ""
+    return Section("results", "Results", f'<p class="dim">{before}</p>{table}<p class="dim">{after}</p>{settings}')
 
 
 def curves(lines: Sequence[Mapping[str, float]]) -> Section | None:
@@ -102,13 +104,16 @@ def neighbors(data: NeighborPictures | None) -> Section | None:
 
 
 def confusion(result: Mapping[str, Any] | None) -> Section | None:
-    """The confusion matrices in eval.json, the first one open."""
-    found = [p for p in ([] if result is None else result["protocols"]) if p.get("confusion") is not None]
-    if not found:
+    """The confusion matrices in eval.json, one per protocol although each of its metrics may carry it; the first one open."""
+    first: dict[str, Mapping[str, Any]] = {}
+    for protocol in [] if result is None else result["protocols"]:
+        if protocol.get("confusion") is not None:
+            first.setdefault(str(protocol["name"]), protocol)
+    if not first:
         return None
     names = tuple(result.get("class_names", ()))
     parts = []
-    for i, protocol in enumerate(found):
+    for i, protocol in enumerate(first.values()):
         matrix_CxC = np.asarray(protocol["confusion"])
         few = len(matrix_CxC) <= _CONFUSION_TABLE
         body = (_confusion_table(matrix_CxC, names, str(protocol["name"])) if few else "") + _confused_pairs(matrix_CxC, names)

@@ -25,6 +25,7 @@ import html
 import json
 import math
 import os
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from typing import Any
 from vssl_jax.errors import UserError
 
 FILE = "eval.json"
-COLUMNS = ("protocol", "metric", "pretrained", "random init", "gain", "n", "seeds", "settings")
+COLUMNS = ("protocol", "metric", "pretrained", "random init", "gain", "n", "seeds")
 NOTE = "± is one standard error; random init: the same protocol on a randomly initialized encoder."
 _RIGHT = {2, 3, 4, 5}  # columns of numbers
 _REQUIRED = ("name", "metric", "value", "baseline", "n", "seeds", "stderr", "baseline_stderr", "settings")
@@ -87,11 +88,12 @@ def result_table(result: Mapping[str, Any]) -> str:
         cells = [cell.rjust(w) if i in _RIGHT else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))]
         text.append("  ".join(cells).rstrip())
     rule = "-" * max(map(len, text))
-    return "\n".join([f"{result['dataset']}, {result['checkpoint']}", rule, text[0], rule, *text[1:], rule, NOTE])
+    below = [textwrap.fill(f"{name}: {line}", 110, subsequent_indent="  ") for name, line in settings(result).items()]
+    return "\n".join([f"{result['dataset']}, {result['checkpoint']}", rule, text[0], rule, *text[1:], rule, NOTE, *below])
 
 
 def result_html(result: Mapping[str, Any]) -> str:
-    """The same table as an HTML <table>, without dataset and NOTE; all text escaped."""
+    """The same table as an HTML <table>, without dataset, NOTE and settings; all text escaped."""
     kinds = ["n" if i in _RIGHT else "t" for i in range(len(COLUMNS))]
     head = "".join(f'<th scope="col" class="{kind}">{html.escape(name)}</th>' for kind, name in zip(kinds, COLUMNS, strict=True))
     body = []
@@ -111,8 +113,19 @@ def _row(p: Mapping[str, Any]) -> tuple[str, ...]:
         _gain(p, percent),
         "-" if p["n"] is None else str(p["n"]),
         _seeds(p["seeds"]),
-        ", ".join(f"{key}={value}" for key, value in p["settings"].items()),
     )
+
+
+def settings(result: Mapping[str, Any]) -> dict[str, str]:
+    """{protocol: its settings in one line}: each protocol once, although it has a row per metric. Nested settings read as a.b=value."""
+    return {str(p["name"]): ", ".join(_flat(p["settings"])) for p in result["protocols"] if p["settings"]}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    out = []
+    for key, value in values.items():
+        out += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [f"{prefix}{key}={value}"]
+    return out
 
 
 def _number(value: float, stderr: float | None, percent: bool) -> str:

@@ -74,7 +74,8 @@ class MetricsWriter:
         if not self._enabled:
             return
         if self._file is not None:
-            raise ValueError("resume_at comes before the first write")
+            self._file.close()
+            self._file = None
         if self._path.exists():
             kept = [line for line in _lines(self._path) if line["step"] <= step]
             _replace_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
@@ -83,24 +84,39 @@ class MetricsWriter:
             self._board.put(lambda board: board.purge_after(step))
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Logs all scalars of one step. A step is written once: raises ValueError where `step` is not after the last one written."""
+        """Logs scalars of a step. A step that was written before keeps its one line: new scalars join it, those of the same name are
+        replaced.
+
+        A loop that reads its metrics late may write an older step after a job's newer one: the lines are always in order of steps.
+        """
         if not self._enabled:
             return
-        if step <= self._last_step:
-            raise ValueError(
-                f"metrics of step {step} come after those of step {self._last_step}: each step is written once, with all its scalars"
-            )
         values = {name: float(value) for name, value in scalars.items()}
         if "step" in values:
             raise ValueError("'step' cannot be the name of a metric: it is the step's own key")
-        if self._file is None:
-            self._file = open(self._path, "a", encoding="utf-8")
         line = {"step": int(step)} | {name: _to_json(value) for name, value in values.items()}
-        self._file.write(json.dumps(line, allow_nan=False) + "\n")
-        self._file.flush()
-        self._last_step = int(step)
+        if step > self._last_step:
+            self._append(line)
+            self._last_step = int(step)
+        else:
+            self._insert(line)
         if self._board is not None:
             self._board.put(lambda board: board.scalars(step, values))
+
+    def _append(self, line: dict) -> None:
+        if self._file is None:
+            self._file = open(self._path, "a", encoding="utf-8")
+        self._file.write(json.dumps(line, allow_nan=False) + "\n")
+        self._file.flush()
+
+    def _insert(self, line: dict) -> None:
+        """Rare (as often as jobs run), so the whole file is written anew: a crash leaves the old one or the new one."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        by_step = {old["step"]: old for old in _lines(self._path)}
+        by_step[line["step"]] = by_step.get(line["step"], {}) | line
+        _replace_text(self._path, "".join(json.dumps(by_step[step]) + "\n" for step in sorted(by_step)))
 
     def write_video(self, step: int, videos: Mapping[str, np.ndarray]) -> None:
         """Sends clips to TensorBoard, each name as one animated picture of its clips side by side. `videos`: {name: float [B,T,H,W,3] in
