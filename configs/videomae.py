@@ -60,6 +60,14 @@ def _small(config, frames: int, size: int):
     config.objective.eval_view = {"short_side": 0, "crops": 1}
     config.model.size = size
     config.model.frames = frames
+    config.eval = config_lib.evaluation()
+    for split in (config.eval.train, config.eval.test):
+        split.world, split.canvas = config.data.world, config.data.canvas
+        split.sampler.update({"name": "views", "frames": frames, "stride": 2})
+    tuned = config.eval.finetune
+    tuned.view = {"crop": {"name": "whole"}, "flip": 0.0, "color": ()}  # a flip would change the class
+    tuned.smoothing = 0.0
+    tuned.optimizer.lr_batch = 0
 
 
 def _local(backbone: str, data: dict, epochs: int, batch_size: int):
@@ -74,6 +82,7 @@ def _local(backbone: str, data: dict, epochs: int, batch_size: int):
     config.optimizer.lr_batch = 0
     config.train.picture_every = 500
     config.checkpoint.every = 250
+    config.eval.finetune.labels = (400,)
     return config
 
 
@@ -87,6 +96,10 @@ def _smoke(backbone: str, data: dict, epochs: int, batch_size: int):
     config.train.steps = 4
     config.optimizer.warmup_steps = 2
     config.train.log_every = 1
+    config.eval.train.world_videos = config.eval.test.world_videos = 16
+    config.eval.batch_size = 8
+    for name in ("linear", "attentive", "finetune"):
+        config.eval[name].update({"steps": 3, "batch_size": 8})
     config.train.picture_every = 2
     config.checkpoint.every = 2
     return config

@@ -13,36 +13,46 @@ from ml_collections import ConfigDict
 from vssl_jax.errors import UserError
 
 
+def data(split: str = "train") -> dict[str, Any]:
+    """The keys of any input: of pretraining, and of evaluation's training and test data."""
+    return {
+        "source": "embedded",  # a name in vssl_jax.data.SOURCES
+        "path": "",  # folder, CSV file, or TFDS builder; what it means is the source's business
+        "classes": "",  # a text file of class names, one a line; empty: from the data
+        "split": split,
+        "num_examples": 0,  # length of the published training set: turns epochs into steps
+        "world": "slide-8",  # difficulty of the embedded dataset
+        "world_videos": 0,  # how many to build; 0: the difficulty's own number
+        "cache": "",  # where the embedded dataset is built; empty: ~/.cache/vssl_jax
+        "videos": 1024,  # of the source synthetic
+        "num_classes": 8,  # of the source synthetic
+        "layout": "rgb",  # rgb, or yuv420: half the conversion work on the host
+        "canvas": (256, 340),  # rows, columns
+        "sampler": {"name": "dense", "frames": 16, "stride": 4, "clips": 1, "target_fps": 0.0},
+        "max_broken_fraction": 0.05,
+        "workers": 0,  # decoding threads; 0: one per core
+    }
+
+
+def optimizer() -> dict[str, Any]:
+    """AdamW with a cosine schedule; train/optimizer.py says what each key means."""
+    return {
+        "name": "adamw", "learning_rate": 1.5e-4, "final_learning_rate": 0.0, "start_learning_rate": 0.0, "lr_batch": 256,
+        "schedule": "cosine", "warmup_steps": 0, "weight_decay": 0.05, "weight_decay_final": -1.0, "clip_norm": 0.0, "layer_decay": 1.0,
+        "b1": 0.9, "b2": 0.95, "eps": 1e-8, "momentum": 0.9, "nesterov": False, "trust_coefficient": 0.001,
+    }  # fmt: skip
+
+
 def base() -> ConfigDict:
     """Every key of the house. Recipes fill in `model`, `objective`, `eval` and change what their paper changes."""
     return ConfigDict(
         {
             "seed": 0,
             "distributed": "auto",  # join other processes: auto, on, off
-            "debug": False,  # show tracebacks of errors that have a one-line message
-            "data": {
-                "source": "embedded",  # a name in vssl_jax.data.SOURCES
-                "path": "",  # folder, CSV file, or TFDS builder; what it means is the source's business
-                "classes": "",  # a text file of class names, one a line; empty: from the data
-                "split": "train",
-                "num_examples": 0,  # length of the published training set: turns epochs into steps
-                "world": "slide-8",  # difficulty of the embedded dataset
-                "world_videos": 0,  # how many to build; 0: the difficulty's own number
-                "cache": "",  # where the embedded dataset is built; empty: ~/.cache/vssl_jax
-                "tfds_dir": "",
-                "layout": "rgb",  # rgb, or yuv420: half the conversion work on the host
-                "canvas": (256, 340),  # rows, columns
-                "sampler": {"name": "dense", "frames": 16, "stride": 4, "clips": 1, "target_fps": 0.0},
-                "max_broken_fraction": 0.05,
-                "workers": 0,  # decoding threads; 0: one per core
-            },
+            "data": data(),
             "model": {},
             "objective": {},
-            "optimizer": {
-                "name": "adamw", "learning_rate": 1.5e-4, "final_learning_rate": 0.0, "start_learning_rate": 0.0, "lr_batch": 256,
-                "schedule": "cosine", "warmup_steps": 0, "weight_decay": 0.05, "weight_decay_final": -1.0, "clip_norm": 0.0, "layer_decay": 1.0,
-                "b1": 0.9, "b2": 0.95, "eps": 1e-8, "momentum": 0.9, "nesterov": False, "trust_coefficient": 0.001,
-            },
+            "optimizer": optimizer(),
             "train": {"steps": 0, "epochs": 0, "batch_size": 256, "grad_accumulation": 1, "log_every": 20, "picture_every": 0},
             "guard": {"spike_factor": 10.0, "spike_after": 100, "decay": 0.99, "max_in_a_row": 10},
             "checkpoint": {"every": 1000, "keep": 2},
@@ -50,7 +60,39 @@ def base() -> ConfigDict:
             "eval": {},
             "report": True,
         }
-    )  # fmt: skip
+    )
+
+
+def evaluation() -> ConfigDict:
+    """Every key of an evaluation: configs/eval/*.py, and `eval` of a recipe that ends with a downstream number."""
+    probe = {"steps": 1000, "batch_size": 64, "optimizer": optimizer() | {"learning_rate": 1e-3, "lr_batch": 0, "weight_decay": 1e-4, "b2": 0.999}}
+    tuned = {
+        "labels": (0,),  # budgets of labeled videos, 0 is all
+        "steps": 1000, "batch_size": 32, "smoothing": 0.1,
+        "head": {"name": "fc_norm"},
+        "model": {"final_norm": False},  # other fields of the backbone
+        "drop": ("norm",),  # parameters of the export that such a backbone does not have
+        "view": {"crop": {"name": "random_resized"}, "flip": 0.5, "color": ()},
+        "eval_view": {"short_side": 0, "crops": 1},
+        "mix": {},
+        "optimizer": optimizer() | {"learning_rate": 5e-4, "b2": 0.999, "layer_decay": 0.75},
+    }  # fmt: skip
+    return ConfigDict(
+        {
+            "checkpoint": "",  # a workdir or an export
+            "train": data("train"),
+            "test": data("test"),
+            "batch_size": 64,
+            "view": {"short_side": 0, "crops": 1},
+            "protocols": ("knn", "linear", "attentive", "finetune"),
+            "seeds": (0,),
+            "baseline": True,  # the same on a randomly initialized encoder
+            "knn": {"k": 20, "temperature": 0.07, "center": "none"},
+            "linear": probe | {"head": {"name": "linear"}},
+            "attentive": probe | {"head": {"name": "attentive", "heads": 4}},
+            "finetune": tuned,
+        }
+    )
 
 
 def by_epochs(config: ConfigDict, epochs: int, warmup_epochs: int, num_examples: int, repeats: int = 1) -> None:

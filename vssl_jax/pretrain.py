@@ -1,5 +1,6 @@
 """A recipe -> a run: opens the data, builds the method, trains it, exports it."""
 
+import dataclasses
 import json
 import logging
 import math
@@ -56,6 +57,11 @@ def _keep_config(config: ConfigDict, workdir: Path) -> None:
     os.replace(partial, path)
 
 
+def _placement(spec: jax.sharding.PartitionSpec) -> str:
+    """'-,fsdp,model', or 'replicated'."""
+    return ",".join("-" if axis is None else str(axis) for axis in spec) if any(spec) else "replicated"
+
+
 def show_parameters(objective: Objective, program: Program) -> str:
     """The table of parameters: name, shape, sharding, weight decay."""
     rows = []
@@ -65,7 +71,7 @@ def show_parameters(objective: Objective, program: Program) -> str:
     for (path, leaf), mask in zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(decayed), strict=True):
         name = sharding.path_name(path)
         factor = (1.0 if mask else 0.0) if name.split("/")[0] in trained else None
-        rows.append(ParameterRow(name, leaf.shape, str(leaf.sharding.spec).removeprefix("PartitionSpec"), factor, math.prod(leaf.shape)))
+        rows.append(ParameterRow(name, leaf.shape, _placement(leaf.sharding.spec), factor, math.prod(leaf.shape)))
     return parameter_table(rows)
 
 
@@ -107,8 +113,6 @@ def _picture_job(objective: Objective, input: Input, workdir: Path, writer: Metr
 
 
 def _small(input: Input, rows: int) -> Input:
-    import dataclasses
-
     return dataclasses.replace(input, spec=dataclasses.replace(input.spec, batch_size=rows))
 
 
@@ -150,7 +154,8 @@ def export(objective: Objective, state: TrainState, config: ConfigDict, workdir:
     encoder, stats = objective.backbone(state.params, state.memory)
     parts = {"encoder": encoder} | ({"stats": stats} if stats else {})
     parts |= {f"method/{name}": part for name, part in state.params.items() if name != "encoder"}
-    meta = {"step": int(state.step), "config": config_lib.to_dict(config)}
+    plain = config_lib.to_dict(config)
+    meta = {"model": plain["model"], "step": int(state.step), "config": plain}
     path = workdir / "export"
     save_export(path, parts, meta)
     return path

@@ -13,13 +13,11 @@ from vssl_jax.errors import unknown_name
 
 
 def build_sampler(config: Mapping[str, Any]) -> Sampler:
-    """The sampler that `name` names, with those other entries that it has; target_fps 0 is the file's own rate."""
+    """The sampler that `name` names, with those other entries that it has."""
     if config["name"] not in SAMPLERS:
         raise unknown_name("data.sampler.name", config["name"], SAMPLERS)
     constructor = SAMPLERS[config["name"]]
     fields = {name: config[name] for name in inspect.signature(constructor).parameters if name in config}
-    if fields.get("target_fps") == 0:
-        fields["target_fps"] = None
     return constructor(**fields)
 
 

@@ -1,0 +1,199 @@
+"""A downstream number from any checkpoint, on any source: python -m vssl_jax.evaluate --config=configs/eval/NAME.py --config.checkpoint=RUN
+
+  --config.checkpoint=DIR     a workdir of a finished run, or an export folder
+  --config.train.path=...     labeled training videos; --config.test.path=... test videos
+  --workdir=DIR               where eval.json goes (default: the checkpoint's workdir)
+
+Each number stands beside the same protocol on a randomly initialized encoder.
+"""
+
+import dataclasses
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from vssl_jax import cli
+from vssl_jax import config as config_lib
+from vssl_jax.data import pipeline
+from vssl_jax.data.broken import BrokenRecord
+from vssl_jax.data.index import BrokenVideo
+from vssl_jax.data.recipe import build_input
+from vssl_jax.data.row import Input
+from vssl_jax.data.source import UNLABELED, Source
+from vssl_jax.data.subset import Subset, balanced
+from vssl_jax.errors import UserError, unknown_name
+from vssl_jax.evals import features, probes, subject, tables
+from vssl_jax.evals.classification import Classification, binomial_stderr, classify, seed_stderr
+from vssl_jax.evals.knn import weighted_knn
+from vssl_jax.perturb import recipe
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What one evaluation is made of: the inputs, the labels of the training videos, and the frozen features' view."""
+
+    config: Mapping[str, Any]
+    train: Input
+    test: Input
+    classes: tuple[str, ...]
+
+
+class Measured(dict):
+    """Results of one subject: protocol name -> list of Classification, one per seed."""
+
+
+def _knn(study: Study, tables_: tuple[features.Table, features.Table], config: Mapping[str, Any], seed: int) -> Classification:
+    train, test = tables_
+    k = min(config["k"], len(train.labels_N))
+    scores = weighted_knn(train.pooled_NxD, train.labels_N, test.pooled_NxD, len(study.classes), k, config["temperature"], config["center"])
+    return classify(scores, test.labels_N)
+
+
+def _probe(study: Study, tables_: tuple[features.Table, features.Table], config: Mapping[str, Any], seed: int) -> Classification:
+    train, test = tables_
+    return classify(probes.cached_probe(train, test, len(study.classes), config, seed), test.labels_N)
+
+
+# Protocols on frozen features: (study, (train table, test table), their config, seed) -> result.
+FROZEN: dict[str, Callable[..., Classification]] = {"knn": _knn, "linear": _probe, "attentive": _probe}
+SEEDLESS = ("knn",)  # nothing is drawn: one seed says all
+PROTOCOLS = (*FROZEN, "finetune")
+
+
+def open_study(config: ConfigDict, workdir: Path) -> Study:
+    """Opens both sources. Raises UserError where labels are missing or the two do not have the same classes."""
+    broken = BrokenRecord(config.train.max_broken_fraction, workdir)
+    train = build_input(config.train, config.batch_size, 0, broken)
+    test = build_input(config.test, config.batch_size, 0, broken, shuffle=False)
+    if not train.source.classes:
+        raise UserError("the training data of the evaluation have no labels: name a labeled source in eval.train")
+    if train.source.classes != test.source.classes:
+        raise UserError(
+            f"training and test data have other classes ({len(train.source.classes)} and {len(test.source.classes)}): "
+            "give both the same data.classes file"
+        )
+    return Study(config, train, test, train.source.classes)
+
+
+def _frozen(study: Study, who: subject.Subject, names: list[str], seeds: tuple[int, ...]) -> Measured:
+    view = recipe.build_eval_view(study.config["view"], who.model["size"])
+    keep_map = "attentive" in names
+    both = tuple(features.extract(who, view, pipeline.epoch(i), keep_map) for i in (study.train, study.test))
+    out = Measured()
+    for name in names:
+        config = study.config[name]
+        out[name] = [FROZEN[name](study, both, config, seed) for seed in (seeds[:1] if name in SEEDLESS else seeds)]
+    return out
+
+
+def _label(source: Source, i: int) -> int:
+    """A broken video has no label to spend a budget on."""
+    try:
+        return source.open(i).label
+    except BrokenVideo:
+        return UNLABELED
+
+
+def _labeled(input: Input, count: int, seed: int, batch_size: int) -> Input:
+    """The training input cut to a budget of `count` labels (0: all)."""
+    spec = dataclasses.replace(input.spec, batch_size=batch_size)
+    source = input.source
+    if count > 0:
+        labels = np.array([_label(source, i) for i in range(len(source))])
+        source = Subset(source, tuple(int(i) for i in balanced(labels, count, seed)))
+    return dataclasses.replace(input, source=source, spec=spec, seed=seed)
+
+
+def _finetuned(study: Study, who: subject.Subject, seed: int) -> Measured:
+    config, out = study.config["finetune"], Measured()
+    for count in config["labels"]:
+        train = _labeled(study.train, count, seed, config["batch_size"])
+        out[_finetune_name(count)] = [classify(*probes.fine_tune(who, train, study.test, config, seed))]
+    return out
+
+
+def _finetune_name(count: int) -> str:
+    return f"finetune, {count} labels" if count > 0 else "finetune"
+
+
+def measure(study: Study, subjects: Mapping[int, subject.Subject], names: list[str]) -> Measured:
+    """All protocols of `names` for {seed: subject}; the same subject for every seed when a checkpoint is evaluated."""
+    merged = Measured()
+    frozen = [name for name in names if name in FROZEN]
+    same = len({id(s) for s in subjects.values()}) == 1
+    groups = [(next(iter(subjects.values())), tuple(subjects))] if same else [(s, (seed,)) for seed, s in subjects.items()]
+    for who, seeds in groups:
+        parts = [_frozen(study, who, frozen, seeds)] if frozen else []
+        parts += [_finetuned(study, who, seed) for seed in seeds if "finetune" in names]
+        for part in parts:
+            for name, results in part.items():
+                merged.setdefault(name, []).extend(results)
+    return merged
+
+
+def _row(name: str, metric: str, results: list[Classification], baseline: list[Classification] | None, study: Study, seeds) -> dict[str, Any]:
+    values = [r.numbers()[metric] for r in results]
+    base = [r.numbers()[metric] for r in baseline] if baseline else None
+    n = results[0].n
+
+    def stderr(numbers):
+        over_seeds = seed_stderr(numbers)
+        return over_seeds if over_seeds is not None else binomial_stderr(numbers[0], n) if metric in ("top1", "top5") else None
+
+    settings = config_lib.to_dict(study.config[name.split(",")[0]])
+    return {
+        "name": name, "metric": metric, "value": float(np.mean(values)), "baseline": None if base is None else float(np.mean(base)),
+        "n": n, "seeds": list(seeds), "stderr": stderr(values), "baseline_stderr": None if base is None else stderr(base),
+        "settings": settings, "confusion": results[0].confusion_CxC.tolist(),
+    }  # fmt: skip
+
+
+def evaluate(config: ConfigDict, checkpoint: Path, workdir: Path) -> dict[str, Any]:
+    """Measures every protocol of `config.protocols`, writes <workdir>/eval.json, prints the result table."""
+    names = list(config.protocols)
+    for name in names:
+        if name not in PROTOCOLS:
+            raise unknown_name("protocol", name, PROTOCOLS)
+    start = time.monotonic()
+    who = subject.load(checkpoint)
+    study = open_study(config, workdir)
+    seeds = tuple(config.seeds)
+    print(f"evaluating {', '.join(names)} on {len(study.test.source)} videos, seeds {seeds}", file=sys.stderr)
+    results = measure(study, dict.fromkeys(seeds, who), names)
+    baseline = measure(study, {s: subject.random(who, s) for s in seeds}, names) if config.baseline else {}
+    rows = []
+    for name, found in results.items():
+        for metric in found[0].numbers():
+            rows.append(_row(name, metric, found, baseline.get(name), study, seeds[: len(found)]))
+    result = {
+        "dataset": f"{config.test.source} {config.test.path if config.test.path else config.test.world} {config.test.split}",
+        "checkpoint": str(checkpoint),
+        "class_names": list(study.classes),
+        "protocols": rows,
+    }
+    tables.write_eval(workdir, result)
+    print(tables.result_table(result))
+    print(f"evaluated in {time.monotonic() - start:.0f} s", file=sys.stderr)
+    return result
+
+
+def main(argv: list[str]) -> None:
+    config, flags = cli.parse(argv, __doc__)
+    if not config.checkpoint:
+        raise UserError("no checkpoint: give --config.checkpoint=DIR, a workdir of a finished run or an export folder")
+    cli.use_compilation_cache()
+    checkpoint = Path(config.checkpoint).absolute()
+    workdir = Path(flags.workdir).absolute() if flags.workdir else checkpoint.parent if checkpoint.name == "export" else checkpoint
+    evaluate(config, checkpoint, workdir)
+
+
+if __name__ == "__main__":
+    cli.run(main)

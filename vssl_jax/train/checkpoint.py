@@ -1,0 +1,176 @@
+"""Checkpoints and exports: the only file that imports Orbax.
+
+    <workdir>/checkpoints/<step>/   the whole TrainState, saved asynchronously, the newest `keep` of them
+    <workdir>/export/               parameters and memory's exported parts only, with `meta.json`: what downstream loads
+
+A save is visible only when it is whole. A checkpoint that cannot be read is set aside, loudly, and the one before it is used; a checkpoint of *another model*
+is an error, never a reason to fall back.
+"""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+from orbax.checkpoint.checkpoint_managers import preservation_policy, save_decision_policy
+
+from vssl_jax.errors import UserError
+from vssl_jax.train.sharding import path_name
+
+log = logging.getLogger(__name__)
+
+
+def _differences(saved: Mapping[str, tuple], wanted: Mapping[str, tuple]) -> list[str]:
+    """What differs between two {path: shape}, most telling first."""
+    out = [f"{k} has shape {saved[k]} there and {wanted[k]} here" for k in wanted if k in saved and saved[k] != wanted[k]]
+    out += [f"{k} is only in the checkpoint" for k in saved if k not in wanted]
+    out += [f"{k} is not in the checkpoint" for k in wanted if k not in saved]
+    return out
+
+
+def _shapes(tree: Any) -> dict[str, tuple]:
+    return {path_name(p): tuple(x.shape) for p, x in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+class Checkpointer:
+    """Saves and restores TrainStates under `directory`.
+
+    Args:
+      directory: <workdir>/checkpoints.
+      every: steps between saves; 0 saves only at the end or on preemption.
+      keep: how many of the newest stay.
+    """
+
+    def __init__(self, directory: str | os.PathLike, every: int, keep: int):
+        self.directory = Path(directory).absolute()
+        self.every = every
+        options = ocp.CheckpointManagerOptions(
+            save_decision_policy=save_decision_policy.SpecificStepsPolicy(steps=[]),  # the loop decides, and forces
+            preservation_policy=preservation_policy.LatestN(keep),
+            enable_async_checkpointing=True,
+            cleanup_tmp_directories=True,
+            async_options=ocp.AsyncOptions(timeout_secs=1200),
+        )
+        self._manager = ocp.CheckpointManager(self.directory, options=options)
+
+    def due(self, step: int) -> bool:
+        return self.every > 0 and step % self.every == 0
+
+    def save(self, step: int, state: Any) -> None:
+        """Starts an asynchronous save; the state may be donated right after. An error of an earlier save is raised here."""
+        self._manager.check_for_errors()
+        if step in self._manager.all_steps():
+            return
+        self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)), force=True)
+
+    def restore_latest(self, abstract: Any) -> tuple[Any, int] | None:
+        """(state, step) of the newest readable checkpoint; None if there is none at all.
+
+        `abstract` holds ShapeDtypeStructs with shardings, so nothing is materialized twice. Raises UserError if the newest readable checkpoint is of
+        another model, or if checkpoints exist and none can be read.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            try:
+                self._refuse_other_model(step, abstract)
+                out = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))
+                return out.state, step
+            except UserError:
+                raise
+            except Exception as error:  # Orbax raises ValueError, OSError, JSON and TensorStore errors alike for damaged files
+                log.error(
+                    "CHECKPOINT %s IS DAMAGED (%s): set aside as %s, falling back to the one before",
+                    self.directory / str(step), str(error).splitlines()[0][:200], self._set_aside(step),
+                )  # fmt: skip
+        if steps:
+            raise UserError(f"none of the {len(steps)} checkpoints in {self.directory} can be read: restore one from a backup, or use a new workdir")
+        return None
+
+    def _refuse_other_model(self, step: int, abstract: Any) -> None:
+        saved = self._manager.item_metadata(step)["state"]
+        if saved is None:
+            raise OSError("its metadata is missing")
+        tree = getattr(saved, "tree", saved)
+        if differences := _differences(_shapes(tree), _shapes(abstract)):
+            more = f" (and {len(differences) - 1} more differences)" if len(differences) > 1 else ""
+            raise UserError(f"{self.directory / str(step)} is a checkpoint of another model: {differences[0]}{more}; use a new workdir, or the config it came from")
+
+    def _set_aside(self, step: int) -> str:
+        name = f"damaged-{step}"
+        if jax.process_index() == 0:
+            shutil.rmtree(self.directory / name, ignore_errors=True)
+            os.replace(self.directory / str(step), self.directory / name)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices(f"set aside {step}")
+        self._manager.reload()
+        return name
+
+    def steps(self) -> list[int]:
+        return sorted(self._manager.all_steps())
+
+    def wait(self) -> None:
+        """Blocks until the saves under way are on disk; raises their errors."""
+        self._manager.wait_until_finished()
+        self._manager.check_for_errors()
+
+    def close(self) -> None:
+        self.wait()
+        self._manager.close()
+
+
+def save_export(path: str | os.PathLike, params: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
+    """Writes parameters (a dict of parts) and `meta` (JSON) to `path`, replacing what is there only when the new export is whole."""
+    path = Path(path).absolute()
+    fresh = path.with_name(path.name + ".new")
+    if jax.process_index() == 0:
+        shutil.rmtree(fresh, ignore_errors=True)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("export")
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(fresh / "params", dict(params))
+    if jax.process_index() == 0:
+        (fresh / "meta.json").write_text(json.dumps(meta, indent=2, sort_keys=True) + "\n")
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(fresh, path)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("export is in place")
+
+
+def load_export(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(params as numpy arrays, meta) from an export, or from a workdir that holds one. Raises UserError where there is none or it is damaged."""
+    path = Path(path).absolute()
+    if not (path / "meta.json").exists() and (path / "export" / "meta.json").exists():
+        path = path / "export"
+    if not (path / "meta.json").exists():
+        raise UserError(f"{path} holds no export (no meta.json): give a workdir of a finished run, or its export/ folder")
+    try:
+        meta = json.loads((path / "meta.json").read_text())
+        with ocp.StandardCheckpointer() as checkpointer:
+            tree = checkpointer.metadata(path / "params")
+            tree = getattr(tree, "item_metadata", tree)
+            tree = getattr(tree, "tree", tree)
+            device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+            abstract = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=device), tree)
+            params = checkpointer.restore(path / "params", abstract)
+    except Exception as error:
+        raise UserError(f"the export {path} cannot be read ({str(error).splitlines()[0][:200]}): export again from its checkpoints") from error
+    return jax.tree.map(np.asarray, params), meta
+
+
+def load_into(params: Mapping[str, Any], loaded: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """`params` with the parts of `loaded` in place of its own. Raises UserError where a part's paths or shapes differ."""
+    for part in loaded:
+        if part not in params:
+            raise UserError(f"{source} has a part {part!r}, but this model's parts are {', '.join(sorted(params))}")
+        if differences := _differences(_shapes(loaded[part]), _shapes(params[part])):
+            more = f" (and {len(differences) - 1} more differences)" if len(differences) > 1 else ""
+            raise UserError(f"{source} is of another model: in {part!r}, {differences[0]}{more}")
+    return {**params, **loaded}

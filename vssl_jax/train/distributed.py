@@ -1,0 +1,52 @@
+"""Joining the other processes of a run, before any JAX backend is used."""
+
+import logging
+import os
+
+import jax
+
+from vssl_jax.errors import UserError, unknown_name
+
+log = logging.getLogger(__name__)
+TIMEOUT_SECONDS = 300
+MODES = ("auto", "on", "off")
+
+
+def _cluster_found() -> bool:
+    """More than one process by the environment: our own variables, Slurm, Open MPI, or a Cloud TPU slice of several hosts.
+
+    A single host is left alone: initializing there can hang on half-set markers.
+    """
+    counts = [os.environ.get(name, "1") for name in ("JAX_NUM_PROCESSES", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")]
+    hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "")
+    return any(count.isdigit() and int(count) > 1 for count in counts) or "," in hosts or "MEGASCALE_COORDINATOR_ADDRESS" in os.environ
+
+
+def initialize(mode: str = "auto") -> None:
+    """Joins the run. 'auto' does so where the environment shows several processes, 'on' always, 'off' never.
+
+    By hand: set JAX_COORDINATOR_ADDRESS=host:port, JAX_NUM_PROCESSES and JAX_PROCESS_ID in every process.
+    """
+    if mode not in MODES:
+        raise unknown_name("distributed mode", mode, MODES)
+    if mode == "off" or (mode == "auto" and not _cluster_found()):
+        return
+    by_hand = {}
+    if "JAX_PROCESS_ID" in os.environ:
+        missing = [n for n in ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES") if n not in os.environ]
+        if missing:
+            raise UserError(f"JAX_PROCESS_ID is set but {' and '.join(missing)} is not: set all three, in every process")
+        by_hand = {
+            "coordinator_address": os.environ["JAX_COORDINATOR_ADDRESS"],
+            "num_processes": int(os.environ["JAX_NUM_PROCESSES"]),
+            "process_id": int(os.environ["JAX_PROCESS_ID"]),
+        }
+        log.warning(
+            "process %s of %s: waiting up to %d s for the others at %s",
+            by_hand["process_id"], by_hand["num_processes"], TIMEOUT_SECONDS, by_hand["coordinator_address"],
+        )  # fmt: skip
+    try:
+        jax.distributed.initialize(initialization_timeout=TIMEOUT_SECONDS, **by_hand)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"could not join the other processes: {str(error).splitlines()[0]}; start the same command on every host") from error
+    log.warning("process %d of %d, %d devices in all", jax.process_index(), jax.process_count(), jax.device_count())

@@ -1,0 +1,52 @@
+"""Does the step fit the device? Asked before the first step, from the compiled program's own account of its memory.
+
+Nothing is changed to make it fit: the error gives the numbers and names the settings, and the person decides.
+"""
+
+import os
+from typing import Any
+
+import jax
+
+from vssl_jax.errors import UserError
+
+GIB = 2**30
+
+
+def device_bytes(device: jax.Device) -> int | None:
+    """What one device holds: an accelerator's own limit, or on a CPU the machine's memory shared by its simulated devices. None where nobody says."""
+    if device.platform == "cpu":
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        limit = _cgroup_limit()
+        return int(min(total, limit)) // jax.local_device_count()
+    stats = device.memory_stats()
+    return None if not stats else stats.get("bytes_limit")
+
+
+def _cgroup_limit() -> float:
+    """A container's own limit, which can be far below the machine's memory."""
+    try:
+        with open("/sys/fs/cgroup/memory.max") as file:
+            text = file.read().strip()
+    except OSError:
+        return float("inf")
+    return float("inf") if text == "max" else int(text)
+
+
+def needed_bytes(compiled: Any) -> int | None:
+    """Peak bytes per device of a compiled step: arguments, outputs that reuse none of them, and temporaries. None where the backend does not say."""
+    memory = compiled.memory_analysis()
+    if memory is None:
+        return None
+    return memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes + memory.temp_size_in_bytes
+
+
+def check(compiled: Any, device: jax.Device, batch_size: int) -> tuple[int | None, int | None]:
+    """(needed, available) bytes per device. Raises UserError where the step cannot fit."""
+    needed, available = needed_bytes(compiled), device_bytes(device)
+    if needed is not None and available is not None and needed > available:
+        raise UserError(
+            f"the compiled step needs {needed / GIB:.1f} GiB per device, and {device.device_kind or device.platform} has {available / GIB:.1f} GiB: "
+            f"lower train.batch_size (now {batch_size}), raise train.grad_accumulation, set model.remat='full', or spread the state with mesh.fsdp"
+        )
+    return needed, available

@@ -1,0 +1,161 @@
+"""Optimizers, as a function of the step.
+
+The one idea: the learning rate and the weight decay are functions of the state's step, given to the update, not of a count inside the optimizer. A step that
+the guard refuses then leaves the optimizer's state untouched and the schedule still moves on.
+
+Weight decay and layer-wise rates go by path, because scanned layers stack biases to two dimensions and "one-dimensional" no longer names them.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from vssl_jax.errors import UserError, unknown_name
+from vssl_jax.train.sharding import path_name
+
+Schedule = Callable[[jax.Array], jax.Array]
+
+# First match wins; a parameter that none matches is an error. Biases, norms and learned tokens are not decayed (VideoMAE, MAE_ST, V-JEPA alike).
+DECAY_RULES = (
+    (r"(^|/)\w*bias$", False),
+    (r"/scale$", False),
+    (r"(^|/)\w*(token|tokens|pos_embed|query)$", False),
+    (r"/(kernel|embedding)$", True),
+)
+
+
+class Optimizer(NamedTuple):
+    """init(params) -> state; update(grads, state, params, step) -> (updates, state, scalars for the log)."""
+
+    init: Callable[[Any], Any]
+    update: Callable[[Any, Any, Any, jax.Array], tuple[Any, Any, dict[str, jax.Array]]]
+
+
+@dataclass(frozen=True)
+class WarmupCosine:
+    """Linear from `start` at step 0 to `peak` at step `warmup`, then half a cosine to `final` at step `total` - 1; constant at `peak` with decay='none'."""
+
+    peak: float
+    total: int
+    warmup: int = 0
+    start: float = 0.0
+    final: float = 0.0
+    decay: str = "cosine"
+
+    def __post_init__(self):
+        if self.decay not in ("cosine", "linear", "none"):
+            raise unknown_name("schedule", self.decay, ("cosine", "linear", "none"))
+        if self.warmup > self.total:
+            raise UserError(f"optimizer.warmup_steps={self.warmup} is more than train.steps={self.total}: lower one or raise the other")
+
+    def __call__(self, step: jax.Array) -> jax.Array:
+        step = jnp.asarray(step, jnp.float32)
+        up = self.start + (self.peak - self.start) * step / max(self.warmup, 1)
+        if self.decay == "none":
+            down = jnp.float32(self.peak)
+        else:
+            t = jnp.clip((step - self.warmup) / max(self.total - 1 - self.warmup, 1), 0.0, 1.0)
+            fall = 0.5 * (1.0 + jnp.cos(jnp.pi * t)) if self.decay == "cosine" else 1.0 - t
+            down = self.final + (self.peak - self.final) * fall
+        return jnp.where(step < self.warmup, up, down)
+
+
+def decay_mask(params: Any, rules=DECAY_RULES) -> Any:
+    """True where weight decay applies. Raises ValueError for a parameter that no rule names."""
+
+    def one(path, _):
+        name = path_name(path)
+        for pattern, decayed in rules:
+            if re.search(pattern, name):
+                return decayed
+        raise ValueError(f"no weight-decay rule names the parameter {name!r}: add one to train.optimizer.DECAY_RULES")
+
+    return jax.tree_util.tree_map_with_path(one, params)
+
+
+def layer_scales(params: Any, decay: float) -> Any:
+    """Layer-wise learning-rate factors decay^(depth + 1 - id) (BEiT, section 4; VideoMAE fine-tuning).
+
+    In the part "encoder", the patch embedding and learned tokens have id 0, block i of the stacked `blocks` id i + 1; all else is the head, id depth + 1.
+    Leaves are Python floats, or for stacked blocks arrays [L, 1, ...] that broadcast against the parameter.
+    """
+    depths = {leaf.shape[0] for path, leaf in jax.tree_util.tree_leaves_with_path(params) if "/blocks/" in "/" + path_name(path)}
+    if len(depths) != 1:
+        raise UserError("optimizer.layer_decay needs a backbone with one stack of blocks (a video transformer): set it to 1")
+    depth = depths.pop()
+
+    def one(path, leaf):
+        name = path_name(path)
+        if not name.startswith("encoder/"):
+            return 1.0
+        if "/blocks/" in name:
+            ids = jnp.arange(1, depth + 1, dtype=jnp.float32)
+            return (decay ** (depth + 1 - ids)).reshape((depth,) + (1,) * (leaf.ndim - 1))
+        if re.search(r"patch_embed|(token|pos_embed)$", name):
+            return decay ** (depth + 1)
+        return 1.0
+
+    return jax.tree_util.tree_map_with_path(one, params)
+
+
+def _lars_trust(coefficient: float) -> optax.GradientTransformation:
+    """LARS scaling (You et al. 2017) of the decayed parameters; biases and norms keep plain SGD."""
+    return optax.masked(optax.scale_by_trust_ratio(trust_coefficient=coefficient), decay_mask)
+
+
+# name -> (config -> (transform before weight decay, transform after it)); decoupled decay comes after the adaptive scaling (AdamW), coupled before it (SGD, LARS).
+def _adam(c):
+    return optax.scale_by_adam(b1=c.b1, b2=c.b2, eps=c.eps), optax.identity()
+
+
+def _sgd(c):
+    return optax.identity(), optax.trace(decay=c.momentum, nesterov=c.nesterov)
+
+
+def _lars(c):
+    return optax.identity(), optax.chain(_lars_trust(c.trust_coefficient), optax.trace(decay=c.momentum))
+
+
+OPTIMIZERS = {"adamw": _adam, "sgd": _sgd, "lars": _lars}
+
+
+def build(config: Mapping[str, Any], steps: int, batch_size: int) -> Optimizer:
+    """The optimizer of one turn from `config.optimizer`.
+
+    The peak rate is `learning_rate` x batch_size / `lr_batch` (the linear rule of Goyal et al. 2017), `final_learning_rate` likewise; lr_batch 0 means absolute
+    rates. `clip_norm` 0 means no clipping. `weight_decay_final` below 0 means a constant decay, else a cosine to it (V-JEPA).
+    """
+    if config.name not in OPTIMIZERS:
+        raise unknown_name("optimizer", config.name, OPTIMIZERS)
+    scale = batch_size / config.lr_batch if config.lr_batch else 1.0
+    rate = WarmupCosine(
+        peak=config.learning_rate * scale, total=steps, warmup=config.warmup_steps, start=config.start_learning_rate * scale,
+        final=config.final_learning_rate * scale, decay=config.schedule,
+    )  # fmt: skip
+    final_decay = config.weight_decay_final if config.weight_decay_final >= 0 else config.weight_decay
+    weight_decay = WarmupCosine(peak=config.weight_decay, total=steps, final=final_decay)
+    before, after = OPTIMIZERS[config.name](config)
+
+    def init(params):
+        decay_mask(params)  # a gap in the rules is an error at the start, not at step 1
+        return {"scale": before.init(params), "momentum": after.init(params)}
+
+    def update(grads, state, params, step):
+        lr, wd = rate(step), weight_decay(step)
+        norm = optax.global_norm(grads)
+        if config.clip_norm > 0:
+            grads = jax.tree.map(lambda g: g * jnp.minimum(1.0, config.clip_norm / (norm + 1e-6)).astype(g.dtype), grads)
+        updates, first = before.update(grads, state["scale"], params)
+        mask = decay_mask(params)
+        updates = jax.tree.map(lambda u, p, m: u + wd * p if m else u, updates, params, mask)
+        updates, second = after.update(updates, state["momentum"], params)
+        factors = layer_scales(params, config.layer_decay) if config.layer_decay != 1.0 else jax.tree.map(lambda _: 1.0, params)
+        updates = jax.tree.map(lambda u, f: -lr * f * u, updates, factors)
+        return updates, {"scale": first, "momentum": second}, {"learning_rate": lr, "weight_decay": wd}
+
+    return Optimizer(init, update)
