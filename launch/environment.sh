@@ -1,0 +1,34 @@
+# Sourced by the launch scripts: makes .venv with this project and the extras named in $EXTRAS, unless it is there and setup.py has not changed.
+# PYTHON names another interpreter (3.11 or newer); VENV another place.
+
+VENV="${VENV:-.venv}"
+
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
+    if command -v "$candidate" >/dev/null 2>&1 && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+  echo "error: no Python 3.11 or newer (tried ${PYTHON:-python3 python3.13 python3.12 python3.11}): install one, or set PYTHON=/path/to/python" >&2
+  return 1
+}
+
+make_environment() {
+  local stamp wanted python
+  stamp="$VENV/installed"
+  wanted="$EXTRAS $(cksum < setup.py)"
+  if [ -x "$VENV/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
+    return
+  fi
+  python="$(find_python)" || return 1
+  echo "installing into $VENV (once)" >&2
+  "$python" -m venv "$VENV"
+  # uv resolves and downloads several times faster than pip.
+  "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check uv
+  "$VENV/bin/uv" pip install --quiet --python "$VENV/bin/python" --editable ".[$EXTRAS]"
+  echo "$wanted" > "$stamp"
+}
+
+make_environment

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# The test suite, from nothing. Extra arguments go to pytest, e.g. ./launch/test.sh tests/train
+set -euo pipefail
+cd "$(dirname "$0")/.."
+EXTRAS=test
+. launch/environment.sh
+"$VENV/bin/python" -m ruff check .
+exec "$VENV/bin/python" -m pytest "$@"
