@@ -89,8 +89,8 @@ def _seek_and_decode(container, stream, index: VideoIndex, numbers: list[int], p
 
 
 def _groups(index: VideoIndex, numbers: list[int]) -> list[tuple[list[int], int]]:
-    """The numbers by the keyframe that decoding starts at, a row of index.keyframes or -1: the last one not shown after the frame, for what an
-    open GOP shows before its keyframe needs the keyframe before. A group goes on over a keyframe that is closer than a seek is worth."""
+    """The numbers by the keyframe that decoding starts at, a row of index.keyframes or -1: the last one not shown after the frame, as what
+    an open GOP shows before its keyframe needs the one before. A group goes on over a keyframe that is closer than a seek is worth."""
     groups: list[tuple[list[int], int]] = []
     last_key = None
     for number in numbers:
@@ -228,7 +228,7 @@ class _Pictures:
         else:
             self.arrays = {LUMA: np.zeros(shape, np.uint8), CHROMA: np.full((shape[0], shape[1] // 2, shape[2] // 2, 2), 128, np.uint8)}
         self.reformatter = VideoReformatter()
-        # Without the last two swscale takes a table that is up to 3 levels too dark and does not interpolate chroma.
+        # Without the last two swscale takes a table that is up to 3 levels too dark, and repeats chroma instead of interpolating it.
         self.interpolation = Interpolation.AREA | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
 
     def put(self, number: int, frame) -> None:

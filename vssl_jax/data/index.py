@@ -264,7 +264,8 @@ def _orientation(frame) -> tuple[int, bool]:
         matrix = np.frombuffer(bytes(frame.side_data["DISPLAYMATRIX"]), np.int32)
     except KeyError:
         return 0, False
-    a, b, c, d = (round(int(x) / 65536) for x in matrix[[0, 1, 3, 4]])
+    values = matrix[[0, 1, 3, 4]].astype(float)
+    a, b, c, d = (np.sign(values) * (abs(values) > 0.01 * abs(values).max())).astype(int).tolist()  # a scale is no business of ours
     mirrored = a * d - b * c < 0
     if mirrored:
         a, c = -a, -c
