@@ -23,7 +23,7 @@ def check_probability(name: str, prob: float) -> None:
 
 def maybe(key: jax.Array, prob: float, changed: jax.Array, rgb: jax.Array) -> jax.Array:
     """`changed` with the given probability, else `rgb`."""
-    return jnp.where(jax.random.bernoulli(key, prob), changed, rgb)
+    return jnp.where(jax.random.bernoulli(key, float(prob)), changed, rgb)
 
 
 def luma(rgb: jax.Array) -> jax.Array:

@@ -5,7 +5,6 @@ ends when it is lucky). A box is float32 (top, left, height, width) in pixels; d
 of the output.
 """
 
-import math
 from dataclasses import dataclass
 
 import jax
@@ -15,10 +14,9 @@ import numpy as np
 from vssl_jax.errors import UserError
 
 
-def _place(key: jax.Array, extent_2: jax.Array, sides_2: jax.Array) -> jax.Array:
-    """A box of whole-numbered sides at a uniformly drawn whole-numbered place."""
-    corner_2 = jax.random.randint(key, (2,), 0, extent_2 - sides_2.astype(jnp.int32) + 1)
-    return jnp.concatenate([corner_2, sides_2]).astype(jnp.float32)
+def _place(uniform_2: jax.Array, extent_2: jax.Array, sides_2: jax.Array) -> jax.Array:
+    """A box of whole-numbered sides at a whole-numbered place: every place is equally likely for uniform_2 in [0, 1)."""
+    return jnp.concatenate([jnp.floor(uniform_2 * (extent_2 - sides_2 + 1)), sides_2])
 
 
 def centered(extent_2: jax.Array, size: tuple[int, int], fraction: float = 1.0, position: float = 0.5) -> jax.Array:
@@ -82,14 +80,13 @@ class RandomResizedCrop:
 
     def draw(self, key: jax.Array, extent_2: jax.Array, size: tuple[int, int]) -> jax.Array:
         del size
-        keys = jax.random.split(key, 3)
         height, width = extent_2.astype(jnp.float32)
-        area_A = height * width * jax.random.uniform(keys[0], (self.attempts,), minval=self.area[0], maxval=self.area[1])
-        log_low, log_high = math.log(self.aspect[0]), math.log(self.aspect[1])
-        aspect_A = jnp.exp(jax.random.uniform(keys[1], (self.attempts,), minval=log_low, maxval=log_high))
+        uniform = jax.random.uniform(key, (2 * self.attempts + 2,))
+        area_A = height * width * (self.area[0] + uniform[: self.attempts] * (self.area[1] - self.area[0]))
+        aspect_A = self.aspect[0] * (self.aspect[1] / self.aspect[0]) ** uniform[self.attempts : -2]
         sides_Ax2 = jnp.round(jnp.stack([jnp.sqrt(area_A / aspect_A), jnp.sqrt(area_A * aspect_A)], -1))
         fits_A = ((sides_Ax2 >= 1) & (sides_Ax2 <= extent_2)).all(-1)
-        box_4 = _place(keys[2], extent_2, jnp.where(fits_A.any(), sides_Ax2[fits_A.argmax()], 1.0))
+        box_4 = _place(uniform[-2:], extent_2, jnp.where(fits_A.any(), sides_Ax2[fits_A.argmax()], 1.0))
 
         sides_2 = jnp.stack(
             [jnp.minimum(height, jnp.round(width / self.aspect[0])), jnp.minimum(width, jnp.round(height * self.aspect[1]))]
@@ -124,18 +121,18 @@ class MultiScaleCrop:
             raise UserError(f"multi-scale crop has places={self.places}: it must be 13 or 5 (fixed places) or 0 (anywhere)")
 
     def draw(self, key: jax.Array, extent_2: jax.Array, size: tuple[int, int]) -> jax.Array:
-        pair_key, place_key = jax.random.split(key)
+        pair, *place = jax.random.uniform(key, (3,))
         steps = range(len(self.scales))
         pairs = np.array([(i, j) for i in steps for j in steps if abs(i - j) <= self.distort])
-        pair_2 = jnp.asarray(pairs)[jax.random.randint(pair_key, (), 0, len(pairs))]
+        pair_2 = jnp.asarray(pairs)[jnp.floor(pair * len(pairs)).astype(jnp.int32)]
         sides_2 = jnp.floor(extent_2.min() * jnp.array(self.scales, jnp.float32))[pair_2]
         size_2 = jnp.array(size, jnp.float32)
         sides_2 = jnp.where(jnp.abs(sides_2 - size_2) < 3, jnp.minimum(size_2, extent_2), sides_2)
         sides_2 = jnp.maximum(sides_2, 1)
         if self.places == 0:
-            return _place(place_key, extent_2, sides_2)
+            return _place(jnp.stack(place), extent_2, sides_2)
         places = jnp.array(_THIRTEEN_PLACES if self.places == 13 else _FIVE_PLACES)
-        place_2 = places[jax.random.randint(place_key, (), 0, self.places)]
+        place_2 = places[jnp.floor(place[0] * self.places).astype(jnp.int32)]
         quarter_2 = jnp.floor((extent_2 - sides_2) / 4)
         return jnp.concatenate([place_2 * quarter_2, sides_2])
 

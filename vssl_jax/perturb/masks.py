@@ -75,7 +75,7 @@ class Tube:
 class Random:
     """Tokens hidden anywhere in space and time (MAE as spatiotemporal learners, section 3.1).
 
-    Int(N * (1 - ratio)) stay, 156 of 1568 at 0.9.
+    Of N tokens int(N * (1 - ratio)) stay: 156 of 1568 at 0.9.
     """
 
     ratio: float
@@ -108,7 +108,7 @@ class RunningCell:
     def __post_init__(self):
         if not 1 <= int(4 * self.ratio) <= 3:
             raise UserError(
-                f"running cell mask ratio is {self.ratio}: a 2x2 cell hides 1, 2 or 3 of its 4 places, so it must be from 0.25 to below 1"
+                f"running cell mask ratio is {self.ratio}: a cell hides 1, 2 or 3 of 4 places, so it must be from 0.25 to below 1"
             )
 
     def counts(self, grid: Grid) -> tuple[int, int]:
@@ -124,7 +124,7 @@ class RunningCell:
         place_N = (2 * (h % 2) + w % 2 + t + 1).reshape(-1)  # the first slot has already run by one
 
         def one(key):
-            start = jax.random.randint(key, (), 0, 4)
+            start = jax.random.bits(key) % 4
             return _cut((place_N + start) % 4 < int(4 * self.ratio), visible, masked)
 
         return MaskIds(*jax.vmap(one)(keys_B))
@@ -138,18 +138,23 @@ class Cuboids:
     aspect: tuple[float, float] = (0.75, 1.5)
     depth: tuple[float, float] = (1.0, 1.0)
 
-    def draw(self, key: jax.Array, grid: Grid) -> jax.Array:
-        """bool [N]: the tokens of one block, clamped to the grid and at least one token on each axis."""
-        keys = jax.random.split(key, 4)
-        area = grid[1] * grid[2] * jax.random.uniform(keys[0], minval=self.area[0], maxval=self.area[1])
-        log_aspect = jax.random.uniform(keys[1], minval=math.log(self.aspect[0]), maxval=math.log(self.aspect[1]))
-        depth = grid[0] * jax.random.uniform(keys[2], minval=self.depth[0], maxval=self.depth[1])
-        sides = jnp.stack([depth, jnp.sqrt(area * jnp.exp(log_aspect)), jnp.sqrt(area * jnp.exp(-log_aspect))])
-        limit = jnp.array(grid)
-        sides = jnp.clip(jnp.round(sides).astype(jnp.int32), 1, limit)
-        starts = jax.random.randint(keys[3], (3,), 0, limit - sides + 1)
-        inside = [(jnp.arange(n) >= starts[i]) & (jnp.arange(n) < starts[i] + sides[i]) for i, n in enumerate(grid)]
-        return (inside[0][:, None, None] & inside[1][:, None] & inside[2]).reshape(-1)
+    def draw(self, key: jax.Array, grid: Grid, shape: tuple[int, ...]) -> jax.Array:
+        """bool [*shape, N]: the tokens of independent blocks, clamped to the grid, at least one token long on each axis.
+
+        All blocks come from one draw: a split per block and number would multiply the compile time.
+        """
+        area, aspect, depth, *places = jnp.moveaxis(jax.random.uniform(key, (*shape, 6)), -1, 0)
+        area = grid[1] * grid[2] * (self.area[0] + area * (self.area[1] - self.area[0]))
+        aspect = self.aspect[0] * (self.aspect[1] / self.aspect[0]) ** aspect
+        depth = grid[0] * (self.depth[0] + depth * (self.depth[1] - self.depth[0]))
+        inside = []
+        for side, place, limit in zip((depth, jnp.sqrt(area * aspect), jnp.sqrt(area / aspect)), places, grid, strict=True):
+            side = jnp.clip(jnp.round(side), 1, limit)
+            start = jnp.floor(place * (limit - side + 1))
+            at = jnp.arange(limit)
+            inside.append((at >= start[..., None]) & (at < (start + side)[..., None]))
+        block = inside[0][..., :, None, None] & inside[1][..., None, :, None] & inside[2][..., None, None, :]
+        return block.reshape(*shape, math.prod(grid))
 
 
 @dataclass(frozen=True)
@@ -177,7 +182,7 @@ class Block:
 
         def one(key):
             noise_key, block_key = jax.random.split(key)
-            covered_LxN = jax.vmap(lambda k: self.shape.draw(k, grid))(jax.random.split(block_key, self.blocks))
+            covered_LxN = self.shape.draw(block_key, grid, (self.blocks,))
             first_N = jnp.where(covered_LxN.any(0), covered_LxN.argmax(0), self.blocks)  # the block that hides a token first
             return _cut(jax.random.uniform(noise_key, first_N.shape) - first_N, visible, masked)
 
@@ -209,12 +214,9 @@ class MultiBlock:
     def __call__(self, keys_B: jax.Array, grid: Grid) -> MaskIds:
         visible, masked = self.counts(grid)
 
-        def union(key):
-            return jax.vmap(lambda k: self.shape.draw(k, grid))(jax.random.split(key, self.blocks)).any(0)
-
         def one(key):
             noise_key, union_key = jax.random.split(key)
-            union_AxN = jax.vmap(union)(jax.random.split(union_key, self.attempts))
+            union_AxN = self.shape.draw(union_key, grid, (self.attempts, self.blocks)).any(1)
             size_A = union_AxN.sum(1)
             fits_A = ((size_A >= masked) & (union_AxN.shape[1] - size_A >= visible)).at[-1].set(True)
             union_N = union_AxN[fits_A.argmax()]

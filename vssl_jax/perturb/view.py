@@ -147,7 +147,7 @@ class RandomView:
 
         def draw(key, extent_2):
             crop_key, flip_key, color_key = jax.random.split(key, 3)
-            return self.crop.draw(crop_key, extent_2, size), jax.random.bernoulli(flip_key, self.flip), color_key
+            return self.crop.draw(crop_key, extent_2, size), jax.random.bernoulli(flip_key, float(self.flip)), color_key
 
         box_BxKx4, flip_BxK, keys_BxK = jax.vmap(jax.vmap(draw))(keys_BxK, extent_BxKx2)
         rgb = resampled_rgb(batch, box_BxKx4, flip_BxK, size, self.antialias)

@@ -1,0 +1,110 @@
+"""Color operations: their formulas, ranges, probabilities."""
+
+import colorsys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vssl_jax.errors import UserError
+from vssl_jax.perturb import color
+
+
+@pytest.fixture
+def clip(rng):
+    return jax.random.uniform(rng, (3, 6, 5, 3))
+
+
+def test_factor_one_and_turn_zero_change_nothing(clip):
+    for changed in (
+        color.adjust_brightness(clip, 1),
+        color.adjust_contrast(clip, 1),
+        color.adjust_saturation(clip, 1),
+        color.adjust_hue(clip, 0.0),
+    ):
+        np.testing.assert_allclose(changed, clip, atol=1e-5)
+
+
+def test_factor_zero(clip):
+    assert (color.adjust_brightness(clip, 0) == 0).all()
+    np.testing.assert_allclose(color.adjust_contrast(clip, 0), color.luma(clip).mean(), atol=1e-6)
+    np.testing.assert_allclose(color.adjust_saturation(clip, 0), jnp.broadcast_to(color.luma(clip), clip.shape), atol=1e-6)
+
+
+def test_formulas_with_clipping(clip):
+    x = np.asarray(clip, np.float64)
+    gray = x @ np.array([0.299, 0.587, 0.114])
+    np.testing.assert_allclose(color.adjust_brightness(clip, 1.7), np.clip(1.7 * x, 0, 1), atol=1e-6)
+    np.testing.assert_allclose(color.adjust_contrast(clip, 1.7), np.clip(1.7 * x - 0.7 * gray.mean(), 0, 1), atol=1e-5)
+    np.testing.assert_allclose(color.adjust_saturation(clip, 1.7), np.clip(1.7 * x - 0.7 * gray[..., None], 0, 1), atol=1e-5)
+
+
+def test_hue_turns_the_color_wheel(clip):
+    np.testing.assert_allclose(color.adjust_hue(jnp.array([[[1.0, 0, 0]]]), 1 / 3), [[[0, 1, 0]]], atol=1e-5)
+    r, g, b = (float(v) for v in clip[0, 0, 0])
+    h, s, v = colorsys.rgb_to_hsv(r, g, b)
+    np.testing.assert_allclose(color.adjust_hue(clip, 0.2)[0, 0, 0], colorsys.hsv_to_rgb((h + 0.2) % 1, s, v), atol=1e-5)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_jitter_is_one_map_for_all_frames(shuffle, rng, clip):
+    still = jnp.broadcast_to(clip[:1], clip.shape)
+    jitter = jax.jit(color.ColorJitter(0.4, 0.4, 0.4, 0.1, shuffle=shuffle))
+    out = np.asarray(jitter(rng, still))
+    np.testing.assert_allclose(out, np.broadcast_to(out[:1], out.shape), atol=1e-6)
+    assert np.abs(out - still).max() > 0.01 and out.min() >= 0 and out.max() <= 1
+    assert np.abs(jitter(jax.random.key(1), still) - out).max() > 0.01
+
+
+def test_jitter_factors_fill_their_range():
+    gray = jnp.full((1, 1, 1, 3), 0.25)
+    jitter = color.ColorJitter(brightness=0.8)
+    factors = jax.vmap(lambda key: jitter(key, gray)[0, 0, 0, 0])(jax.random.split(jax.random.key(0), 2000)) / 0.25
+    np.testing.assert_allclose(np.quantile(factors, [0, 0.5, 1]), [0.2, 1.0, 1.8], atol=0.05)
+
+
+def test_jitter_order_matters_only_when_shuffled(rng):
+    clip = jax.random.uniform(rng, (1, 4, 4, 3))
+
+    def distinct(shuffle):  # the same factors in all draws, so that only the order can differ
+        jitter = color.ColorJitter(0.9, 0.9, 0.9, 0.3, shuffle=shuffle)
+        amounts = jax.random.split(rng, 3)
+
+        def draw(i):
+            split = jax.random.split
+            try:
+                jax.random.split = lambda key, n: jnp.stack([amounts[0], jax.random.fold_in(amounts[1], i), amounts[2]])
+                return np.asarray(jitter(rng, clip))
+            finally:
+                jax.random.split = split
+
+        return len({draw(i).round(4).tobytes() for i in range(12)})
+
+    assert distinct(False) == 1 and distinct(True) > 3
+
+
+@pytest.mark.parametrize("op", [color.Gray, color.Solarize, lambda prob: color.ColorJitter(0.5, prob=prob)])
+def test_probability(op, clip):
+    keys = jax.random.split(jax.random.key(3), 1000)
+    small = clip[:1, :2, :2]
+    changed = np.asarray(jax.vmap(lambda key: (op(0.3)(key, small) != small).any())(keys)).mean()
+    assert abs(changed - 0.3) < 4 * (0.3 * 0.7 / 1000) ** 0.5
+    np.testing.assert_array_equal(op(0.0)(keys[0], clip), clip)
+
+
+def test_gray_has_equal_channels(rng, clip):
+    gray = color.Gray(1.0)(rng, clip)
+    assert (gray[..., :1] == gray).all()
+    np.testing.assert_allclose(gray[..., 0], np.asarray(clip) @ np.array([0.299, 0.587, 0.114]), atol=1e-6)
+
+
+def test_solarize_inverts_the_bright(rng, clip):
+    np.testing.assert_allclose(color.Solarize(1.0)(rng, clip), np.where(clip < 0.5, clip, 1 - clip), atol=1e-7)
+
+
+def test_errors_name_the_setting():
+    with pytest.raises(UserError, match=r"1\.5"):
+        color.Gray(1.5)
+    with pytest.raises(UserError, match="hue"):
+        color.ColorJitter(hue=0.6)
