@@ -2,10 +2,10 @@
 
 Textured sprites move over textured grounds; each action stands beside its exact time reversal. The reading order: spec (difficulties),
 draws, motion, shapes, textures, images, scene, render; then the truths: truth (masks, flow), sound, captions, steps; sample puts them
-together; encode and build make files.
+together; encode, videos, cache and worker make files.
 """
 
-from vssl_jax.data.world.build import build
+from vssl_jax.data.world.cache import build
 from vssl_jax.data.world.motion import CLASS_ACTIONS
 from vssl_jax.data.world.sample import Sample, video
 from vssl_jax.data.world.spec import DIFFICULTIES, SPLITS, WorldSpec, find, spec_from_json

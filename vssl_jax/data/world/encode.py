@@ -35,6 +35,7 @@ def write_mp4(path: Path, frames: np.ndarray, audio: np.ndarray, keys: np.ndarra
     """
     import av
     from av.video.frame import PictureType
+    from av.video.reformatter import VideoReformatter
 
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     with av.open(str(partial), "w", format="mp4") as container:
@@ -46,9 +47,10 @@ def write_mp4(path: Path, frames: np.ndarray, audio: np.ndarray, keys: np.ndarra
         context.color_range = _LIMITED_RANGE
         sound = container.add_stream("aac", rate=spec.sample_rate, layout="mono", options={"aac_coder": "fast"})
         sound.bit_rate = AUDIO_BITS_PER_SECOND
+        reformatter = VideoReformatter()  # one for all frames: a new one costs more than the rest of this function
         for i, pixels in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-            frame = frame.reformat(format="yuv420p", dst_colorspace="ITU601", dst_color_range="MPEG")
+            frame = reformatter.reformat(frame, format="yuv420p", dst_colorspace="ITU601", dst_color_range="MPEG", threads=1)
             frame.pts = i
             frame.pict_type = PictureType.I if keys[i] else PictureType.NONE
             container.mux(video.encode(frame))

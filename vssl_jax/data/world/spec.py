@@ -16,6 +16,7 @@ from vssl_jax.errors import UserError, unknown_name
 
 VERSION = 1  # of what the code draws: raised with every change of pixels, sound or labels, so that old caches are not read as new
 SPLITS = {"train": 0, "validation": 1, "test": 2}  # part of every seed: no video is in two splits
+MAX_RADIUS = 14.0  # of 64: times sqrt 2 when zoomed in, times 1.32 for the outline with the longest lobes, still below 32
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class WorldSpec:
                 raise unknown_name("path", path, motion.PATHS)
         if self.size % 16 or self.size < 32:
             raise UserError(f"world {self.name!r}: size is {self.size}, it must be a multiple of 16, at least 32")
+        if max(*self.radius, *self.distractor_radius) > MAX_RADIUS:
+            raise UserError(f"world {self.name!r}: a sprite's radius is at most {MAX_RADIUS:g}, or it would meet itself round the torus")
         if self.steps == (1, 1) and self.step_loops != (1, 1):
             raise UserError(f"world {self.name!r}: step_loops is for worlds of several steps; set `frames` instead")
         if not (1 <= self.steps[0] <= self.steps[1] and 1 <= self.step_loops[0] <= self.step_loops[1]):

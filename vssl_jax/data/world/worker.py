@@ -1,4 +1,4 @@
-"""One process of a build: `python -m vssl_jax.data.world.worker`, started by build.py. It ends when the build that started it is gone."""
+"""One process of a build: `python -m vssl_jax.data.world.worker`, started by cache.py. It ends when the build that started it is gone."""
 
 import argparse
 import os
