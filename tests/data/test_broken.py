@@ -2,12 +2,13 @@
 
 import json
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.data.array_source import ArraySource
-from tests.data.video_files import remux, shapes_NxHxWx3, write_sound, write_video
 
+from tests.data.array_source import ArraySource
+from tests.data.video_files import Clip, shapes_NxHxWx3, write_sound, write_video
 from vssl_jax import batch as batch_lib
 from vssl_jax.data import open_source
 from vssl_jax.data.broken import BrokenRecord
@@ -96,7 +97,7 @@ def test_a_source_without_a_good_video_stops_whatever_the_limit():
 
 
 def test_a_fraction_outside_0_to_1_is_refused():
-    with pytest.raises(UserError, match="max_broken_fraction is 1.5"):
+    with pytest.raises(UserError, match=r"max_broken_fraction is 1\.5"):
         BrokenRecord(1.5)
 
 
@@ -108,13 +109,14 @@ def test_other_hosts_write_files_of_their_own(tmp_path):
 def make_broken_files(folder) -> dict[str, str]:
     """Every kind of broken file; returns name -> the cause that it is counted by."""
     good = write_video(folder / "long.mp4", shapes_NxHxWx3(40))
-    content = open(good, "rb").read()
+    content = Path(good).read_bytes()
     write_video(folder / "short.mp4", shapes_NxHxWx3(5))
     write_sound(folder / "sound.mp4")
     (folder / "text.mp4").write_text("this is no video at all\n" * 20)
     (folder / "empty.mp4").write_bytes(b"")
     (folder / "no_moov.mp4").write_bytes(content[: len(content) // 2])
-    faststart = remux_faststart(good, folder / "cut.mp4")
+    write_video(folder / "cut.mp4", shapes_NxHxWx3(40), Clip(muxer={"movflags": "faststart"}))
+    faststart = (folder / "cut.mp4").read_bytes()
     (folder / "cut.mp4").write_bytes(faststart[: int(len(faststart) * 0.6)])
     return {
         "short.mp4": "too_short",
@@ -124,14 +126,6 @@ def make_broken_files(folder) -> dict[str, str]:
         "no_moov.mp4": "truncated",
         "cut.mp4": "truncated",
     }
-
-
-def remux_faststart(source: str, path) -> bytes:
-    from video_files import Clip
-
-    del source
-    write_video(path, shapes_NxHxWx3(40), Clip(muxer={"movflags": "faststart"}))
-    return path.read_bytes()
 
 
 @pytest.mark.timeout(120)

@@ -1,20 +1,19 @@
 """Shards hold what the source held: labels, order, times, and frames within JPEG's error."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+
 from tests.data.array_source import ArraySource
 from tests.data.video_files import shapes_NxHxWx3, write_video
-
 from vssl_jax import batch as batch_lib
 from vssl_jax.data import open_source
 from vssl_jax.data.broken import BrokenRecord
 from vssl_jax.data.index import BrokenVideo
-from vssl_jax.data.make_shards import Settings, make_shards, source_settings
+from vssl_jax.data.make_shards import Settings, main, make_shards, source_settings
 from vssl_jax.data.pipeline import Input, epoch
 from vssl_jax.data.sample import Views
 from vssl_jax.data.stills import rgb_to_yuv420
@@ -61,7 +60,7 @@ def test_round_trip(films, shards):
         assert a.shape == b.shape == (10 + j, 48, 64, 3)
         errors = [np.abs(a[n] - b[n]).mean() for n in range(len(a))]
         others = [np.abs(a[n] - b[n - 1]).mean() for n in range(1, len(a))]
-        assert max(errors) < 6 and min(others) > 2 * max(errors)  # closer to its own frame than to the one before
+        assert max(errors) < 8 and min(others) > 1.5 * max(errors)  # closer to its own frame than to the one before
     assert "2x.mp4" in (shards / "broken_videos.jsonl").read_text()
 
 
@@ -113,15 +112,16 @@ def test_batches_from_shards(shards):
         batch_lib.check(batch)
 
 
-def test_the_command(films, tmp_path):
-    root = str(Path(__file__).parents[2])
-    command = [sys.executable, "-m", "vssl_jax.data.make_shards", "--source=folder", f"--path={films}", "--shards=2"]
-    environment = os.environ | {"PYTHONPATH": root}
-    done = subprocess.run([*command, f"--out={tmp_path}/a", "--max_broken_fraction=0.5"], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0 and "6 of 7 videos in 2 shards" in done.stdout, done.stderr
-    refused = subprocess.run([*command, f"--out={tmp_path}/b", "--clases=x"], env=environment, capture_output=True, text=True)
-    assert refused.returncode == 1 and refused.stderr.strip().endswith("did you mean 'classes'?")
-    assert "Traceback" not in refused.stderr
+def test_the_command(films, tmp_path, monkeypatch, capsys):
+    common = ["make_shards", "--source=folder", f"--path={films}", "--shards=2", f"--out={tmp_path}/a"]
+    monkeypatch.setattr(sys, "argv", [*common, "--clases=x"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert str(caught.value).endswith("did you mean 'classes'?")
+    monkeypatch.setattr(sys, "argv", [*common, "--max_broken_fraction=0.5", "--canvas", "24", "32"])
+    main()
+    assert "6 of 7 videos in 2 shards" in capsys.readouterr().out
+    assert open_source({"source": "tfrecord", "path": f"{tmp_path}/a"}).open(0).index.height == 24
 
 
 def test_settings_of_a_source_have_the_types_of_their_defaults():

@@ -118,7 +118,7 @@ def source_settings(source: str, extra: list[str]) -> Mapping:
     return settings
 
 
-def _main() -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--source", required=True, help=", ".join(sorted(SOURCES)))
     parser.add_argument("--path", default="", help="what the source reads")
@@ -142,4 +142,4 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    main()

@@ -7,15 +7,13 @@ as any player would.
 """
 
 import functools
-import inspect
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from vssl_jax.data.index import BrokenVideo
-from vssl_jax.errors import UserError, unknown_name
+from vssl_jax.errors import UserError
 
 
 class Sampler(Protocol):
@@ -113,16 +111,6 @@ class Segments:
 
 
 SAMPLERS = {"dense": Dense, "segments": Segments, "views": Views, "segment_views": functools.partial(Segments, random=False)}
-
-
-def make_sampler(settings: Mapping) -> Sampler:
-    """The sampler that `settings["name"]` names, with those of the other settings that it has (a sampler of segments has no stride)."""
-    if settings["name"] not in SAMPLERS:
-        raise unknown_name("data.sampler.name", settings["name"], SAMPLERS)
-    constructor = SAMPLERS[settings["name"]]
-    return constructor(
-        **{name: settings[name] for name in inspect.signature(constructor).parameters if name in settings and name != "random"}
-    )
 
 
 def window(seconds: np.ndarray, part: tuple[float, float] | None, least: int) -> tuple[int, int]:

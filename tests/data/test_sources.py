@@ -1,0 +1,312 @@
+"""Every source lists the videos, the labels and the names that its files say, in the same order everywhere, and says in one line what is
+wrong with them."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from tests.data.video_files import shapes_NxHxWx3, write_video
+from vssl_jax import batch as batch_lib
+from vssl_jax.data import SOURCES, open_source
+from vssl_jax.data.broken import BrokenRecord
+from vssl_jax.data.index import BrokenVideo
+from vssl_jax.data.pipeline import Input, epoch
+from vssl_jax.data.sample import Views
+from vssl_jax.data.tensorflow_host import tensorflow
+from vssl_jax.errors import UserError
+
+
+def folder(path, **settings):
+    return open_source({"source": "folder", "path": str(path), **settings})
+
+
+def manifest(path, **settings):
+    return open_source({"source": "manifest", "path": str(path), **settings})
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Files only have to have the right names to be listed."""
+    for name in ["run/b.mp4", "run/a.AVI", "jump/deep/er/c.webm", "jump/notes.txt", "run/.hidden.mp4", ".git/x.mp4"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    return tmp_path
+
+
+def names(source, root) -> list[str]:
+    return [source.name(i).removeprefix(f"{root}/") for i in range(len(source))]
+
+
+def one_line(caught) -> str:
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# Names and registry
+
+
+def test_an_unknown_source_is_refused_with_the_nearest_name():
+    with pytest.raises(UserError, match=r"unknown data\.source 'foldre': did you mean 'folder'"):
+        open_source({"source": "foldre", "path": ""})
+
+
+def test_settings_go_to_the_sources_that_have_them(tree):
+    assert len(folder(tree, split="test", world="slide-8", classes="")) == 3
+    assert len(open_source({"source": "synthetic", "path": "", "videos": 5, "layout": "rgb"})) == 5
+
+
+def test_the_registry():
+    assert set(SOURCES) == {"folder", "manifest", "tfrecord", "tfds", "embedded", "synthetic"}
+
+
+# Folder
+
+
+def test_a_folder_is_listed_in_order_with_its_labels(tree):
+    source = folder(tree)
+    assert names(source, tree) == ["jump/deep/er/c.webm", "run/a.AVI", "run/b.mp4"]
+    assert source.classes == ("jump", "run") and [entry.label for entry in source.entries] == [0, 1, 1]
+    assert batch_lib.LABEL in source.keys
+
+
+def test_files_at_the_top_have_no_labels(tmp_path):
+    (tmp_path / "b.mp4").write_bytes(b"x")
+    (tmp_path / "a.mkv").write_bytes(b"x")
+    source = folder(tmp_path)
+    assert names(source, tmp_path) == ["a.mkv", "b.mp4"] and source.classes == () and batch_lib.LABEL not in source.keys
+    assert [entry.label for entry in source.entries] == [-1, -1]
+
+
+def test_a_class_file_fixes_the_numbers(tree, tmp_path):
+    (tmp_path / "names.txt").write_text("walk\nrun\n\njump\n")
+    source = folder(tree, classes=str(tmp_path / "names.txt"))
+    assert source.classes == ("walk", "run", "jump") and [entry.label for entry in source.entries] == [2, 1, 1]
+    (tmp_path / "names.txt").write_text("walk\nrun\njumps\n")
+    with pytest.raises(UserError, match="unknown class 'jump': did you mean 'jumps'"):
+        folder(tree, classes=str(tmp_path / "names.txt"))
+    with pytest.raises(UserError, match="cannot read the class names"):
+        folder(tree, classes=str(tmp_path / "missing.txt"))
+
+
+def test_wrong_folders_are_told_apart(tmp_path, tree):
+    empty, texts = tmp_path / "empty", tmp_path / "texts"
+    empty.mkdir()
+    texts.mkdir()
+    (texts / "a.txt").write_text("x")
+    for path, words in [
+        (tmp_path / "nowhere", "is not there"),
+        (texts / "a.txt", "is a file"),
+        (empty, "is empty"),
+        (texts, "holds no video file"),
+    ]:
+        with pytest.raises(UserError) as caught:
+            folder(path)
+        assert words in one_line(caught) and str(path) in one_line(caught)
+    (tree / "loose.mp4").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"beside them, such as loose\.mp4"):
+        folder(tree)
+
+
+def test_a_folder_of_unreadable_videos_stops_with_the_causes(tree):
+    source = folder(tree)
+    with pytest.raises(UserError, match=r"of 3 videos are broken \(\d not_a_video\)"):
+        list(epoch(Input(source, batch_lib.Spec(1, 1, 2, 8, 8), Views(2), BrokenRecord(0.0))))
+
+
+# Manifest
+
+
+@pytest.fixture
+def sheet(tmp_path):
+    (tmp_path / "films").mkdir()
+    for name in "ab":
+        (tmp_path / "films" / f"{name}.mp4").write_bytes(b"x")
+
+    def write(text: str):
+        path = tmp_path / "list.csv"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "spans"),
+    [
+        ("films/a.mp4\nfilms/b.mp4\n", [-1, -1], [None, None]),
+        ("path\nfilms/a.mp4\n\nfilms/b.mp4", [-1, -1], [None, None]),
+        ("films/a.mp4,run\nfilms/b.mp4,jump\n", [1, 0], [None, None]),
+        ("films/a.mp4,0,1.5\nfilms/b.mp4,2,3\n", [-1, -1], [(0, 1.5), (2, 3)]),
+        ("films/a.mp4,run,0,1.5\nfilms/b.mp4,run,,\n", [0, 0], [(0, 1.5), None]),
+        ("label,path\nrun,films/a.mp4\njump,films/b.mp4\n", [1, 0], [None, None]),
+        ("start,end,path\n0,1,films/a.mp4\n,,films/b.mp4\n", [-1, -1], [(0, 1), None]),
+        ("films/a.mp4,10\nfilms/b.mp4,2\n", [10, 2], [None, None]),
+    ],
+)
+def test_a_manifest_with_and_without_header(sheet, tmp_path, text, labels, spans):
+    source = manifest(sheet(text))
+    assert [entry.path for entry in source.entries] == [str(tmp_path / "films" / f"{name}.mp4") for name in "ab"]
+    assert [entry.label for entry in source.entries] == labels and [entry.span for entry in source.entries] == spans
+    assert (batch_lib.LABEL in source.keys) == (labels != [-1, -1])
+
+
+def test_integer_labels_keep_their_values(sheet):
+    source = manifest(sheet("films/a.mp4,10\nfilms/b.mp4,2\n"))
+    assert source.classes == tuple(str(i) for i in range(11))
+
+
+def test_integer_labels_may_have_names(sheet, tmp_path):
+    (tmp_path / "names.txt").write_text("walk\nrun\njump\n")
+    path = sheet("films/a.mp4,2\nfilms/b.mp4,0\n")
+    source = manifest(path, classes=str(tmp_path / "names.txt"))
+    assert source.classes == ("walk", "run", "jump") and [entry.label for entry in source.entries] == [2, 0]
+    with pytest.raises(UserError, match="label 3 is beyond the 3 class names"):
+        manifest(sheet("films/a.mp4,3\nfilms/b.mp4,0\n"), classes=str(tmp_path / "names.txt"))
+
+
+def test_paths_may_hold_commas_and_be_absolute(sheet, tmp_path):
+    (tmp_path / "films" / "a, b.mp4").write_bytes(b"x")
+    source = manifest(sheet(f'"films/a, b.mp4",run\n{tmp_path}/films/b.mp4,run\n'))
+    assert [entry.path for entry in source.entries] == [f"{tmp_path}/films/a, b.mp4", f"{tmp_path}/films/b.mp4"]
+
+
+def test_two_parts_of_one_film_are_two_videos(sheet):
+    source = manifest(sheet("films/a.mp4,0,1\nfilms/a.mp4,1,2\n"))
+    assert len(source) == 2 and source.name(0) != source.name(1)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is empty"),
+        ("path,label\n", "a header and no videos"),
+        ("films/a.mp4,run\nfilms/b.mp4\n", "line 2: 1 columns where 2 are due (path,label)"),
+        ("films/a.mp4,run,1,2,3\n", "line 1: 5 columns"),
+        ("path,lable\nfilms/a.mp4,run\n", "line 1) 'lable': did you mean 'label'?"),
+        ("path,start\nfilms/a.mp4,1\n", "start and end together"),
+        ("films/a.mp4,run\n\nfilms/b.mp4,\n", "line 3: the label is empty"),
+        ("path,start,end\nfilms/a.mp4,0,one\n", "line 2: start '0' and end 'one' must be seconds"),
+        ("films/a.mp4,3,2\n", "line 1: start 3 and end 2 must be 0 <= start < end"),
+        ("films/a.mp4,nan,2\n", "0 <= start < end"),
+        ("films/x.mp4\nfilms/y.mp4\n", "none of the 2 videos"),
+        ('films/a.mp4,"run\n', "cannot read the manifest"),
+    ],
+)
+def test_mistakes_in_a_manifest_are_named_with_their_line(sheet, text, words):
+    with pytest.raises(UserError) as caught:
+        manifest(sheet(text))
+    assert words in one_line(caught) and "list.csv" in one_line(caught)
+
+
+def test_a_manifest_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match="cannot read the manifest"):
+        manifest(tmp_path / "no.csv")
+
+
+# Real files, through to batches
+
+
+def test_labels_spans_and_indices_reach_the_batch(tmp_path):
+    for i in range(2):
+        write_video(tmp_path / f"{i}.mp4", shapes_NxHxWx3(30, seed=i))
+    (tmp_path / "list.csv").write_text("path,label,start,end\n0.mp4,run,0.4,0.8\n1.mp4,jump,,\n0.mp4,run,,\n")
+    source = manifest(tmp_path / "list.csv")
+    (batch,) = epoch(Input(source, batch_lib.Spec(3, 1, 2, 48, 64), Views(2, 9), BrokenRecord(0.0)))
+    batch_lib.check(batch)
+    assert batch["label"].tolist() == [1, 0, 1] and batch["index"].tolist() == [0, 1, 2]
+    np.testing.assert_allclose(batch["time"][:, 0], [[0.4, 0.76], [0.4, 0.76], [0.4, 0.76]], atol=1e-6)
+    assert (batch["video"][0] == batch["video"][2]).all() and (batch["video"][0] != batch["video"][1]).any()
+    with pytest.raises(BrokenVideo, match=r"too_short: 10 frames in 0\.4\.\.0\.8 s, a clip needs 11"):
+        Views(2, 10)(None, source.open(0).index.seconds, source.open(0).span)
+
+
+def test_yuv_planes_reach_the_batch_with_their_space(tmp_path):
+    write_video(tmp_path / "a.mp4", shapes_NxHxWx3(8))
+    (batch,) = epoch(Input(folder(tmp_path), batch_lib.Spec(2, 2, 3, 48, 64, "yuv420"), Views(3, 1, 2), BrokenRecord(0.0)))
+    batch_lib.check(batch)
+    assert batch_lib.YUV_SPACES[batch["yuv_space"][0, 0]] == ("bt601", False) and batch["yuv_space"].shape == (2, 2)
+
+
+def test_synthetic_videos_are_their_numbers_own(rng):
+    source = open_source({"source": "synthetic", "path": "", "videos": 6, "num_classes": 3})
+    spec = batch_lib.Spec(2, 1, 2, 4, 4, "yuv420")
+    a, b = (source.make(np.array(indices, np.int32), spec) for indices in ([4, 1], [1, -1]))
+    batch_lib.check(a)
+    assert {key: value.dtype for key, value in a.items()} == {key: s.dtype for key, s in spec.shapes().items()}
+    assert (a["luma"][1] == b["luma"][0]).all() and (a["luma"][0] != a["luma"][1]).any()
+    assert a["label"].tolist() == [1, 1] and b["label"].tolist() == [1, -1] and b["weight"].tolist() == [1, 0]
+    with pytest.raises(UserError, match="videos >= 1"):
+        open_source({"source": "synthetic", "path": "", "videos": 0})
+
+
+def test_the_embedded_dataset(tmp_path):
+    source = open_source({"source": "embedded", "path": "", "world": "slide-2", "split": "test", "world_videos": 4, "cache": str(tmp_path)})
+    assert len(source) == 4 and len(source.classes) == 2 and {entry.label for entry in source.entries} == {0, 1}
+    (batch,) = epoch(Input(source, batch_lib.Spec(4, 1, 8, 64, 64), Views(8, 2), BrokenRecord(0.0)))
+    assert batch["weight"].all() and batch["video"].std() > 1
+    with pytest.raises(UserError, match="did you mean 'slide-8'"):
+        open_source({"source": "embedded", "path": "", "world": "slide8", "cache": str(tmp_path)})
+
+
+# TFDS
+
+
+@functools.cache
+def tiny_videos():
+    """The builder's class; TFDS knows it by its name from then on."""
+    tensorflow()
+    import tensorflow_datasets
+
+    class TinyVideos(tensorflow_datasets.core.GeneratorBasedBuilder):
+        VERSION = tensorflow_datasets.core.Version("1.0.0")
+
+        def _info(self):
+            kinds = tensorflow_datasets.features
+            features = {"video": kinds.Video(shape=(None, 48, 64, 3)), "label": kinds.ClassLabel(names=["jump", "run"]), "id": kinds.Text()}
+            return self.dataset_info_from_configs(features=kinds.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples(5), "test": self._generate_examples(2)}
+
+        def _generate_examples(self, count):
+            for i in range(count):
+                yield i, {"video": shapes_NxHxWx3(6 + i, seed=i), "label": i % 2, "id": f"film {i}"}
+
+    return TinyVideos
+
+
+def make_dataset(data_dir, file_format: str):
+    builder = tiny_videos()(data_dir=data_dir)
+    builder.download_and_prepare(file_format=file_format)
+    return str(builder.data_dir)
+
+
+@pytest.mark.parametrize("file_format", ["array_record", "tfrecord"])
+def test_a_tfds_dataset_is_read_by_number(tmp_path, file_format):
+    path = make_dataset(tmp_path, file_format)
+    source = open_source({"source": "tfds", "path": path, "split": "train", "fps": 10.0})
+    assert len(source) == 5 and source.classes == ("jump", "run")
+    lengths = []
+    for i in range(5):
+        video = source.open(i)
+        number = video.index.num_frames - 6
+        lengths.append(number)
+        assert video.label == number % 2 and video.index.seconds[3] == 0.3
+        arrays, extent = video.read([5, 0], "rgb", (50, 64))
+        assert extent == (48, 64) and (arrays["video"][:, :48] == shapes_NxHxWx3(6 + number, seed=number)[[5, 0]]).all()
+    assert sorted(lengths) == list(range(5))
+    assert len(open_source({"source": "tfds", "path": path, "split": "train[:40%]"})) == 2
+    assert [open_source({"source": "tfds", "path": path, "split": "train[40%:]"}).open(0).index.num_frames - 6] == lengths[2:3]
+
+
+def test_wrong_tfds_datasets(tmp_path):
+    path = make_dataset(tmp_path / "a", "array_record")
+    with pytest.raises(UserError, match="no split 'valid': it has test, train"):
+        open_source({"source": "tfds", "path": path, "split": "valid"})
+    with pytest.raises(UserError, match="is no prepared TFDS dataset"):
+        open_source({"source": "tfds", "path": str(tmp_path)})
+    with pytest.raises(UserError, match="is not prepared in"):
+        open_source({"source": "tfds", "path": "tiny_videos", "tfds_dir": str(tmp_path / "b")})
+    with pytest.raises(UserError, match="TFDS has no dataset 'no_such_thing'"):
+        open_source({"source": "tfds", "path": "no_such_thing", "tfds_dir": str(tmp_path / "b")})
