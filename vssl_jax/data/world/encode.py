@@ -3,7 +3,8 @@
 A codec looks at frames in order, and can write the order into single frames: in a group of pictures the ground that a sprite has just left
 is coded anew while the ground it is about to cover still holds the noise of the last key frame. So by default every frame is a key frame
 with a constant quantizer: then a decoded frame depends on its own pixels alone, and the film of a reversed scene is, bit for bit, the
-reversed film. With `gop` > 1 key frames come every gop frames from a random first one.
+reversed film. With `gop` > 1 key frames come every gop frames from a random first one, and single frames do tell: at gop 12 a linear probe
+on the roughness left and right of the sprite finds the direction of slide-2 in 0.58 of 2,572 test frames (429 videos), at gop 1 in 0.48.
 """
 
 import os

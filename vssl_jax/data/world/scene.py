@@ -96,7 +96,7 @@ def draw_scene(spec: WorldSpec, split: str, index: int) -> Scene:
     for _ in range(spec.distractors):
         action = Action(move.choice(spec.paths), move.choice((1, -1)), frames, move.integer(0, spec.phases - 1))
         others.append(_draw_sprite(spec, looks, spec.distractor_radius, (action,), pictures))
-    background = _draw_background(spec, looks, [sprite.color for sprite in (*others, target)], pictures)
+    background = _draw_background(spec, looks, [*others, target], pictures)
     drift = None
     if spec.moving_background:
         path = move.choice([path for path in motion.PATHS if max(map(abs, motion.PATHS[path].winding)) == 1])
@@ -142,11 +142,14 @@ def _draw_sprite(
     return Sprite(color, texture, shape, outline, surface, looks.uniform(*radius) * unit, rest, actions)
 
 
-def _draw_background(spec: WorldSpec, looks: Draws, colors: list[str], pictures: list[np.ndarray]) -> Gratings | Patch:
-    if pictures:
-        return textures.draw_patch(looks, pictures, spec.size // 2)
-    taken = [np.array(COLORS[color]) for color in colors]
-    while True:  # a color that every sprite stands out from
+def _draw_background(spec: WorldSpec, looks: Draws, sprites: list[Sprite], pictures: list[np.ndarray]) -> Gratings | Patch:
+    """A ground that every sprite stands out from."""
+    if pictures:  # of a few pieces, the one whose color is farthest from the nearest sprite's
+        pieces = [textures.draw_patch(looks, pictures, spec.size // 2) for _ in range(8)]
+        taken = [sprite.surface.mean_color() for sprite in sprites]
+        return max(pieces, key=lambda piece: min(np.abs(piece.mean_color() - color).max() for color in taken))
+    taken = [np.array(COLORS[sprite.color]) for sprite in sprites]
+    while True:
         color = np.array([looks.uniform(0.15, 0.85) for _ in range(3)])
         if all(np.abs(color - other).max() >= 0.35 for other in taken):
             return textures.draw_background(looks, color, spec.size)

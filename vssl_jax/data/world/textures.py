@@ -52,6 +52,10 @@ class Patch:
 
     pixels_HxWx3: np.ndarray
 
+    def mean_color(self) -> np.ndarray:
+        """float64 [3]."""
+        return self.pixels_HxWx3.mean((0, 1), dtype=np.float64)
+
     def sample(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         """The color float32 [..., 3] at the points (u, v), bilinear."""
         r0, r1, r = _fold(v, self.pixels_HxWx3.shape[0])
