@@ -45,6 +45,8 @@ def decoded(path):
         (Clip(), 32, "bt601", False),
         (Clip(), 720, "bt709", False),
         (Clip(codec="mpeg4"), 32, "bt601", False),
+        # "yuv420p" with a range, where H.264 says "yuvj420p"
+        (Clip(codec="vp9", matrix=1, full_range=True, options={"lossless": "1"}), 32, "bt709", True),
     ],
 )
 def test_rgb_goes_through_the_matrix_and_range_of_the_file(tmp_path, clip, height, matrix, full, color):

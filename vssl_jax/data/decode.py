@@ -274,7 +274,8 @@ class _Pictures:
         if self.layout == "yuv420":
             rows, cols = (side // 2 if chroma else side // 2 * 2 for side in self.size)
             view_HxW = view_HxW[:rows, :cols]
-        view_HxW = np.rot90(view_HxW, self.index.rotation // 90)  # counterclockwise
+        if self.index.rotation:
+            view_HxW = np.rot90(view_HxW, self.index.rotation // 90)  # counterclockwise
         return view_HxW[:, ::-1] if self.index.mirrored else view_HxW
 
 
