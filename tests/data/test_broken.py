@@ -92,7 +92,7 @@ def test_the_limit_itself_is_allowed():
 
 @pytest.mark.timeout(60)
 def test_a_source_without_a_good_video_stops_whatever_the_limit():
-    with pytest.raises(UserError, match="2 of 2 videos are broken"):
+    with pytest.raises(UserError, match=r"2 of 2 videos are broken \(2 corrupt\), no readable video"):
         take(make_input(ArraySource(2, broken={0: "corrupt", 1: "corrupt"}), BrokenRecord(1.0)), 1)
 
 

@@ -51,6 +51,12 @@ def test_an_unknown_source_is_refused_with_the_nearest_name():
         open_source({"source": "foldre", "path": ""})
 
 
+@pytest.mark.parametrize("name", ["folder", "manifest", "tfrecord", "tfds"])
+def test_an_empty_path_is_not_the_current_folder(name):
+    with pytest.raises(UserError, match=r"data\.path is empty: data\.source="):
+        open_source({"source": name, "path": ""})
+
+
 def test_settings_go_to_the_sources_that_have_them(tree):
     assert len(folder(tree, split="test", world="slide-8", classes="")) == 3
     assert len(open_source({"source": "synthetic", "path": "", "videos": 5, "layout": "rgb"})) == 5

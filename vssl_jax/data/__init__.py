@@ -10,7 +10,7 @@ from vssl_jax.data.source import Source
 from vssl_jax.data.synthetic import synthetic_source
 from vssl_jax.data.tfds import tfds_source
 from vssl_jax.data.tfrecord import tfrecord_source
-from vssl_jax.errors import unknown_name
+from vssl_jax.errors import UserError, unknown_name
 
 # name -> constructor. Its first argument is `data.path`; its other arguments are settings of the same names.
 SOURCES: dict[str, Callable[..., Source]] = {
@@ -31,5 +31,8 @@ def open_source(config: Mapping) -> Source:
     if config["source"] not in SOURCES:
         raise unknown_name("data.source", config["source"], SOURCES)
     constructor = SOURCES[config["source"]]
-    settings = [name for name in inspect.signature(constructor).parameters if name != "path" and name in config]
+    parameters = inspect.signature(constructor).parameters
+    if parameters["path"].default is inspect.Parameter.empty and not str(config["path"]):
+        raise UserError(f"data.path is empty: data.source={config['source']} needs to be told where the videos are, --config.data.path=...")
+    settings = [name for name in parameters if name != "path" and name in config]
     return constructor(config["path"], **{name: config[name] for name in settings})

@@ -46,7 +46,9 @@ class BrokenRecord:
                 with self.path.open("a", encoding="utf-8") as file:
                     file.write(json.dumps({"name": name, "cause": error.cause, "detail": error.detail}) + "\n")
             if len(self._causes) > self.max_fraction * videos:
-                raise self.too_many(videos)
+                raise self.error(
+                    videos, f"more than data.max_broken_fraction={self.max_fraction:g} allows; mend or remove them, or raise it"
+                )
 
     def counts(self) -> dict[str, int]:
         """Cause -> how many videos."""
@@ -56,13 +58,11 @@ class BrokenRecord:
         """{"data/broken/<cause>": how many videos}, of this host."""
         return {f"data/broken/{cause}": n for cause, n in sorted(self.counts().items())}
 
-    def too_many(self, videos: int) -> UserError:
+    def error(self, videos: int, why: str) -> UserError:
+        """What stops the run, and why, with the counts by cause and the file to look at."""
         causes = ", ".join(f"{n} {cause}" for cause, n in sorted(self.counts().items()))
         where = f"they are listed in {self.path}" if self.path is not None else f"the first is {next(iter(self._causes))}"
-        return UserError(
-            f"{len(self._causes)} of {videos} videos are broken ({causes}), more than data.max_broken_fraction={self.max_fraction:g} "
-            f"allows: {where}; mend or remove them, or raise the fraction"
-        )
+        return UserError(f"{len(self._causes)} of {videos} videos are broken ({causes}), {why}: {where}")
 
 
 def _names_in(path: Path) -> set[str]:

@@ -46,7 +46,7 @@ def training_row(input: Input, position: int) -> Row:
         except BrokenVideo as error:
             input.broken.add(input.source.name(i), error, videos)
         i = substitute_at(position, attempt + 1, videos, input.seed)
-    raise input.broken.too_many(videos)
+    raise input.broken.error(videos, f"no readable video in {MOST_ATTEMPTS} draws for one row")
 
 
 def evaluation_row(input: Input, i: int) -> Row:

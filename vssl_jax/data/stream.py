@@ -82,6 +82,7 @@ def _dataset(spec: batch_lib.Spec, rows: range, share: int, call: Callable[[np.n
     workers = workers if workers else processors()
     shapes = spec.shapes()
 
+    @tf.autograph.experimental.do_not_convert
     def load(row):
         values = tf.numpy_function(call, [row], [s.dtype for s in shapes.values()])
         return {key: tf.ensure_shape(value, s.shape[1:]) for (key, s), value in zip(shapes.items(), values, strict=True)}

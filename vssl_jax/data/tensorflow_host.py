@@ -1,5 +1,6 @@
 """TensorFlow as a reader of files and a thread pool: kept off the accelerators, which belong to JAX, and quiet."""
 
+import contextlib
 import functools
 import os
 from types import ModuleType
@@ -9,8 +10,10 @@ from vssl_jax.errors import UserError
 
 @functools.cache
 def tensorflow() -> ModuleType:
-    """The module, with no GPU or TPU visible to it. Raises UserError where it is not installed."""
+    """The module, with no GPU or TPU visible to it and one thread inside an operation (rows are made side by side as it is). Raises
+    UserError where it is not installed."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # no operation here gains from it, and it announces itself
     try:
         import tensorflow as tf
     except ImportError as error:
@@ -20,4 +23,6 @@ def tensorflow() -> ModuleType:
     for kind in ("GPU", "TPU"):
         if tf.config.get_visible_devices(kind):
             tf.config.set_visible_devices([], kind)
+    with contextlib.suppress(RuntimeError):  # someone has started TensorFlow in this process before: the threads are theirs to set
+        tf.config.threading.set_intra_op_parallelism_threads(1)
     return tf
