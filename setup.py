@@ -6,7 +6,7 @@ files, the tf.data input and the report need the extra `data`. Why each package 
   tensorboardX  writes TensorBoard event files without TensorFlow.
   safetensors   reads and writes Hugging Face weights without torch.
   av            PyAV, the FFmpeg libraries in a wheel: exact frame access, no FFmpeg program needed. PyAV 19 has no wheel for Python 3.11.
-  pillow, matplotlib, scikit-learn   the report: animated pictures, curves, t-SNE.
+  pillow, scikit-learn   the report: animated pictures, t-SNE.
 """
 
 import re
@@ -37,7 +37,6 @@ data = [
     "tensorflow>=2.20; platform_system != 'Linux' or platform_machine != 'x86_64'",
     "tensorflow-datasets>=4.9.9",
     "pillow",
-    "matplotlib",
     "scikit-learn",
 ]
 

@@ -8,6 +8,7 @@ Each number stands beside the same protocol on a randomly initialized encoder.
 """
 
 import dataclasses
+import functools
 import logging
 import sys
 import time
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from vssl_jax import batch as batch_lib
 from vssl_jax import cli
 from vssl_jax import config as config_lib
 from vssl_jax.data import pipeline
@@ -28,7 +30,7 @@ from vssl_jax.data.row import Input
 from vssl_jax.data.source import UNLABELED, Source
 from vssl_jax.data.subset import Subset, balanced
 from vssl_jax.errors import UserError, unknown_name
-from vssl_jax.evals import features, probes, subject, tables
+from vssl_jax.evals import features, gallery, probes, subject, tables
 from vssl_jax.evals.classification import Classification, binomial_stderr, classify, seed_stderr
 from vssl_jax.evals.knn import weighted_knn
 from vssl_jax.perturb import recipe
@@ -52,8 +54,8 @@ class Measured(dict):
 
 def _knn(study: Study, tables_: tuple[features.Table, features.Table], config: Mapping[str, Any], seed: int) -> Classification:
     train, test = tables_
-    k = min(config["k"], len(train.labels_N))
-    scores = weighted_knn(train.pooled_NxD, train.labels_N, test.pooled_NxD, len(study.classes), k, config["temperature"], config["center"])
+    how = (config["k"], config["temperature"], config["center"])
+    scores = weighted_knn(train.pooled_NxD, train.labels_N, test.pooled_NxD, len(study.classes), *how)
     return classify(scores, test.labels_N)
 
 
@@ -83,10 +85,15 @@ def open_study(config: ConfigDict, workdir: Path) -> Study:
     return Study(config, train, test, train.source.classes)
 
 
-def _frozen(study: Study, who: subject.Subject, names: list[str], seeds: tuple[int, ...]) -> Measured:
+def _extract(study: Study, who: subject.Subject, keep_map: bool) -> tuple[features.Table, features.Table]:
+    """Frozen features of the training and the test videos."""
     view = recipe.build_eval_view(study.config["view"], who.model["size"])
-    keep_map = "attentive" in names
-    both = tuple(features.extract(who, view, pipeline.epoch(i), keep_map) for i in (study.train, study.test))
+    train, test = (features.extract(who, view, pipeline.epoch(i), keep_map) for i in (study.train, study.test))
+    return train, test
+
+
+def _frozen(study: Study, who: subject.Subject, names: list[str], seeds: tuple[int, ...]) -> Measured:
+    both = _extract(study, who, keep_map="attentive" in names)
     out = Measured()
     for name in names:
         config = study.config[name]
@@ -156,6 +163,23 @@ def _row(name: str, metric: str, results: list[Classification], baseline: list[C
     }  # fmt: skip
 
 
+def show_features(study: Study, who: subject.Subject, workdir: Path) -> None:
+    """The report's map of the features and the nearest neighbors of a few test videos."""
+    both = _extract(study, who, keep_map=False)
+    gallery.save_map(workdir, both[1], study.classes)
+    readers = tuple(functools.partial(_middle_clip, i) for i in (study.train, study.test))
+    gallery.save_neighbors(workdir, both, readers, study.classes)
+
+
+def _middle_clip(input: Input, i: int) -> np.ndarray:
+    """uint8 [T,H,W,3]: the clip of video i that evaluation looks at, without its canvas."""
+    video = input.source.open(i)
+    frames = input.sampler(np.random.default_rng(0), video.index.seconds, video.span)[0]
+    wanted, place = np.unique(frames, return_inverse=True)
+    arrays, (rows, columns) = video.read(wanted.tolist(), "rgb", (input.spec.height, input.spec.width))
+    return arrays[batch_lib.VIDEO][place][:, :rows, :columns]
+
+
 def evaluate(config: ConfigDict, checkpoint: Path, workdir: Path) -> dict[str, Any]:
     """Measures every protocol of `config.protocols`, writes <workdir>/eval.json, prints the result table."""
     names = list(config.protocols)
@@ -180,6 +204,7 @@ def evaluate(config: ConfigDict, checkpoint: Path, workdir: Path) -> dict[str, A
         "protocols": rows,
     }
     tables.write_eval(workdir, result)
+    show_features(study, who, workdir)
     print(tables.result_table(result))
     print(f"evaluated in {time.monotonic() - start:.0f} s", file=sys.stderr)
     return result

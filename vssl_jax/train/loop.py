@@ -146,6 +146,7 @@ class _Run:
     def __init__(self, plan: Plan, program: Program, feed: Feed, listener: Listener):
         self.plan, self.program, self.feed, self.listener = plan, program, feed, listener
         self.pending: tuple[int, dict[str, jax.Array]] | None = None
+        self.latest: dict[str, dict[str, jax.Array]] = {}  # by turn
         self.since = (time.monotonic(), 0, 0.0)  # time, step and waited seconds at the last log
         self.progress: Progress | None = None
 
@@ -155,17 +156,21 @@ class _Run:
         self.since = (time.monotonic(), start, 0.0)
         try:
             for step in range(start, plan.steps):
-                state = self._jobs(state, step)
+                if step > start:  # what was due at the start was done before the checkpoint it starts from
+                    state = self._jobs(state, step)
                 self._save_or_leave(state, step, start)
-                batch = next(self.feed)
+                batch = next(self.feed, None)
+                if batch is None:
+                    raise RuntimeError(f"the input ended at step {step} of {plan.steps}: Plan.batches must go on for as long as the run")
                 turn = state_lib.turn_at(plan.objective, step)
                 state, metrics = self.program.steps[turn.name](state, batch)
-                self._log(step + 1, metrics)
+                self._log(step + 1, turn.name, metrics)
             state = self._jobs(state, plan.steps)
-            self._flush()
+            self._save(plan.steps, state)
             if plan.checkpointer:
-                plan.checkpointer.save(plan.steps, state)
                 plan.checkpointer.wait()
+            if self.listener.asked(plan.steps):
+                raise Preempted(f"stopped at step {plan.steps} of {plan.steps}; the same command does what follows training")
             return state
         finally:
             if self.progress:
@@ -173,27 +178,39 @@ class _Run:
 
     def _jobs(self, state: TrainState, step: int) -> TrainState:
         for job in self.plan.jobs:
-            if step > 0 and (step == self.plan.steps or (job.every > 0 and step % job.every == 0)):
+            if step == self.plan.steps or (job.every > 0 and step % job.every == 0):
                 state, metrics = job.run(state, step)
                 if metrics and self.plan.writer:
                     self.plan.writer.write(step, {k: float(v) for k, v in metrics.items()})
         return state
 
+    def _save(self, step: int, state: TrainState) -> None:
+        """Metrics first: a run that goes on from this checkpoint keeps the lines up to it, and logs none of them again."""
+        self._flush()
+        counts = jax.device_get([guard.in_a_row for guard in state.guard.values()])
+        if max(counts) >= self.plan.guard.max_in_a_row:
+            raise UserError(_refused(max(counts), f"at step {step}"))
+        if self.plan.checkpointer:
+            self.plan.checkpointer.save(step, state)
+
     def _save_or_leave(self, state: TrainState, step: int, start: int) -> None:
         checkpointer = self.plan.checkpointer
         asked = self.listener.asked(step)
-        if checkpointer and step > start and (asked or checkpointer.due(step)):
-            checkpointer.save(step, state)
+        if step > start and (asked or (checkpointer and checkpointer.due(step))):
+            self._save(step, state)
         if asked:
-            self._flush()
             if checkpointer:
                 checkpointer.wait()
                 raise Preempted(f"stopped at step {step} of {self.plan.steps}; the same command goes on from there")
             raise Preempted(f"stopped at step {step} of {self.plan.steps}; nothing was saved, this run keeps no checkpoints")
 
-    def _log(self, step: int, metrics: dict[str, jax.Array]) -> None:
+    def _log(self, step: int, turn: str, metrics: dict[str, jax.Array]) -> None:
+        self.latest[turn] = metrics
         if step % self.plan.log_every == 0 or step == self.plan.steps:
             self._flush()
+            if len(self.plan.objective.turns) > 1:  # the logged steps may all be of one turn
+                each = {f"{name}/{k}": v for name, own in self.latest.items() for k, v in own.items() if not k.startswith("guard/")}
+                metrics = metrics | each
             self.pending = (step, metrics)
 
     def _flush(self) -> None:
@@ -209,10 +226,8 @@ class _Run:
         if self.progress:
             self.progress.update(step, scalars)
         if scalars["guard/in_a_row"] >= self.plan.guard.max_in_a_row:
-            raise UserError(
-                f"{int(scalars['guard/in_a_row'])} steps in a row were not finite or spiked (last loss {scalars[LOSS]:.4g}, gradient norm "
-                f"{scalars['grad_norm']:.4g} at step {step}): lower optimizer.learning_rate, or set optimizer.clip_norm; the state is unchanged since"
-            )
+            last = f"last loss {scalars[LOSS]:.4g}, gradient norm {scalars['grad_norm']:.4g} at step {step}"
+            raise UserError(_refused(int(scalars["guard/in_a_row"]), last))
 
     def _rates(self, step: int) -> dict[str, float]:
         then, old_step, old_waited = self.since
@@ -225,6 +240,10 @@ class _Run:
         if flops is not None and top is not None:
             out[MFU] = flops * rate / (top * jax.device_count())
         return out
+
+
+def _refused(count: int, last: str) -> str:
+    return f"{count} steps in a row were not finite or spiked ({last}): lower optimizer.learning_rate, or set optimizer.clip_norm; nothing was saved since"
 
 
 def with_jobs(plan: Plan, jobs: Sequence[Job]) -> Plan:
