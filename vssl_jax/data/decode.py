@@ -29,12 +29,12 @@ def read_frames(
 
     A picture larger than the canvas is reduced by an area filter, aspect kept; a smaller one is not enlarged. Interlaced frames stay woven.
 
-    layout 'rgb':    {"video": uint8 [n,Hc,Wc,3]}, through the file's own matrix and range, chroma interpolated, zero outside the picture.
-    layout 'yuv420': {"luma": uint8 [n,Hc,Wc], "chroma": uint8 [n,Hc/2,Wc/2,2]}, the decoder's planes untouched where the source is 8-bit
-    4:2:0 in
-                     batch.YUV_SPACES[index.yuv_space], else converted to that (10 bits, 4:2:2, 4:4:4, BT.2020, RGB). Sides are even: of an
-                     odd picture, the last row or column is left out. Outside the picture luma is 0 and chroma 128. Turning moves the chroma
-                     site by half a pixel; that is ignored.
+    layout 'rgb': {"video": uint8 [n,Hc,Wc,3]}, through the file's own matrix and range, chroma interpolated; zero outside the picture.
+
+    layout 'yuv420': {"luma": uint8 [n,Hc,Wc], "chroma": uint8 [n,Hc/2,Wc/2,2]}; outside the picture luma is 0 and chroma 128. These are the
+    decoder's planes, untouched, where the source is 8-bit 4:2:0 in batch.YUV_SPACES[index.yuv_space], else they are converted to that (10
+    bits, 4:2:2, 4:4:4, BT.2020, RGB). Sides are even: of an odd picture, the last row or column is left out. Turning moves the chroma site
+    by half a pixel; that is ignored.
 
     Returns the arrays and (rows, columns) of the picture on the canvas.
 
@@ -193,7 +193,7 @@ def _decode_from_start(container, stream, times: np.ndarray | None, numbers: lis
         number = count if number_of is None else number_of.get(pts)
         # A frame that goes wrong may come out after those that were made from it, at most the depth of a decoder's reordering later.
         if damaged and (number in left or (last_put is not None and count - last_put <= _REORDER_DEPTH)):
-            raise BrokenVideo("corrupt", f"frame {number} is damaged, or made from a damaged one")
+            raise BrokenVideo("corrupt", f"frame {count} of the stream is damaged, or made from a damaged one")
         if number in left:
             put(number, frame)
             left.discard(number)

@@ -99,8 +99,7 @@ def index_video(file: VideoFile) -> VideoIndex:
         counted = _is_counted(container, stream, codec, packets)
         start = 0 if _has_edits(container) else first.pts
         shown = [p for p in packets if p.shown and (counted or p.pts >= max(start, first.pts))]
-        ticks = np.sort(np.array([p.dts if p.pts is None else p.pts for p in shown], np.int64))
-        tick_seconds = float(stream.time_base)
+        ticks, tick_seconds = _times(stream, shown)
     if not shown:
         raise BrokenVideo("corrupt", "no packet of the video is shown")
     if min(height, width) < 2:
@@ -249,6 +248,16 @@ def _is_counted(container, stream, codec: str, packets: list[_Packet]) -> bool:
         return False
     # MPEG-4 is the one codec for which the demuxer finds the right times by itself, and not where B-frames are packed
     return codec != "mpeg4" or min(p.size for p in packets) <= _PLACEHOLDER_BYTES
+
+
+def _times(stream, shown: list[_Packet]) -> tuple[np.ndarray, float]:
+    """Times of the shown frames, sorted, and the seconds of a tick. Where packets have no time at all (raw streams), by the frame rate."""
+    times = [p.dts if p.pts is None else p.pts for p in shown]
+    if None not in times:
+        return np.sort(np.array(times, np.int64)), float(stream.time_base)
+    if not stream.guessed_rate:
+        raise BrokenVideo("unreadable", "its frames have no times, and it names no frame rate")
+    return np.arange(len(shown), dtype=np.int64), 1 / float(stream.guessed_rate)
 
 
 def _single_layer(extradata: bytes | None) -> bool:
