@@ -31,8 +31,15 @@ def jitted(mask, rng, rows, grid):
     return mask(keys.example_keys(rng, {"label": jnp.zeros(rows, jnp.int32)}, keys.MASK), grid)
 
 
+jitted_membership = jax.jit(masks.membership, static_argnums=1)
+
+
 def draw(mask, rng, rows=8, grid=GRID):
     return jax.tree.map(np.asarray, jitted(mask, rng, rows, grid))
+
+
+def hidden(ids_BxM):
+    return np.asarray(jitted_membership(ids_BxM, 1568)).reshape(-1, *GRID)
 
 
 @pytest.mark.parametrize("name", SPLITS)
@@ -62,7 +69,7 @@ def test_examples_differ_and_a_key_always_draws_the_same(name, rng):
     assert (draw(ALL[name], jax.random.key(1)).visible_BxV != ids.visible_BxV).any()
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ["tube .9", "random .9", "running cell", "block .4", "short"])
 def test_same_on_one_device_and_on_eight(name, rng):
     assert len(jax.devices()) == 8
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
@@ -76,8 +83,8 @@ def test_same_on_one_device_and_on_eight(name, rng):
 
 @pytest.mark.parametrize("ratio", [0.9, 0.75])
 def test_tube_is_constant_over_time(ratio, rng):
-    hidden = np.asarray(masks.membership(draw(masks.Tube(ratio), rng).masked_BxM, 1568)).reshape(8, 8, 196)
-    assert (hidden == hidden[:, :1]).all() and (hidden.sum(-1) == int(ratio * 196)).all()
+    tubes = hidden(draw(masks.Tube(ratio), rng).masked_BxM).reshape(8, 8, 196)
+    assert (tubes == tubes[:, :1]).all() and (tubes.sum(-1) == int(ratio * 196)).all()
 
 
 def test_random_hides_every_token_equally_often(rng):
@@ -87,7 +94,7 @@ def test_random_hides_every_token_equally_often(rng):
 
 
 def test_running_cell_decodes_each_place_in_half_of_four_slots(rng):
-    decoded = np.asarray(masks.membership(draw(masks.RunningCell(), rng).visible_BxV, 1568)).reshape(8, 8, 14, 14)
+    decoded = hidden(draw(masks.RunningCell(), rng).visible_BxV)
     for start in range(5):
         assert (decoded[:, start : start + 4].sum(1) == 2).all()
     assert (decoded[:, 4:] == decoded[:, :4]).all()  # period four
@@ -96,19 +103,19 @@ def test_running_cell_decodes_each_place_in_half_of_four_slots(rng):
     assert (ring[:, 1:] == np.roll(ring[:, :-1], -1, axis=-1)).all()  # moves by one place per slot
 
 
-def test_block_hides_contiguous_cuboids(rng):
-    mask = masks.Block(0.4, shape=masks.Cuboids(area=(0.2, 0.2), aspect=(1, 1), depth=(1, 1)))
-    hidden = np.asarray(masks.membership(draw(mask, rng).masked_BxM, 1568)).reshape(8, 8, 14, 14)
-    neighbors = (hidden[..., 1:] == hidden[..., :-1]).mean()
-    assert neighbors > 0.8  # 0.52 for tokens hidden independently
-    assert hidden.sum((1, 2, 3)).tolist() == [627] * 8
+def test_block_hides_cuboids(rng):
+    blocks = hidden(draw(SPLITS["block .4"][0], rng).masked_BxM)
+    for axis in (1, 2, 3):
+        alike = np.diff(blocks.astype(int), axis=axis) == 0
+        assert alike.mean() > 0.75  # 0.52 for tokens hidden one by one
+    assert 0 < blocks.any((2, 3)).mean() <= 1 and blocks.sum((1, 2, 3)).tolist() == [627] * 8
 
 
-def test_multi_block_predicts_from_outside_the_union(rng):
-    ids = draw(MULTI["short"], rng, rows=64)
-    masked = np.asarray(masks.membership(ids.masked_BxM, 1568)).reshape(64, 8, 196).any(1)
-    visible = np.asarray(masks.membership(ids.visible_BxV, 1568)).reshape(64, 8, 196).any(1)
-    # Blocks last all the clip, so a place is inside or outside the union at all times: no place has both kinds, unless the lists were filled up.
+def test_multi_block_predicts_from_outside_the_union():
+    ids = [draw(MULTI["short"], jax.random.key(seed)) for seed in range(8)]
+    masked = np.concatenate([hidden(x.masked_BxM) for x in ids]).reshape(64, 8, 196).any(1)
+    visible = np.concatenate([hidden(x.visible_BxV) for x in ids]).reshape(64, 8, 196).any(1)
+    # Blocks last all the clip, so a place is in the union at all times or never: no place has both kinds, unless the lists were filled up.
     assert ((masked & visible).sum(1) == 0).mean() > 0.9
 
 
