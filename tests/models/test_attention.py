@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +17,7 @@ def reference(q, k, v):
 
 
 def qkv(rng, length, heads=2, hd=8, dtype=jnp.float32):
-    return [3 * jax.random.normal(key, (2, length, heads, hd), dtype) for key in jax.random.split(rng, 3)]
+    return [jax.random.normal(key, (2, length, heads, hd), dtype) for key in jax.random.split(rng, 3)]
 
 
 @pytest.mark.parametrize(
@@ -42,21 +44,24 @@ def test_choice_is_a_function_of_platform_dtype_and_length(platform, dtype, leng
 def test_matches_the_float32_reference_forward_and_backward(rng, impl, length):
     args = qkv(rng, length)
     weight = jax.random.normal(jax.random.fold_in(rng, 1), args[0].shape)
-    out, vjp = jax.vjp(lambda *a: lib.attention(*a, impl=impl), *args)
-    expected, vjp_expected = jax.vjp(reference, *args)
-    np.testing.assert_allclose(out, expected, atol=2e-6)
-    for ours, theirs in zip(vjp(weight), vjp_expected(weight), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=2e-5)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def run(f, *args):
+        out, vjp = jax.vjp(f, *args)
+        return out, vjp(weight)
+
+    ours, theirs = run(functools.partial(lib.attention, impl=impl), *args), run(reference, *args)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=5e-6), ours, theirs)
 
 
 def test_softmax_is_float32_in_bfloat16(rng):
-    """Only the inputs and the output are rounded: one bfloat16 rounding (2^-8) of values below 8, not an accumulation of them."""
+    """Only the inputs and the output are rounded: one bfloat16 rounding (2^-8) of values below 4, not an accumulation of them."""
     args = qkv(rng, 401, dtype=jnp.bfloat16)
     expected = reference(*args)
     for impl in ("xla", "chunked"):
         out = lib.attention(*args, impl=impl)
         assert out.dtype == jnp.bfloat16
-        np.testing.assert_allclose(out.astype(jnp.float32), expected, atol=8 * 2**-8)
+        np.testing.assert_allclose(out.astype(jnp.float32), expected, atol=4 * 2**-8)
 
 
 def test_chunked_never_holds_all_scores(rng):
@@ -70,9 +75,9 @@ def test_chunked_never_holds_all_scores(rng):
 
 def test_splash_ignores_its_padding(rng):
     """The TPU kernel, interpreted: 200 tokens are padded to 256, and the padding takes part in nothing."""
-    args = qkv(rng, 200, hd=128)
-    out = lib._splash_local(*args, interpret=True)
-    np.testing.assert_allclose(out, reference(*args), atol=2e-5)
+    args = qkv(rng, 200, heads=1, hd=128)
+    out = jax.jit(functools.partial(lib._splash_local, interpret=True))(*args)
+    np.testing.assert_allclose(out, reference(*args), atol=5e-6)
 
 
 def test_unknown_implementation_names_the_nearest(rng):

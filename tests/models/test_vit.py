@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -18,13 +19,24 @@ CLIP = (2, 4, 32, 32, 3)
 VISIBLE = np.array([[0, 5, 6], [1, 2, 7]], np.int32)
 
 
+def run(model, params, x, ids=None):
+    """Tokens, compiled: op by op, the suite would spend minutes in tiny compilations."""
+    return jax.jit(model.apply)({"params": params}, x, ids)
+
+
 def clip(rng):
     return jax.random.normal(rng, CLIP)
 
 
-def params_of(model, rng):
+def init(model, rng):
+    return jax.jit(lambda key: backbone.init(model, key, CLIP)[0])(rng)
+
+
+@functools.lru_cache
+def params_of(model):
     """Parameters with every value random: zeros and ones hide bugs."""
-    params, _ = backbone.init(model, rng, CLIP)
+    rng = jax.random.key(0)
+    params = init(model, rng)
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.fold_in(rng, 1), len(leaves))
     return jax.tree.unflatten(tree, [x + 0.1 * jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)])
@@ -70,13 +82,13 @@ def test_sincos_table_is_one_axis_over_all_tokens():
 
 def test_masked_pixels_reach_no_visible_token(rng):
     """The gradient of the visible tokens by a masked patch's pixels is exactly zero, by a visible patch's it is not."""
-    params = params_of(TINY, rng)
+    params = params_of(TINY)
 
     def output(x):
         tokens, _ = backbone.apply(TINY, params, {}, x, train=True, visible_BxV=VISIBLE)
         return jnp.sum(tokens**2)
 
-    grad = patchify(jax.grad(output)(clip(rng)), TINY.tubelet)
+    grad = patchify(jax.jit(jax.grad(output))(clip(rng)), TINY.tubelet)
     per_patch = np.abs(np.asarray(grad)).max(-1)
     visible = np.zeros(per_patch.shape, bool)
     np.put_along_axis(visible, VISIBLE, True, axis=1)
@@ -85,34 +97,34 @@ def test_masked_pixels_reach_no_visible_token(rng):
 
 
 def test_all_ids_in_order_are_no_ids(rng):
-    params, x = params_of(TINY, rng), clip(rng)
+    params, x = params_of(TINY), clip(rng)
     ids = jnp.broadcast_to(jnp.arange(8), (2, 8))
-    np.testing.assert_array_equal(TINY.apply({"params": params}, x, ids), TINY.apply({"params": params}, x))
+    np.testing.assert_array_equal(run(TINY, params, x, ids), run(TINY, params, x))
 
 
 def test_tokens_carry_their_positions(rng):
     """Permuting the ids permutes the tokens and changes nothing else."""
-    params, x = params_of(TINY, rng), clip(rng)
-    forward, backward = (TINY.apply({"params": params}, x, ids) for ids in (VISIBLE, VISIBLE[:, ::-1]))
+    params, x = params_of(TINY), clip(rng)
+    forward, backward = (run(TINY, params, x, ids) for ids in (VISIBLE, VISIBLE[:, ::-1]))
     np.testing.assert_allclose(forward, backward[:, ::-1], atol=1e-5)
 
 
 @pytest.mark.parametrize("change", [{"scan": False}, {"unroll": 3}, {"remat": "full"}, {"remat": "dots"}, {"scan": False, "remat": "full"}])
 def test_scan_and_remat_change_no_parameter_and_no_result(rng, change):
     other = dataclasses.replace(TINY, **change)
-    params, x = params_of(TINY, rng), clip(rng)
-    fresh, fresh_other = (backbone.init(m, rng, CLIP)[0] for m in (TINY, other))
+    params, x = params_of(TINY), clip(rng)
+    fresh, fresh_other = init(TINY, rng), init(other, rng)
     jax.tree.map(np.testing.assert_array_equal, fresh, fresh_other)
 
     def value_and_grad(model):
-        return jax.value_and_grad(lambda p: jnp.sum(jnp.sin(model.apply({"params": p}, x))))(params)
+        return jax.jit(jax.value_and_grad(lambda p: jnp.sum(jnp.sin(model.apply({"params": p}, x)))))(params)
 
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), value_and_grad(TINY), value_and_grad(other))
 
 
 def test_initialization_is_videomaes(rng):
     model = dataclasses.replace(TINY, width=48)
-    params, _ = backbone.init(model, rng, CLIP)
+    params = init(model, rng)
     blocks = params["blocks"]
     limits = {
         "patch": (params["patch_embed"]["kernel"], 1536**-0.5),
@@ -138,9 +150,9 @@ def test_no_bias_on_keys():
 
 
 def test_features_are_the_tokens_and_their_mean(rng):
-    params, x = params_of(TINY, rng), clip(rng)
-    features, stats = backbone.apply(TINY, params, {}, x, train=False, method="features")
-    tokens = TINY.apply({"params": params}, x)
+    params, x = params_of(TINY), clip(rng)
+    features, stats = jax.jit(lambda p: backbone.apply(TINY, p, {}, x, train=False, method="features"))(params)
+    tokens = run(TINY, params, x)
     assert features.map_BxTxHxWxD.shape == (2, 2, 2, 2, 12) and stats == {}
     np.testing.assert_array_equal(features.map_BxTxHxWxD.reshape(2, 8, 12), tokens)
     np.testing.assert_allclose(features.pooled_BxD, tokens.mean(1), atol=1e-6)
@@ -148,11 +160,11 @@ def test_features_are_the_tokens_and_their_mean(rng):
 
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(rng):
     low = dataclasses.replace(TINY, dtype="bfloat16")
-    params, x = params_of(TINY, rng), clip(rng)
-    assert {p.dtype for p in jax.tree.leaves(backbone.init(low, rng, CLIP)[0])} == {jnp.dtype("float32")}
-    tokens = low.apply({"params": params}, x)
+    params, x = params_of(TINY), clip(rng)
+    assert {p.dtype for p in jax.tree.leaves(init(low, rng))} == {jnp.dtype("float32")}
+    tokens = run(low, params, x)
     assert tokens.dtype == jnp.bfloat16
-    np.testing.assert_allclose(tokens.astype(jnp.float32), TINY.apply({"params": params}, x), atol=0.1)
+    np.testing.assert_allclose(tokens.astype(jnp.float32), run(TINY, params, x), atol=0.1)
 
 
 def test_drop_path_rates_grow_and_keep_the_mean():
@@ -167,18 +179,17 @@ def test_drop_path_rates_grow_and_keep_the_mean():
 
 def test_drop_path_acts_in_training_only(rng):
     model = dataclasses.replace(TINY, drop_path=0.9)
-    params, x = params_of(TINY, rng), clip(rng)
+    params, x = params_of(TINY), clip(rng)
     keys = jax.random.split(rng, 2)
-    still, _ = backbone.apply(model, params, {}, x, train=False, rng=keys)
-    moved, _ = backbone.apply(model, params, {}, x, train=True, rng=keys)
-    np.testing.assert_array_equal(still, TINY.apply({"params": params}, x))
+    still, moved = (jax.jit(lambda p, t=train: backbone.apply(model, p, {}, x, train=t, rng=keys)[0])(params) for train in (False, True))
+    np.testing.assert_array_equal(still, run(TINY, params, x))
     assert not jnp.allclose(still, moved)
     with pytest.raises(ValueError, match="rng"):
         backbone.apply(model, params, {}, x, train=True)
 
 
 def test_mistakes_are_one_clear_line(rng):
-    params = params_of(TINY, rng)
+    params = params_of(TINY)
     with pytest.raises(UserError, match=r"takes clips of .* \(4, 32, 32, 3\), got \(4, 48, 48, 3\)"):
         TINY.apply({"params": params}, jnp.zeros((1, 4, 48, 48, 3)))
     with pytest.raises(UserError, match="not a multiple of its 5 heads"):

@@ -1,0 +1,131 @@
+"""Weights of VideoMAE in and out, without torch: against golden files, and by round trips."""
+
+import jax
+import numpy as np
+import pytest
+
+from tests.interop import make_golden, ours
+from vssl_jax import convert
+from vssl_jax.errors import UserError
+from vssl_jax.interop import huggingface, videomae
+
+KINDS = ("pretraining", "classification")
+
+
+def golden(kind):
+    ref = make_golden.load(kind)
+    return ref, make_golden.weights(ref.shapes)
+
+
+def equal_trees(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_logits_loss_and_gradients_are_those_of_transformers(kind):
+    ref, state = golden(kind)
+    pixels, mask, labels = make_golden.inputs(ref.config)
+    loss, logits, grads = ours.run(state, ref.config, pixels, mask if kind == "pretraining" else labels)
+    np.testing.assert_allclose(logits, ref.logits, atol=1e-5, rtol=0)
+    assert loss == pytest.approx(ref.loss, abs=1e-5)
+    assert len(ref.grads) >= 7 and set(grads) == set(ref.shapes)
+    for name, expected in ref.grads.items():
+        np.testing.assert_allclose(grads[name], expected, atol=1e-5, rtol=0, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_import_of_export_is_bit_equal_and_so_is_export_of_import(kind):
+    ref, state = golden(kind)
+    parts, meta = videomae.from_huggingface(state, ref.config)
+    exported, config = videomae.to_huggingface(parts, meta)
+    equal_trees(exported, state)
+    again, meta_again = videomae.from_huggingface(exported, config)
+    equal_trees(again, parts)
+    assert meta_again == meta
+
+
+def test_both_spellings_of_the_attention_biases_load():
+    ref, state = golden("pretraining")
+    old = {k.replace("query.bias", "q_bias").replace("value.bias", "v_bias"): v for k, v in state.items()}
+    assert set(old) != set(state)
+    equal_trees(videomae.from_huggingface(old, ref.config)[0], videomae.from_huggingface(state, ref.config)[0])
+    both = old | {k: v for k, v in state.items() if k.endswith("layer.0.attention.attention.query.bias")}
+    with pytest.raises(UserError, match=r"layer.0.attention.attention.query.bias twice"):
+        videomae.from_huggingface(both, ref.config)
+
+
+def test_every_missing_extra_and_misshapen_key_is_listed():
+    ref, state = golden("pretraining")
+    bad = {k: v for k, v in state.items() if k not in ("mask_token", "decoder.norm.bias")}
+    bad |= {"videomae.extra": np.zeros(3, np.float32), "decoder.head.bias": np.zeros(3, np.float32)}
+    with pytest.raises(UserError) as error:
+        videomae.from_huggingface(bad, ref.config)
+    message = str(error.value)
+    assert "missing: decoder.norm.bias, mask_token" in message
+    assert "unexpected: videomae.extra" in message
+    assert "of another shape: decoder.head.bias (3,), not (384,)" in message
+    assert "\n" not in message
+
+
+def test_every_key_is_needed():
+    """None has a silent default: an empty checkpoint misses them all."""
+    ref, _ = golden("classification")
+    with pytest.raises(UserError) as error:
+        videomae.from_huggingface({}, ref.config)
+    assert str(error.value).endswith("missing: " + ", ".join(sorted(ref.shapes)))
+
+
+def test_an_export_of_another_model_is_refused():
+    ref, state = golden("pretraining")
+    parts, meta = videomae.from_huggingface(state, ref.config)
+    del parts["encoder"]["norm"]["bias"]
+    parts["decoder"]["mask_token"] = np.zeros(7, np.float32)
+    with pytest.raises(UserError, match=r"missing: encoder/norm/bias; of another shape: decoder/mask_token \(7,\), not \(24,\)"):
+        videomae.to_huggingface(parts, meta)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"model_type": "vit_mae"}, "model_type='vit_mae'"),
+        ({"qv_bias": False}, "qv_bias=False"),
+        ({"hidden_act": "gelu_new"}, "hidden_act='gelu_new'"),
+        ({"architectures": ["VideoMAEModel"]}, "architecture VideoMAEModel"),
+        ({"architectures": ["VideoMAEForVideoClassification"]}, "use_mean_pooling=false"),
+        ({"image_size": [24, 32]}, "only square"),
+    ],
+)
+def test_what_is_not_videomae_is_refused(change, message):
+    ref, state = golden("pretraining")
+    with pytest.raises(UserError, match=message):
+        videomae.from_huggingface(state, ref.config | change)
+
+
+@pytest.mark.parametrize("target", ["folder", "weights.safetensors"])
+def test_convert_there_and_back(tmp_path, target):
+    ref, state = golden("pretraining")
+    huggingface.write(tmp_path / "source", state, ref.config)
+    assert convert.main([f"--source={tmp_path / 'source'}", f"--target={tmp_path / 'export'}"]) == 0
+    assert convert.main([f"--source={tmp_path / 'export'}", f"--target={tmp_path / target}"]) == 0
+    back, config = huggingface.read(tmp_path / target)
+    equal_trees(back, state)
+    assert {k: v for k, v in ref.config.items() if k in config} == {k: v for k, v in config.items() if k in ref.config}
+
+
+def test_convert_says_in_one_line_what_is_wrong(tmp_path, capsys):
+    ref, state = golden("pretraining")
+    cases = {"nothing there": tmp_path / "none"}
+    huggingface.write(tmp_path / "no_config", state, ref.config)
+    (tmp_path / "no_config" / "config.json").unlink()
+    cases["config.json is missing"] = tmp_path / "no_config"
+    huggingface.write(tmp_path / "cut", state, ref.config)
+    file = tmp_path / "cut" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    cases["not a complete safetensors file"] = tmp_path / "cut"
+    for expected, source in cases.items():
+        assert convert.main([f"--source={source}", f"--target={tmp_path / 'out'}"]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and error.count("\n") == 1
+        if expected != "nothing there":
+            assert expected in error
+    assert not (tmp_path / "out").exists()
