@@ -114,7 +114,7 @@ def test_what_is_blind_to_order_is_blind_to_direction(features, key, probe):
 @pytest.mark.parametrize("stage", ["raw", "H.264"])
 def test_what_sees_order_sees_direction(features, stage, probe):
     table, labels = features
-    assert probe(table["order", stage], labels) > 0.9
+    assert probe(table["order", stage], labels) > 0.8
 
 
 @pytest.mark.parametrize("name", ["slide-8", "mixed-8"])
