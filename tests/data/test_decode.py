@@ -248,3 +248,19 @@ def test_nothing_leaks(make):
             index_video(__file__)
     assert len(os.listdir("/proc/self/fd")) == files
     assert resident() - memory < 10e6
+
+
+@pytest.mark.parametrize("name", ["h264.ts", "hevc.mp4", "vp9.webm", "av1.mp4", "mpeg2.mpg", "mpeg4.avi", "h264_fragments.mp4"])
+def test_flipped_bytes_anywhere_end_in_frames_or_in_broken_video(make, name):
+    with open(make(name), "rb") as file:
+        content = np.frombuffer(file.read(), np.uint8)
+    rng = np.random.default_rng(0)
+    for n in range(16):
+        bad = content.copy()
+        bad[rng.integers(0, len(bad) if n % 2 else 1500, 8)] ^= 0x55  # every other time the header
+        try:
+            index = index_video(bad.tobytes())
+            arrays, _ = read_frames(bad.tobytes(), index, [0, index.num_frames - 1], "rgb", CANVAS)
+            assert arrays["video"].shape == (2, *CANVAS, 3)
+        except BrokenVideo as error:
+            assert "\n" not in str(error)

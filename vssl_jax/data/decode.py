@@ -11,7 +11,7 @@ from itertools import chain
 import numpy as np
 
 from vssl_jax.batch import CHROMA, LUMA, VIDEO, YUV_SPACES
-from vssl_jax.data.index import BrokenVideo, VideoFile, VideoIndex, open_video, space_of
+from vssl_jax.data.index import BrokenVideo, VideoFile, VideoIndex, open_video, packets_of, space_of
 
 _SEEK_GAP = 4  # frames: decoding up to so many unwanted ones is cheaper than seeking past them
 _SWSCALE_MATRIX = {"bt709": 1, "fcc": 4, "bt601": 5, "smpte240m": 7, "bt2020": 9}  # SWS_CS_*
@@ -95,8 +95,7 @@ def _groups(index: VideoIndex, numbers: list[int]) -> list[tuple[list[int], int]
     last_key = None
     for number in numbers:
         key = int(np.searchsorted(index.keyframes[:, 0], index.pts[number], "right")) - 1
-        near = bool(groups) and int(np.searchsorted(index.pts, index.keyframes[key, 0])) - groups[-1][0][-1] <= _SEEK_GAP
-        if groups and (key == last_key or near):
+        if groups and (key == last_key or int(np.searchsorted(index.pts, index.keyframes[key, 0])) - groups[-1][0][-1] <= _SEEK_GAP):
             groups[-1][0].append(number)
         else:
             groups.append(([number], key))
@@ -115,7 +114,7 @@ def _packets_from(container, stream, keyframes: np.ndarray, key: int) -> Iterato
             container.seek(target, stream=stream)
         except av.FFmpegError:
             continue
-        packets = container.demux(stream)
+        packets = packets_of(container, stream)
         for packet in packets:
             if packet.is_keyframe and packet.pts is not None and packet.pts >= pts:
                 if packet.pts == pts:
@@ -157,8 +156,6 @@ def _outputs(context, packets: Iterable, until: Iterable[int], skip: bool) -> It
     left, skipping = set(until), False
     context.skip_frame = "DEFAULT"
     for packet in packets:
-        if not packet.size:  # the end, or in AVI a place without a frame, which the decoder would take for the end
-            continue
         hit = packet.pts in left
         if skip and hit == skipping:
             skipping = not hit
@@ -184,7 +181,7 @@ def _decode_from_start(container, stream, times: np.ndarray | None, numbers: lis
     number_of = None if times is None else {int(pts): n for n, pts in enumerate(times)}
     left, damaged, count, last_put = set(numbers), False, -1, None
     until = () if times is None else [int(times[n]) for n in numbers]
-    for pts, frame in _outputs(stream.codec_context, container.demux(stream), until, skip=False):
+    for pts, frame in _outputs(stream.codec_context, packets_of(container, stream), until, skip=False):
         if frame is None:
             damaged = True
             continue

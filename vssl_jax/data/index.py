@@ -96,9 +96,9 @@ def index_video(file: VideoFile) -> VideoIndex:
         rotation, mirrored = _orientation(first)
         height, width = first.height, first.width
         layered = codec == "hevc" and not _single_layer(stream.codec_context.extradata)
-        counted = _is_counted(container, stream, codec, packets)
-        start = 0 if _has_edits(container) else first.pts
-        shown = [p for p in packets if p.shown and (counted or p.pts >= max(start, first.pts))]
+        counted = first.pts is None or _is_counted(container, stream, codec, packets)
+        start = None if counted else max(first.pts, 0) if _has_edits(container) else first.pts
+        shown = [p for p in packets if p.shown and (start is None or p.pts >= start)]
         ticks, tick_seconds = _times(stream, shown)
     if not shown:
         raise BrokenVideo("corrupt", "no packet of the video is shown")
@@ -137,11 +137,22 @@ def open_video(file: VideoFile) -> Iterator[tuple]:
                 other.discard = av.stream.Discard.all
         stream.codec_context.thread_type = "NONE"
         stream.codec_context.thread_count = 1
+        stream.codec_context.open()
         yield container, stream
     except av.FFmpegError as error:
         raise BrokenVideo("corrupt", str(error)) from error
     finally:
         container.close()
+
+
+def packets_of(container, stream) -> Iterator:
+    """The packets with data. One of none is PyAV's sign of the end, or in AVI a place without a frame, which decoders take for the end."""
+    try:
+        for packet in container.demux(stream):
+            if packet.size:
+                yield packet
+    except IndexError:  # how PyAV ends a file in which another stream has appeared on the way
+        return
 
 
 def space_of(frame) -> tuple[str, bool]:
@@ -176,16 +187,19 @@ def _scan(container, stream) -> tuple[list[_Packet], object]:
 
     context, packets, first = stream.codec_context, [], None
     vp8 = context.codec.canonical_name == "vp8"
-    for packet in container.demux(stream):
-        if packet.size:  # a packet of no bytes is the end, or stands in AVI for "as before"
-            hidden = packet.is_discard or packet.is_corrupt or (vp8 and not memoryview(packet)[0] & 16)
-            packets.append(_Packet(packet.pts, packet.dts, packet.size, packet.is_keyframe, not hidden))
-        if first is None and (packet.size or (packet.pts is None and packet.dts is None)):
-            try:
-                first = next((frame for frame in context.decode(packet) if not frame.is_corrupt), None)
-            except av.error.InvalidDataError:
-                continue  # damaged, or it needs a packet that is not in the file
-    return packets, first
+
+    def first_clean(packet):
+        try:
+            return next((frame for frame in context.decode(packet) if not frame.is_corrupt), None)
+        except av.error.InvalidDataError:
+            return None  # damaged, or it needs a packet that is not in the file
+
+    for packet in packets_of(container, stream):
+        hidden = packet.is_discard or packet.is_corrupt or (vp8 and not memoryview(packet)[0] & 16)
+        packets.append(_Packet(packet.pts, packet.dts, packet.size, packet.is_keyframe, not hidden))
+        if first is None:
+            first = first_clean(packet)
+    return packets, first_clean(None) if first is None else first
 
 
 def _open(av, file: VideoFile):
