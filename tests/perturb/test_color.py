@@ -65,7 +65,7 @@ def test_jitter_factors_fill_their_range():
 
 
 def test_shuffled_jitter_takes_every_order(clip):
-    """A key draws the same factors with and without shuffle, so with two operations about half of the keys give the fixed order's result."""
+    """A key draws the same factors with and without shuffle, so with two operations about half of the keys match the fixed order."""
     keys = jax.random.split(jax.random.key(0), 200)
     fixed, shuffled = (
         np.asarray(jax.jit(jax.vmap(lambda key, s=s: color.ColorJitter(0.9, 0.9, shuffle=s)(key, clip[:1])))(keys)) for s in (False, True)
