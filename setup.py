@@ -36,6 +36,7 @@ data = [
     "tensorflow-cpu>=2.20; platform_system == 'Linux' and platform_machine == 'x86_64'",
     "tensorflow>=2.20; platform_system != 'Linux' or platform_machine != 'x86_64'",
     "tensorflow-datasets>=4.9.9",
+    "importlib_resources",  # tensorflow-datasets 4.9.10 imports it and asks for it on Python < 3.9 only
     "pillow",
     "scikit-learn",
 ]

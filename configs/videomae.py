@@ -1,7 +1,8 @@
 """What the VideoMAE recipes share. Sources: Tong et al. 2022 (appendix, tables of pretraining settings) and the authors' public scripts.
 
 Kinetics-400: 16 frames, stride 4. Something-Something V2: stride 2. UCF101: stride 4, mask ratio 0.75, learning rate 3e-4. No flip, no color: the only
-augmentation is the multi-scale crop. The scripts use a global batch of 2048 (64 GPUs x 32), the paper's table says 1024; the rate scales linearly with it.
+augmentation is the multi-scale crop. Global batches are those of the scripts (GPUs x clips per GPU; the paper's table says 1024 throughout); the rates scale
+linearly with them, per 256 clips.
 """
 
 from vssl_jax import config as config_lib
@@ -16,7 +17,7 @@ DATA = {
 }
 
 
-def recipe(variant: str, backbone: str, data: str, epochs: int, batch_size: int = 2048):
+def recipe(variant: str, backbone: str, data: str, epochs: int, batch_size: int):
     """The locked config of one recipe: the paper's for variant '', else 'local' or 'smoke'."""
     variants = {"": _paper, "local": _local, "smoke": _smoke}
     if variant not in variants:
@@ -37,7 +38,8 @@ def _paper(backbone: str, data: dict, epochs: int, batch_size: int):
         "eval_view": {"short_side": 224, "crops": 1},
     }
     config.data.source = "folder"
-    config.data.canvas = (256, 340)
+    config.data.layout = "yuv420"
+    config.data.canvas = (320, 456)  # a 16:9 film of 256 rows fits; larger ones are reduced
     config.data.sampler.frames = 16
     config.data.sampler.stride = data["stride"]
     config.train.batch_size = batch_size
@@ -53,6 +55,7 @@ def _small(config, frames: int, size: int):
     """The same method on the embedded dataset's 64-pixel clips."""
     config.data.source = "embedded"
     config.data.world = "slide-8"
+    config.data.layout = "rgb"
     config.data.canvas = (64, 64)
     config.data.sampler.frames = frames
     config.data.sampler.stride = 2

@@ -24,6 +24,7 @@ def data(split: str = "train") -> dict[str, Any]:
         "world": "slide-8",  # difficulty of the embedded dataset
         "world_videos": 0,  # how many to build; 0: the difficulty's own number
         "cache": "",  # where the embedded dataset is built; empty: ~/.cache/vssl_jax
+        "fps": 25.0,  # of sources that do not say: TFDS, shards without times
         "videos": 1024,  # of the source synthetic
         "num_classes": 8,  # of the source synthetic
         "layout": "rgb",  # rgb, or yuv420: half the conversion work on the host

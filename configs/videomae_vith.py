@@ -1,0 +1,16 @@
+"""VideoMAE ViT-H on Kinetics-400.
+
+Paper: Tong, Song, Wang, Wang, "VideoMAE: Masked Autoencoders are Data-Efficient Learners for Self-Supervised Video Pre-Training", NeurIPS 2022.
+Command: python -m vssl_jax.main --config=configs/videomae_vith.py --config.data.source=folder --config.data.path=VIDEOS --workdir=RUN
+Hardware and hours of the original: 64 GPUs x 16 clips (the repository's script); hours not given.
+Expected: 86.6 top-1 after fine-tuning, 5 clips x 3 crops (the repository's model zoo, 1600 epochs).
+Reproduced here: not yet run at full size.
+
+Variants: `:local` pretrains a small ViT on the embedded dataset in minutes on a CPU; `:smoke` runs the same code at toy size in seconds.
+"""
+
+from configs import videomae
+
+
+def get_config(arg: str = ""):
+    return videomae.recipe(arg, backbone="vit_huge", data="k400", epochs=1600, batch_size=1024)
