@@ -7,6 +7,7 @@ from typing import Any
 from vssl_jax.errors import unknown_name
 from vssl_jax.perturb import blur, color, crop
 from vssl_jax.perturb.mix import Mix, NoMix
+from vssl_jax.perturb.order import OrderFree
 from vssl_jax.perturb.view import EvalView, RandomView
 
 CROPS: dict[str, Callable[..., Any]] = {
@@ -35,27 +36,34 @@ def _named(kind: str, config: Mapping[str, Any], registry: Mapping[str, Callable
     return registry[name](**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
 
-def build_view(config: Mapping[str, Any], size: int) -> RandomView:
-    """The random view of a recipe: `crop` and the entries of `color` by name, other entries are RandomView's fields."""
+def _ordered(view: Any, fields: dict[str, Any]) -> Any:
+    """`order`, where the recipe has it: a way of losing the order of frames (perturb/order.py)."""
+    return OrderFree(view, fields["order"]) if "order" in fields else view
+
+
+def build_view(config: Mapping[str, Any], size: int) -> RandomView | OrderFree:
+    """The random view of a recipe: `crop` and the entries of `color` by name, other entries are RandomView's fields, and `order`."""
     fields = dict(config)
+    order = {key: fields.pop(key) for key in ("order",) if key in fields}
     crop_config, colors = fields.pop("crop"), fields.pop("color", ())
     ops = tuple(_named("color operation", c, COLORS) for c in colors)
     known = [f.name for f in dataclasses.fields(RandomView)]
     for field in fields:
         if field not in known:
             raise unknown_name("field of view", field, known)
-    return RandomView(size=size, crop=_named("crop", crop_config, CROPS), color=ops, **fields)
+    return _ordered(RandomView(size=size, crop=_named("crop", crop_config, CROPS), color=ops, **fields), order)
 
 
-def build_eval_view(config: Mapping[str, Any], size: int) -> EvalView:
+def build_eval_view(config: Mapping[str, Any], size: int) -> EvalView | OrderFree:
     """The evaluation view of a recipe; `short_side` 0 means no resizing: the crop is the whole short side."""
     fields = dict(config)
+    order = {key: fields.pop(key) for key in ("order",) if key in fields}
     known = [f.name for f in dataclasses.fields(EvalView)]
     for field in fields:
         if field not in known:
             raise unknown_name("field of eval_view", field, known)
     short_side = fields.pop("short_side", 0)
-    return EvalView(size=size, short_side=None if short_side == 0 else short_side, **fields)
+    return _ordered(EvalView(size=size, short_side=None if short_side == 0 else short_side, **fields), order)
 
 
 def build_mix(config: Mapping[str, Any]) -> Mix | NoMix:
