@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.models.noise import normal
 from vssl_jax.errors import UserError
 from vssl_jax.models import attention as lib
 
@@ -16,8 +17,8 @@ def reference(q, k, v):
     return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores, axis=-1), v, precision="highest")
 
 
-def qkv(rng, length, heads=2, hd=8, dtype=jnp.float32):
-    return [jax.random.normal(key, (2, length, heads, hd), dtype) for key in jax.random.split(rng, 3)]
+def qkv(length, heads=2, hd=8, dtype=jnp.float32):
+    return [normal(2, length, heads, hd, seed=i).astype(dtype) for i in range(3)]
 
 
 @pytest.mark.parametrize(
@@ -41,9 +42,9 @@ def test_choice_is_a_function_of_platform_dtype_and_length(platform, dtype, leng
 
 
 @pytest.mark.parametrize("impl, length", [("xla", 37), ("chunked", 37), ("chunked", 392), ("chunked", 401)])
-def test_matches_the_float32_reference_forward_and_backward(rng, impl, length):
-    args = qkv(rng, length)
-    weight = jax.random.normal(jax.random.fold_in(rng, 1), args[0].shape)
+def test_matches_the_float32_reference_forward_and_backward(impl, length):
+    args = qkv(length)
+    weight = normal(*args[0].shape, seed=3)
 
     @functools.partial(jax.jit, static_argnums=0)
     def run(f, *args):
@@ -54,32 +55,32 @@ def test_matches_the_float32_reference_forward_and_backward(rng, impl, length):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=5e-6), ours, theirs)
 
 
-def test_softmax_is_float32_in_bfloat16(rng):
+def test_softmax_is_float32_in_bfloat16():
     """Only the inputs and the output are rounded: one bfloat16 rounding (2^-8) of values below 4, not an accumulation of them."""
-    args = qkv(rng, 401, dtype=jnp.bfloat16)
-    expected = reference(*args)
+    args = qkv(401, dtype=jnp.bfloat16)
+    expected = jax.jit(reference)(*args)
     for impl in ("xla", "chunked"):
-        out = lib.attention(*args, impl=impl)
+        out = jax.jit(functools.partial(lib.attention, impl=impl))(*args)
         assert out.dtype == jnp.bfloat16
         np.testing.assert_allclose(out.astype(jnp.float32), expected, atol=4 * 2**-8)
 
 
-def test_chunked_never_holds_all_scores(rng):
+def test_chunked_never_holds_all_scores():
     """The largest intermediate of the backward pass is a chunk of the scores."""
     length = 4 * lib.CHUNK
-    args = qkv(rng, length, heads=1)
+    args = qkv(length, heads=1)
     jaxpr = str(jax.make_jaxpr(jax.grad(lambda *a: lib.attention(*a, impl="chunked").sum()))(*args))
     assert f"{lib.CHUNK},{length}]" in jaxpr
     assert f"{length},{length}]" not in jaxpr
 
 
-def test_splash_ignores_its_padding(rng):
+def test_splash_ignores_its_padding():
     """The TPU kernel, interpreted: 200 tokens are padded to 256, and the padding takes part in nothing."""
-    args = qkv(rng, 200, heads=1, hd=128)
+    args = qkv(200, heads=1, hd=128)
     out = jax.jit(functools.partial(lib._splash_local, interpret=True))(*args)
-    np.testing.assert_allclose(out, reference(*args), atol=5e-6)
+    np.testing.assert_allclose(out, jax.jit(reference)(*args), atol=5e-6)
 
 
-def test_unknown_implementation_names_the_nearest(rng):
+def test_unknown_implementation_names_the_nearest():
     with pytest.raises(UserError, match="did you mean 'cudnn'"):
-        lib.attention(*qkv(rng, 4), impl="cuddn")
+        lib.attention(*qkv(4), impl="cuddn")

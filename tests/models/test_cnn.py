@@ -3,10 +3,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.models.noise import normal
 from vssl_jax import models
 from vssl_jax.errors import UserError
 from vssl_jax.models import backbone
 from vssl_jax.models.cnn import Conv2Plus1D, space_to_depth
+
+
+def init(model, rng, shape):
+    params, stats = jax.jit(lambda key: backbone.init(model, key, shape))(rng)
+    assert stats == {}
+    return params
 
 
 def test_space_to_depth_order():
@@ -19,11 +26,11 @@ def test_space_to_depth_order():
 def test_temporal_taps_are_a_convolution_in_time(rng):
     """An impulse in one frame reaches that frame and its two neighbors, and the kernel's three taps in order."""
     layer = Conv2Plus1D(4, 1, "float32")
-    x = jax.random.normal(rng, (1, 6, 4, 4, 3))
-    params = layer.init(rng, x)["params"]
+    x = normal(1, 6, 4, 4, 3)
+    params = jax.jit(layer.init)(rng, x)["params"]
 
     def before_norm(x):
-        _, state = layer.apply({"params": params}, x, capture_intermediates=True, mutable=["intermediates"])
+        _, state = jax.jit(lambda x: layer.apply({"params": params}, x, capture_intermediates=True, mutable=["intermediates"]))(x)
         return state["intermediates"]["spatial_norm"]["__call__"][0], state["intermediates"]["temporal"]["__call__"][0]
 
     spatial, temporal = before_norm(x)
@@ -35,20 +42,20 @@ def test_temporal_taps_are_a_convolution_in_time(rng):
 
 def test_features_do_not_depend_on_the_batch(rng):
     model = models.build({"name": "cnn_small"})
-    x = jax.random.normal(rng, (3, 4, 16, 16, 3))
-    params, stats = backbone.init(model, rng, x.shape)
-    assert stats == {}
-    together, _ = backbone.apply(model, params, stats, x, train=True, method="features")
-    alone, _ = backbone.apply(model, params, stats, x[1:2], train=False, method="features")
+    x = normal(3, 4, 16, 16, 3)
+    params = init(model, rng, x.shape)
+    stats = {}
+    together, alone = (jax.jit(lambda y: backbone.apply(model, params, stats, y, train=True, method="features")[0])(y) for y in (x, x[1:2]))
     assert together.map_BxTxHxWxD.shape == (3, 4, 1, 1, 64)
     np.testing.assert_allclose(together.pooled_BxD[1:2], alone.pooled_BxD, atol=1e-5)
 
 
 def test_order_of_frames_is_visible_to_it(rng):
     model = models.build({"name": "cnn_small"})
-    x = jax.random.normal(rng, (1, 4, 16, 16, 3))
-    params, _ = backbone.init(model, rng, x.shape)
-    forward, reverse = (backbone.apply(model, params, {}, y, train=False)[0].pooled_BxD for y in (x, x[:, ::-1]))
+    x = normal(1, 4, 16, 16, 3)
+    params = init(model, rng, x.shape)
+    run = jax.jit(lambda y: backbone.apply(model, params, {}, y, train=False)[0].pooled_BxD)
+    forward, reverse = run(x), run(x[:, ::-1])
     assert float(jnp.abs(forward - reverse).max()) > 1e-3
 
 

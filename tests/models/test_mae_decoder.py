@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests.models.noise import noisy, normal
 from vssl_jax.models.mae_decoder import MAEDecoder
 
 DECODER = MAEDecoder(width=16, depth=2, heads=2, out=24)
@@ -11,33 +12,34 @@ MASKED = np.array([[i for i in range(12) if i not in row] for row in VISIBLE], n
 
 
 def setup(rng):
-    tokens = jax.random.normal(rng, (2, 3, 8))
-    params = DECODER.init(rng, tokens, VISIBLE, MASKED, GRID)["params"]
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(rng, len(leaves))
-    return tokens, jax.tree.unflatten(tree, [x + 0.1 * jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)])
+    tokens = normal(2, 3, 8)
+    return tokens, noisy(jax.jit(DECODER.init, static_argnums=4)(rng, tokens, VISIBLE, MASKED, GRID)["params"])
+
+
+run = jax.jit(DECODER.apply, static_argnums=4)
 
 
 def test_predictions_follow_the_order_of_the_masked_ids(rng):
     tokens, params = setup(rng)
-    out = DECODER.apply({"params": params}, tokens, VISIBLE, MASKED, GRID)
+    out = run({"params": params}, tokens, VISIBLE, MASKED, GRID)
     assert out.shape == (2, 9, 24)
-    flipped = DECODER.apply({"params": params}, tokens, VISIBLE, MASKED[:, ::-1], GRID)
+    flipped = run({"params": params}, tokens, VISIBLE, MASKED[:, ::-1], GRID)
     np.testing.assert_allclose(out, flipped[:, ::-1], atol=1e-5)
 
 
 def test_visible_tokens_are_a_set_with_positions(rng):
     """The order of the visible tokens means nothing; which position each has does."""
     tokens, params = setup(rng)
-    out = DECODER.apply({"params": params}, tokens, VISIBLE, MASKED, GRID)
-    both = DECODER.apply({"params": params}, tokens[:, ::-1], VISIBLE[:, ::-1], MASKED, GRID)
+    out = run({"params": params}, tokens, VISIBLE, MASKED, GRID)
+    both = run({"params": params}, tokens[:, ::-1], VISIBLE[:, ::-1], MASKED, GRID)
     np.testing.assert_allclose(out, both, atol=1e-5)
-    moved = DECODER.apply({"params": params}, tokens, VISIBLE[:, ::-1], MASKED, GRID)
+    moved = run({"params": params}, tokens, VISIBLE[:, ::-1], MASKED, GRID)
     assert not np.allclose(out, moved, atol=1e-3)
 
 
 def test_parts_and_their_initialization(rng):
-    params = MAEDecoder(width=512, depth=1, heads=8, out=24).init(rng, jnp.zeros((1, 3, 8)), VISIBLE[:1], MASKED[:1], GRID)["params"]
+    decoder = MAEDecoder(width=512, depth=1, heads=8, out=24)
+    params = decoder.lazy_init(rng, jax.ShapeDtypeStruct((1, 3, 8), jnp.float32), VISIBLE[:1], MASKED[:1], GRID)["params"]
     assert set(params) == {"encoder_to_decoder", "mask_token", "blocks", "norm", "head"}
     assert set(params["encoder_to_decoder"]) == {"kernel"}  # no bias
     token = np.asarray(params["mask_token"])

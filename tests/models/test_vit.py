@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.models.noise import noisy, normal
 from vssl_jax import models
 from vssl_jax.errors import UserError
 from vssl_jax.models import backbone
@@ -24,8 +25,8 @@ def run(model, params, x, ids=None):
     return jax.jit(model.apply)({"params": params}, x, ids)
 
 
-def clip(rng):
-    return jax.random.normal(rng, CLIP)
+def clip():
+    return normal(*CLIP)
 
 
 def init(model, rng):
@@ -34,12 +35,7 @@ def init(model, rng):
 
 @functools.lru_cache
 def params_of(model):
-    """Parameters with every value random: zeros and ones hide bugs."""
-    rng = jax.random.key(0)
-    params = init(model, rng)
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.fold_in(rng, 1), len(leaves))
-    return jax.tree.unflatten(tree, [x + 0.1 * jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)])
+    return noisy(init(model, jax.random.key(0)))
 
 
 def count(name: str) -> int:
@@ -80,7 +76,7 @@ def test_sincos_table_is_one_axis_over_all_tokens():
     np.testing.assert_array_equal(table[0], np.tile([0.0, 1.0], 384))
 
 
-def test_masked_pixels_reach_no_visible_token(rng):
+def test_masked_pixels_reach_no_visible_token():
     """The gradient of the visible tokens by a masked patch's pixels is exactly zero, by a visible patch's it is not."""
     params = params_of(TINY)
 
@@ -88,7 +84,7 @@ def test_masked_pixels_reach_no_visible_token(rng):
         tokens, _ = backbone.apply(TINY, params, {}, x, train=True, visible_BxV=VISIBLE)
         return jnp.sum(tokens**2)
 
-    grad = patchify(jax.jit(jax.grad(output))(clip(rng)), TINY.tubelet)
+    grad = patchify(jax.jit(jax.grad(output))(clip()), TINY.tubelet)
     per_patch = np.abs(np.asarray(grad)).max(-1)
     visible = np.zeros(per_patch.shape, bool)
     np.put_along_axis(visible, VISIBLE, True, axis=1)
@@ -96,30 +92,32 @@ def test_masked_pixels_reach_no_visible_token(rng):
     assert (per_patch[visible] > 0).all()
 
 
-def test_all_ids_in_order_are_no_ids(rng):
-    params, x = params_of(TINY), clip(rng)
+def test_all_ids_in_order_are_no_ids():
+    params, x = params_of(TINY), clip()
     ids = jnp.broadcast_to(jnp.arange(8), (2, 8))
     np.testing.assert_array_equal(run(TINY, params, x, ids), run(TINY, params, x))
 
 
-def test_tokens_carry_their_positions(rng):
+def test_tokens_carry_their_positions():
     """Permuting the ids permutes the tokens and changes nothing else."""
-    params, x = params_of(TINY), clip(rng)
+    params, x = params_of(TINY), clip()
     forward, backward = (run(TINY, params, x, ids) for ids in (VISIBLE, VISIBLE[:, ::-1]))
     np.testing.assert_allclose(forward, backward[:, ::-1], atol=1e-5)
 
 
-@pytest.mark.parametrize("change", [{"scan": False}, {"unroll": 3}, {"remat": "full"}, {"remat": "dots"}, {"scan": False, "remat": "full"}])
-def test_scan_and_remat_change_no_parameter_and_no_result(rng, change):
-    other = dataclasses.replace(TINY, **change)
-    params, x = params_of(TINY), clip(rng)
-    fresh, fresh_other = init(TINY, rng), init(other, rng)
-    jax.tree.map(np.testing.assert_array_equal, fresh, fresh_other)
+@functools.lru_cache
+def value_and_grad(model):
+    return jax.jit(jax.value_and_grad(lambda p: jnp.sum(jnp.sin(model.apply({"params": p}, clip())))))(params_of(TINY))
 
-    def value_and_grad(model):
-        return jax.jit(jax.value_and_grad(lambda p: jnp.sum(jnp.sin(model.apply({"params": p}, x)))))(params)
 
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), value_and_grad(TINY), value_and_grad(other))
+@pytest.mark.parametrize("change", [{"scan": False}, {"unroll": 3}, {"remat": "dots"}, {"scan": False, "remat": "full"}])
+def test_scan_and_remat_change_no_result(change):
+    other = value_and_grad(dataclasses.replace(TINY, **change))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), value_and_grad(TINY), other)
+
+
+def test_scan_changes_no_parameter(rng):
+    jax.tree.map(np.testing.assert_array_equal, init(TINY, rng), init(dataclasses.replace(TINY, scan=False, remat="full"), rng))
 
 
 def test_initialization_is_videomaes(rng):
@@ -149,8 +147,8 @@ def test_no_bias_on_keys():
     assert set(params["blocks"]["attn"]["qkv"]) == {"kernel"}
 
 
-def test_features_are_the_tokens_and_their_mean(rng):
-    params, x = params_of(TINY), clip(rng)
+def test_features_are_the_tokens_and_their_mean():
+    params, x = params_of(TINY), clip()
     features, stats = jax.jit(lambda p: backbone.apply(TINY, p, {}, x, train=False, method="features"))(params)
     tokens = run(TINY, params, x)
     assert features.map_BxTxHxWxD.shape == (2, 2, 2, 2, 12) and stats == {}
@@ -160,7 +158,7 @@ def test_features_are_the_tokens_and_their_mean(rng):
 
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(rng):
     low = dataclasses.replace(TINY, dtype="bfloat16")
-    params, x = params_of(TINY), clip(rng)
+    params, x = params_of(TINY), clip()
     assert {p.dtype for p in jax.tree.leaves(init(low, rng))} == {jnp.dtype("float32")}
     tokens = run(low, params, x)
     assert tokens.dtype == jnp.bfloat16
@@ -179,7 +177,7 @@ def test_drop_path_rates_grow_and_keep_the_mean():
 
 def test_drop_path_acts_in_training_only(rng):
     model = dataclasses.replace(TINY, drop_path=0.9)
-    params, x = params_of(TINY), clip(rng)
+    params, x = params_of(TINY), clip()
     keys = jax.random.split(rng, 2)
     still, moved = (jax.jit(lambda p, t=train: backbone.apply(model, p, {}, x, train=t, rng=keys)[0])(params) for train in (False, True))
     np.testing.assert_array_equal(still, run(TINY, params, x))
@@ -188,7 +186,7 @@ def test_drop_path_acts_in_training_only(rng):
         backbone.apply(model, params, {}, x, train=True)
 
 
-def test_mistakes_are_one_clear_line(rng):
+def test_mistakes_are_one_clear_line():
     params = params_of(TINY)
     with pytest.raises(UserError, match=r"takes clips of .* \(4, 32, 32, 3\), got \(4, 48, 48, 3\)"):
         TINY.apply({"params": params}, jnp.zeros((1, 4, 48, 48, 3)))
@@ -197,7 +195,7 @@ def test_mistakes_are_one_clear_line(rng):
     with pytest.raises(UserError, match="no whole number"):
         ViT(width=12, depth=1, heads=3, size=40)
     with pytest.raises(UserError, match="unknown remat 'ful'"):
-        dataclasses.replace(TINY, remat="ful").apply({"params": params}, clip(rng))
+        dataclasses.replace(TINY, remat="ful").apply({"params": params}, clip())
 
 
 def test_build_refuses_what_it_does_not_know():
