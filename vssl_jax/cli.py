@@ -80,13 +80,16 @@ def run(main: Callable[[list[str]], None]) -> None:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         _leave(1)
+    except Exception:
+        traceback.print_exc()
+        _leave(1)
 
 
 def _leave(code: int) -> None:
     """Exits at once where others wait for this process: an orderly shutdown would wait for them in turn."""
     sys.stdout.flush()
     sys.stderr.flush()
-    if jax.process_count() > 1 and code != EXIT_CODE:
+    if jax.distributed.is_initialized() and code != EXIT_CODE:  # not process_count: it would start the accelerator for a typing error
         os._exit(code)
     raise SystemExit(code)
 

@@ -129,7 +129,9 @@ class CachedProbe(Objective):
         return backbone_lib.Features(batch[FEATURE_MAP], batch[FEATURE_POOLED])
 
     def init(self, rng, batch):
-        features = self._batch_features({k: jax.ShapeDtypeStruct((1, *batch[k].shape[1:]), batch[k].dtype) for k in (FEATURE_MAP, FEATURE_POOLED)})
+        features = self._batch_features(
+            {k: jax.ShapeDtypeStruct((1, *batch[k].shape[1:]), batch[k].dtype) for k in (FEATURE_MAP, FEATURE_POOLED)}
+        )
         return {"head": self.head.lazy_init(rng, features)["params"]}, {}
 
     def loss(self, params, memory, batch, rng, turn):

@@ -1,11 +1,13 @@
 """The protocol that holds every method: a frozen dataclass of pure functions on one step.
 
-The one idea: a method is what happens between a batch and a loss. Everything else (parameters' placement, the optimizer, accumulation, the guard, checkpoints,
-the loop, evaluation) is the same for all methods and knows them only through the functions below. Adding a method touches no file in train/.
+The one idea: a method is what happens between a batch and a loss. Everything else (parameters' placement, the optimizer, accumulation,
+the guard, checkpoints, the loop, evaluation) is the same for all methods and knows them only through the functions below. Adding a method
+touches no file in train/.
 """
 
+import inspect
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_origin
 
 import jax
 
@@ -29,12 +31,20 @@ class Turn:
 class Objective:
     """A method. Subclasses are frozen dataclasses; `needs` and `turns` are class constants.
 
-    `needs` and `turns` must stay ClassVars: an inherited dataclass *field* named `turns` is silently overridden by the base's default, and a GAN then
-    trains both its networks in every turn while every loss still looks right (tests/objectives/test_protocol.py keeps this from coming back).
+    `needs` and `turns` must stay ClassVars: an inherited dataclass *field* named `turns` is silently overridden by the base's default,
+    and a GAN then trains both its networks in every turn while every loss still looks right. A subclass that declares such a field is
+    refused with TypeError.
     """
 
     needs: ClassVar[tuple[str, ...]] = (batch_lib.VIDEO,)
     turns: ClassVar[tuple[Turn, ...]] = (Turn(),)
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        for name, annotation in inspect.get_annotations(cls).items():
+            constant = "ClassVar" in annotation if isinstance(annotation, str) else ClassVar in (annotation, get_origin(annotation))
+            if name in ("needs", "turns") and not constant:
+                raise TypeError(f"{cls.__name__}.{name} is a dataclass field: annotate it ClassVar, or leave the annotation out")
 
     def init(self, rng: jax.Array, batch: batch_lib.Batch) -> tuple[Parts, Memory]:
         """Fresh parameters and memory. `batch` gives shapes only."""
@@ -45,7 +55,8 @@ class Objective:
     ) -> tuple[jax.Array, tuple[Memory, Metrics]]:
         """The scalar loss of one (micro-)batch: pure, and the same for any number of devices.
 
-        Draws per example with `perturb.keys.example_keys(rng, batch, purpose)`, so that the split into micro-batches or hosts changes nothing.
+        Draws per example with `perturb.keys.example_keys(rng, batch, purpose)`, so that the split into micro-batches or hosts changes
+        nothing.
         """
         raise NotImplementedError
 
@@ -54,15 +65,21 @@ class Objective:
         return memory
 
     def embed(self, params: Parts, memory: Memory, batch: batch_lib.Batch) -> dict[str, jax.Array]:
-        """Frozen features, the mean over a video's views: {"video": float32 [B, D], ...}. All that evaluation sees of a method without training."""
+        """Frozen features, the mean over a video's views: {"video": float32 [B, D], ...}. All that evaluation sees of a method without
+        training.
+        """
         raise NotImplementedError
 
     def backbone(self, params: Parts, memory: Memory) -> tuple[Tree, Tree]:
-        """(parameters, batch statistics) of the network that is exported and fine-tuned: a backbone of `config.model` (models/backbone.py)."""
+        """(parameters, batch statistics) of the network that is exported and fine-tuned: a backbone of `config.model`
+        (models/backbone.py).
+        """
         raise NotImplementedError
 
     def flops(self, batch_size: int) -> float | None:
-        """Model FLOPs of one training step: matrix products only, multiply and add counted as two, backward as twice the forward pass. None: not known."""
+        """Model FLOPs of one training step: matrix products only, multiply and add counted as two, backward as twice the forward pass.
+        None: not known.
+        """
         return None
 
     def pictures(self, params: Parts, memory: Memory, batch: batch_lib.Batch, rng: jax.Array) -> dict[str, jax.Array]:

@@ -1,9 +1,10 @@
 """VideoMAE (Tong et al. 2022, https://arxiv.org/abs/2203.12602): reconstruct the nine tenths of a clip that tubes hide.
 
-The one idea: a tube hides the same places in every frame, so a masked patch cannot be copied from a neighboring frame and must be inferred from how things
-move. The encoder runs on the visible tokens only; a light decoder predicts the masked patches' pixels.
+The one idea: a tube hides the same places in every frame, so a masked patch cannot be copied from a neighboring frame and must be
+inferred from how things move. The encoder runs on the visible tokens only; a light decoder predicts the masked patches' pixels.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,8 +35,8 @@ def patch_statistics(patches_BxNxP: jax.Array) -> tuple[jax.Array, jax.Array]:
 def pixel_target(patches_BxNxP: jax.Array, normalize: bool = True) -> jax.Array:
     """What is predicted for each patch, float32 [B,N,P] in (frame, row, column, channel) order.
 
-    Normalized per patch *and channel* (the 512 pixels of a 2x16x16 tubelet), (x - mean) / (std + 1e-6): so predicting zero costs 511/512. MAE_ST
-    normalizes all channels together instead.
+    Normalized per patch *and channel* (the 512 pixels of a 2x16x16 tubelet), (x - mean) / (std + 1e-6): so predicting zero costs 511/512.
+    MAE_ST normalizes all channels together instead.
     """
     patches_BxNxP = patches_BxNxP.astype(jnp.float32)
     if not normalize:
@@ -56,7 +57,8 @@ def unpatchify(patches_BxNxP: jax.Array, grid: tuple[int, int, int], tubelet: tu
 class VideoMAE(Objective):
     """Masked autoencoding with tube masks.
 
-    Parts: "encoder" (a ViT), "decoder" (an MAEDecoder). Memory: none. All clips of a video are examples like any other (repeated augmentation).
+    Parts: "encoder" (a ViT), "decoder" (an MAEDecoder). Memory: none. All clips of a video are examples like any other (repeated
+    augmentation).
     """
 
     encoder: ViT
@@ -115,7 +117,9 @@ class VideoMAE(Objective):
         return 3.0 * forward * batch_size
 
     def pictures(self, params, memory, batch, rng):
-        """The clip, what the encoder sees of it, and the reconstruction (masked patches predicted, in the true patch's mean and contrast)."""
+        """The clip, what the encoder sees of it, and the reconstruction (masked patches predicted, in the true patch's mean and
+        contrast).
+        """
         clips, ids = self._clips_and_ids(batch, rng)
         patches = patchify(view_lib.denormalize(clips, self.view.mean, self.view.std), self.encoder.tubelet)
         prediction = self.predict(params, clips, ids.visible_BxV, ids.masked_BxM).astype(jnp.float32)
@@ -136,7 +140,7 @@ def from_config(config: Any) -> VideoMAE:
     encoder = models.build(config.model)
     c = config.objective
     decoder = MAEDecoder(
-        width=c.decoder.width, depth=c.decoder.depth, heads=c.decoder.heads, out=3 * encoder.tubelet[0] * encoder.tubelet[1] * encoder.tubelet[2],
+        width=c.decoder.width, depth=c.decoder.depth, heads=c.decoder.heads, out=3 * math.prod(encoder.tubelet),
         dtype=encoder.dtype, impl=encoder.impl, scan=encoder.scan, unroll=encoder.unroll, remat=encoder.remat,
     )  # fmt: skip
     return VideoMAE(

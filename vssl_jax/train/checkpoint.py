@@ -3,15 +3,16 @@
     <workdir>/checkpoints/<step>/   the whole TrainState, saved asynchronously, the newest `keep` of them
     <workdir>/export/               parameters and memory's exported parts only, with `meta.json`: what downstream loads
 
-A save is visible only when it is whole. A checkpoint that cannot be read is set aside, loudly, and the one before it is used; a checkpoint of *another model*
-is an error, never a reason to fall back.
+A save is visible only when it is whole. A checkpoint that cannot be read is set aside, loudly, and the one before it is used; a
+checkpoint of *another model* is an error, never a reason to fall back.
 """
 
+import contextlib
 import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,10 @@ from vssl_jax.errors import UserError
 from vssl_jax.train.sharding import path_name
 
 log = logging.getLogger(__name__)
+
+
+def _first_line(error: BaseException) -> str:
+    return " ".join(str(error).split("\n")[0].split())[:200] or type(error).__name__
 
 
 def _differences(saved: Mapping[str, tuple], wanted: Mapping[str, tuple]) -> list[str]:
@@ -64,34 +69,66 @@ class Checkpointer:
         return self.every > 0 and step % self.every == 0
 
     def save(self, step: int, state: Any) -> None:
-        """Starts an asynchronous save; the state may be donated right after. An error of an earlier save is raised here."""
-        self._manager.check_for_errors()
+        """Starts an asynchronous save; the state may be donated right after. Raises UserError where this save or the one before it
+        failed.
+        """
         if step in self._manager.all_steps():
             return
-        self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)), force=True)
+        with self._write_errors():
+            self._manager.check_for_errors()
+            self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)), force=True)
+
+    @contextlib.contextmanager
+    def _write_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # a full disk comes as OSError, ValueError or JaxRuntimeError, by who met it
+            raise UserError(
+                f"a checkpoint could not be written to {self.directory} ({_first_line(error)}): check its space and permissions"
+            ) from error
 
     def restore_latest(self, abstract: Any) -> tuple[Any, int] | None:
         """(state, step) of the newest readable checkpoint; None if there is none at all.
 
-        `abstract` holds ShapeDtypeStructs with shardings, so nothing is materialized twice. Raises UserError if the newest readable checkpoint is of
-        another model, or if checkpoints exist and none can be read.
+        `abstract` holds ShapeDtypeStructs with shardings, so nothing is materialized twice. Raises UserError if the newest readable
+        checkpoint is of another model, or if checkpoints exist and none can be read; nothing on disk is changed then, so that the same
+        command cannot start from nothing.
         """
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        for step in steps:
-            try:
-                self._refuse_other_model(step, abstract)
-                out = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))
-                return out.state, step
-            except UserError:
-                raise
-            except Exception as error:  # Orbax raises ValueError, OSError, JSON and TensorStore errors alike for damaged files
-                log.error(
-                    "CHECKPOINT %s IS DAMAGED (%s): set aside as %s, falling back to the one before",
-                    self.directory / str(step), str(error).splitlines()[0][:200], self._set_aside(step),
-                )  # fmt: skip
-        if steps:
-            raise UserError(f"none of the {len(steps)} checkpoints in {self.directory} can be read: restore one from a backup, or use a new workdir")
+        damaged: dict[int, str] = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            state, problem = self._read(step, abstract)
+            if problem is None:
+                for bad, why in damaged.items():
+                    name = self._set_aside(bad)
+                    log.error(
+                        "CHECKPOINT %s IS DAMAGED (%s): set aside as %s, going on from step %d", self.directory / str(bad), why, name, step
+                    )
+                return state, step
+            damaged[step] = problem
+        if damaged:
+            raise UserError(
+                f"none of the checkpoints in {self.directory} can be read (step {max(damaged)}: {damaged[max(damaged)]}): "
+                "restore one from a backup, or use a new workdir"
+            )
         return None
+
+    def _read(self, step: int, abstract: Any) -> tuple[Any, str | None]:
+        """(state, None), or (None, what is wrong with the files); the same answer in every process."""
+        state, problem = None, None
+        try:
+            self._refuse_other_model(step, abstract)
+            state = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))).state
+        except (UserError, MemoryError):
+            raise
+        except PermissionError as error:
+            raise UserError(f"{self.directory / str(step)} may not be read ({error}): mend its permissions") from error
+        except Exception as error:  # Orbax raises ValueError, OSError, JSON and TensorStore errors alike for damaged files
+            if "RESOURCE_EXHAUSTED" in str(error):  # a full device says nothing about the files
+                raise
+            problem = _first_line(error)
+        if jax.process_count() > 1 and multihost_utils.process_allgather(np.int32(problem is not None)).any():
+            return None, problem if problem is not None else "another process cannot read it"
+        return state, problem
 
     def _refuse_other_model(self, step: int, abstract: Any) -> None:
         saved = self._manager.item_metadata(step)["state"]
@@ -100,7 +137,10 @@ class Checkpointer:
         tree = getattr(saved, "tree", saved)
         if differences := _differences(_shapes(tree), _shapes(abstract)):
             more = f" (and {len(differences) - 1} more differences)" if len(differences) > 1 else ""
-            raise UserError(f"{self.directory / str(step)} is a checkpoint of another model: {differences[0]}{more}; use a new workdir, or the config it came from")
+            raise UserError(
+                f"{self.directory / str(step)} is a checkpoint of another model: {differences[0]}{more}; "
+                "use a new workdir, or the config it came from"
+            )
 
     def _set_aside(self, step: int) -> str:
         name = f"damaged-{step}"
@@ -116,9 +156,10 @@ class Checkpointer:
         return sorted(self._manager.all_steps())
 
     def wait(self) -> None:
-        """Blocks until the saves under way are on disk; raises their errors."""
-        self._manager.wait_until_finished()
-        self._manager.check_for_errors()
+        """Blocks until the saves under way are on disk; raises UserError where one failed."""
+        with self._write_errors():
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
 
     def close(self) -> None:
         self.wait()
@@ -145,7 +186,9 @@ def save_export(path: str | os.PathLike, params: Mapping[str, Any], meta: Mappin
 
 
 def load_export(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(params as numpy arrays, meta) from an export, or from a workdir that holds one. Raises UserError where there is none or it is damaged."""
+    """(params as numpy arrays, meta) from an export, or from a workdir that holds one. Raises UserError where there is none or it is
+    damaged.
+    """
     path = Path(path).absolute()
     if not (path / "meta.json").exists() and (path / "export" / "meta.json").exists():
         path = path / "export"
@@ -161,7 +204,7 @@ def load_export(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]
             abstract = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=device), tree)
             params = checkpointer.restore(path / "params", abstract)
     except Exception as error:
-        raise UserError(f"the export {path} cannot be read ({str(error).splitlines()[0][:200]}): export again from its checkpoints") from error
+        raise UserError(f"the export {path} cannot be read ({_first_line(error)}): export again from its checkpoints") from error
     return jax.tree.map(np.asarray, params), meta
 
 

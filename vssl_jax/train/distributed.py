@@ -48,5 +48,7 @@ def initialize(mode: str = "auto") -> None:
     try:
         jax.distributed.initialize(initialization_timeout=TIMEOUT_SECONDS, **by_hand)
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"could not join the other processes: {str(error).splitlines()[0]}; start the same command on every host") from error
+        raise UserError(
+            f"could not join the other processes: {str(error).splitlines()[0]}; start the same command on every host"
+        ) from error
     log.warning("process %d of %d, %d devices in all", jax.process_index(), jax.process_count(), jax.device_count())

@@ -1,7 +1,7 @@
 """The next batch, on the device before it is asked for.
 
-A thread takes batches from the host's input and starts their transfer, so decoding, transfer and the step overlap. What the step still waits is counted: it
-is the first number to look at when a run is slow.
+A thread takes batches from the host's input and starts their transfer, so decoding, transfer and the step overlap. What the step still
+waits is counted: it is the first number to look at when a run is slow.
 """
 
 import queue
@@ -32,6 +32,7 @@ class Feed:
         self._queue: queue.Queue = queue.Queue(maxsize=ahead)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
+        self._last: BaseException | object | None = None  # how the input ended
         self.waited = 0.0  # seconds spent in __next__ so far
 
     def __enter__(self) -> "Feed":
@@ -61,12 +62,11 @@ class Feed:
 
     def __next__(self) -> dict[str, jax.Array]:
         start = time.monotonic()
-        item = self._queue.get()
+        item = self._queue.get() if self._last is None else self._last
         self.waited += time.monotonic() - start
-        if item is _END:
-            raise StopIteration
-        if isinstance(item, BaseException):
-            raise item
+        if item is _END or isinstance(item, BaseException):
+            self._last = item  # the thread is gone: asked again, the answer is the same
+            raise StopIteration if item is _END else item
         return item
 
     def __exit__(self, *exc) -> None:

@@ -14,7 +14,9 @@ GIB = 2**30
 
 
 def device_bytes(device: jax.Device) -> int | None:
-    """What one device holds: an accelerator's own limit, or on a CPU the machine's memory shared by its simulated devices. None where nobody says."""
+    """What one device holds: an accelerator's own limit, or on a CPU the machine's memory shared by its simulated devices. None where
+    nobody says.
+    """
     if device.platform == "cpu":
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         limit = _cgroup_limit()
@@ -34,7 +36,9 @@ def _cgroup_limit() -> float:
 
 
 def needed_bytes(compiled: Any) -> int | None:
-    """Peak bytes per device of a compiled step: arguments, outputs that reuse none of them, and temporaries. None where the backend does not say."""
+    """Peak bytes per device of a compiled step: arguments, outputs that reuse none of them, and temporaries. None where the backend does
+    not say.
+    """
     memory = compiled.memory_analysis()
     if memory is None:
         return None
@@ -46,7 +50,8 @@ def check(compiled: Any, device: jax.Device, batch_size: int) -> tuple[int | Non
     needed, available = needed_bytes(compiled), device_bytes(device)
     if needed is not None and available is not None and needed > available:
         raise UserError(
-            f"the compiled step needs {needed / GIB:.1f} GiB per device, and {device.device_kind or device.platform} has {available / GIB:.1f} GiB: "
-            f"lower train.batch_size (now {batch_size}), raise train.grad_accumulation, set model.remat='full', or spread the state with mesh.fsdp"
+            f"the compiled step needs {needed / GIB:.1f} GiB per device, and {device.device_kind or device.platform} has "
+            f"{available / GIB:.1f} GiB: lower train.batch_size (now {batch_size}), raise train.grad_accumulation, "
+            "set model.remat='full', or spread the state with mesh.fsdp"
         )
     return needed, available

@@ -1,7 +1,7 @@
 """The guard: a non-finite or spiking step changes nothing.
 
-The one idea: decide once, from the loss and the gradient's norm, and select the *whole* new state or the whole old one. Skipping only the parameters (as
-optax.apply_if_finite does) leaves EMA teachers, queues and batch statistics poisoned.
+The one idea: decide once, from the loss and the gradient's norm, and select the *whole* new state or the whole old one. Skipping only the
+parameters (as optax.apply_if_finite does) leaves EMA teachers, queues and batch statistics poisoned.
 """
 
 from dataclasses import dataclass
@@ -10,18 +10,26 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from vssl_jax.errors import UserError
+
 
 @dataclass(frozen=True)
 class GuardRule:
-    """A step is refused if its loss or gradient norm is not finite, or its norm exceeds `spike_factor` x the running mean of accepted norms.
+    """A step is refused if its loss or gradient norm is not finite, or its norm exceeds `spike_factor` x the running mean of accepted
+    norms.
 
-    spike_factor 0 turns the second test off; it starts after `spike_after` accepted steps. `max_in_a_row` refused steps end the run.
+    spike_factor 0 turns the second test off; it starts after `spike_after` accepted steps. `max_in_a_row` refused steps end the run: from
+    then on every step is refused, so that the loop, which reads metrics late, still finds the state as it was.
     """
 
     spike_factor: float = 10.0
     spike_after: int = 100
     decay: float = 0.99
     max_in_a_row: int = 10
+
+    def __post_init__(self):
+        if self.max_in_a_row < 1:
+            raise UserError(f"guard.max_in_a_row={self.max_in_a_row}: it must be 1 or more")
 
 
 @flax.struct.dataclass
@@ -39,7 +47,7 @@ class Guard:
 
 def judge(guard: Guard, rule: GuardRule, loss: jax.Array, norm: jax.Array) -> tuple[jax.Array, Guard]:
     """(accept?, the guard after this step)."""
-    accept = jnp.isfinite(loss) & jnp.isfinite(norm)
+    accept = jnp.isfinite(loss) & jnp.isfinite(norm) & (guard.in_a_row < rule.max_in_a_row)
     if rule.spike_factor > 0:
         accept &= (guard.accepted < rule.spike_after) | (norm <= rule.spike_factor * guard.norm_mean)
     one = accept.astype(jnp.int32)

@@ -48,8 +48,9 @@ class Job:
 class Plan:
     """What a run is made of.
 
-    `batches(start)` iterates over this process's host batches from step `start` on; `batch_shapes` are the global batch's. `initial` replaces whole parts of
-    the fresh parameters (pretrained weights). `host_metrics` adds scalars that only the host knows, such as counts of broken files.
+    `batches(start)` iterates over this process's host batches from step `start` on; `batch_shapes` are the global batch's. `initial`
+    replaces whole parts of the fresh parameters (pretrained weights). `host_metrics` adds scalars that only the host knows, such as
+    counts of broken files.
     """
 
     objective: Objective
@@ -60,7 +61,7 @@ class Plan:
     mesh: Mesh
     seed: int = 0
     accumulation: int = 1
-    guard: GuardRule = GuardRule()
+    guard: GuardRule = field(default_factory=GuardRule)
     log_every: int = 10
     initial: Parts = field(default_factory=dict)
     initial_source: str = "the given weights"
@@ -89,7 +90,7 @@ class Program:
 
 
 def compile_plan(plan: Plan) -> Program:
-    """Shapes -> shardings -> compiled steps, before any array of the run exists. Raises UserError where the step does not fit the device."""
+    """Shapes -> shardings -> compiled steps, before any array of the run exists. Raises UserError where a step does not fit the device."""
     sharding.check_batch_size(plan.batch_size, plan.accumulation, plan.mesh)
     start = time.monotonic()
     with jax.set_mesh(plan.mesh):
@@ -120,8 +121,8 @@ def _fresh_state(plan: Plan, program: Program) -> TrainState:
 def train(plan: Plan) -> TrainState:
     """Runs the plan to its last step and returns the state.
 
-    Raises Preempted after a signal and a save; UserError where the step does not fit, a checkpoint is of another model, or the guard refuses
-    `guard.max_in_a_row` steps in a row.
+    Raises Preempted after a signal and a save; UserError where the step does not fit, a checkpoint is of another model, or the guard
+    refuses `guard.max_in_a_row` steps in a row.
     """
     program = compile_plan(plan)
     with jax.set_mesh(plan.mesh), Listener() as listener:
@@ -243,7 +244,8 @@ class _Run:
 
 
 def _refused(count: int, last: str) -> str:
-    return f"{count} steps in a row were not finite or spiked ({last}): lower optimizer.learning_rate, or set optimizer.clip_norm; nothing was saved since"
+    advice = "lower optimizer.learning_rate, or set optimizer.clip_norm; nothing was saved since"
+    return f"{count} steps in a row were not finite or spiked ({last}): {advice}"
 
 
 def with_jobs(plan: Plan, jobs: Sequence[Job]) -> Plan:

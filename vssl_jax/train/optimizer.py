@@ -1,9 +1,10 @@
 """Optimizers, as a function of the step.
 
-The one idea: the learning rate and the weight decay are functions of the state's step, given to the update, not of a count inside the optimizer. A step that
-the guard refuses then leaves the optimizer's state untouched and the schedule still moves on.
+The one idea: the learning rate and the weight decay are functions of the state's step, given to the update, not of a count inside the
+optimizer. A step that the guard refuses then leaves the optimizer's state untouched and the schedule still moves on.
 
-Weight decay and layer-wise rates go by path, because scanned layers stack biases to two dimensions and "one-dimensional" no longer names them.
+Weight decay and layer-wise rates go by path, because scanned layers stack biases to two dimensions and "one-dimensional" no longer names
+them.
 """
 
 import re
@@ -20,7 +21,8 @@ from vssl_jax.train.sharding import path_name
 
 Schedule = Callable[[jax.Array], jax.Array]
 
-# First match wins; a parameter that none matches is an error. Biases, norms and learned tokens are not decayed (VideoMAE, MAE_ST, V-JEPA alike).
+# First match wins; a parameter that none matches is an error. Biases, norms and learned tokens are not decayed (VideoMAE, MAE_ST, V-JEPA
+# alike).
 DECAY_RULES = (
     (r"(^|/)\w*bias$", False),
     (r"/scale$", False),
@@ -38,7 +40,9 @@ class Optimizer(NamedTuple):
 
 @dataclass(frozen=True)
 class WarmupCosine:
-    """Linear from `start` at step 0 to `peak` at step `warmup`, then half a cosine to `final` at step `total` - 1; constant at `peak` with decay='none'."""
+    """Linear from `start` at step 0 to `peak` at step `warmup`, then half a cosine to `final` at step `total` - 1; constant at `peak`
+    with decay='none'.
+    """
 
     peak: float
     total: int
@@ -65,6 +69,11 @@ class WarmupCosine:
         return jnp.where(step < self.warmup, up, down)
 
 
+def global_norm(tree: Any) -> jax.Array:
+    """The Euclidean norm of all leaves together, float32."""
+    return jnp.sqrt(sum(jnp.sum(jnp.square(x.astype(jnp.float32))) for x in jax.tree.leaves(tree)))
+
+
 def decay_mask(params: Any, rules=DECAY_RULES) -> Any:
     """True where weight decay applies. Raises ValueError for a parameter that no rule names."""
 
@@ -81,10 +90,10 @@ def decay_mask(params: Any, rules=DECAY_RULES) -> Any:
 def layer_scales(params: Any, decay: float) -> Any:
     """Layer-wise learning-rate factors decay^(depth + 1 - id) (BEiT, section 4; VideoMAE fine-tuning).
 
-    In the part "encoder", the patch embedding and learned tokens have id 0, block i of the stacked `blocks` id i + 1; all else is the head, id depth + 1.
-    Leaves are Python floats, or for stacked blocks arrays [L, 1, ...] that broadcast against the parameter.
+    In the part "encoder", the patch embedding and learned tokens have id 0, block i of the stacked `blocks` id i + 1; all else is the
+    head, id depth + 1. Leaves are Python floats, or for stacked blocks arrays [L, 1, ...] that broadcast against the parameter.
     """
-    depths = {leaf.shape[0] for path, leaf in jax.tree_util.tree_leaves_with_path(params) if "/blocks/" in "/" + path_name(path)}
+    depths = {leaf.shape[0] for path, leaf in jax.tree_util.tree_leaves_with_path(params) if path_name(path).startswith("encoder/blocks/")}
     if len(depths) != 1:
         raise UserError("optimizer.layer_decay needs a backbone with one stack of blocks (a video transformer): set it to 1")
     depth = depths.pop()
@@ -93,7 +102,7 @@ def layer_scales(params: Any, decay: float) -> Any:
         name = path_name(path)
         if not name.startswith("encoder/"):
             return 1.0
-        if "/blocks/" in name:
+        if name.startswith("encoder/blocks/"):
             ids = jnp.arange(1, depth + 1, dtype=jnp.float32)
             return (decay ** (depth + 1 - ids)).reshape((depth,) + (1,) * (leaf.ndim - 1))
         if re.search(r"patch_embed|(token|pos_embed)$", name):
@@ -108,7 +117,8 @@ def _lars_trust(coefficient: float) -> optax.GradientTransformation:
     return optax.masked(optax.scale_by_trust_ratio(trust_coefficient=coefficient), decay_mask)
 
 
-# name -> (config -> (transform before weight decay, transform after it)); decoupled decay comes after the adaptive scaling (AdamW), coupled before it (SGD, LARS).
+# name -> (config -> (transform before weight decay, transform after it)); decoupled decay comes after the adaptive scaling (AdamW),
+# coupled before it (SGD, LARS).
 def _adam(c):
     return optax.scale_by_adam(b1=c.b1, b2=c.b2, eps=c.eps), optax.identity()
 
@@ -127,8 +137,9 @@ OPTIMIZERS = {"adamw": _adam, "sgd": _sgd, "lars": _lars}
 def build(config: Mapping[str, Any], steps: int, batch_size: int) -> Optimizer:
     """The optimizer of one turn from `config.optimizer`.
 
-    The peak rate is `learning_rate` x batch_size / `lr_batch` (the linear rule of Goyal et al. 2017), `final_learning_rate` likewise; lr_batch 0 means absolute
-    rates. `clip_norm` 0 means no clipping. `weight_decay_final` below 0 means a constant decay, else a cosine to it (V-JEPA).
+    The peak rate is `learning_rate` x batch_size / `lr_batch` (the linear rule of Goyal et al. 2017), `final_learning_rate` likewise;
+    lr_batch 0 means absolute rates. `clip_norm` 0 means no clipping. `weight_decay_final` below 0 means a constant decay, else a cosine
+    to it (V-JEPA).
     """
     if config.name not in OPTIMIZERS:
         raise unknown_name("optimizer", config.name, OPTIMIZERS)
@@ -147,7 +158,7 @@ def build(config: Mapping[str, Any], steps: int, batch_size: int) -> Optimizer:
 
     def update(grads, state, params, step):
         lr, wd = rate(step), weight_decay(step)
-        norm = optax.global_norm(grads)
+        norm = global_norm(grads)
         if config.clip_norm > 0:
             grads = jax.tree.map(lambda g: g * jnp.minimum(1.0, config.clip_norm / (norm + 1e-6)).astype(g.dtype), grads)
         updates, first = before.update(grads, state["scale"], params)

@@ -1,7 +1,7 @@
 """Being told to stop: finish the step, save, exit with 42.
 
-One process listens to SIGTERM and SIGINT itself, because JAX's preemption service exists only under jax.distributed. With several processes that service makes
-them agree on the step at which all save. A second signal ends the process at once.
+One process listens to SIGTERM and SIGINT itself, because JAX's preemption service exists only under jax.distributed. With several
+processes that service makes them agree on the step at which all save. A second signal ends the process at once.
 """
 
 import os

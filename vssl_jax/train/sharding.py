@@ -1,8 +1,8 @@
 """Where every array lives: one mesh, one rule for the whole state.
 
-The one idea: placement is a function of a leaf's path and shape, applied alike to parameters, optimizer moments, teachers and queues. Tensor-parallel axes come
-from a list of (path regex, spec of the trailing dimensions), first match wins; FSDP takes the largest dimension that is left and divides. Specs align to
-the right, so layers stacked by a scan need no rules of their own. Models carry no annotations.
+The one idea: placement is a function of a leaf's path and shape, applied alike to parameters, optimizer moments, teachers and queues.
+Tensor-parallel axes come from a list of (path regex, spec of the trailing dimensions), first match wins; FSDP takes the largest dimension
+that is left and divides. Specs align to the right, so layers stacked by a scan need no rules of their own. Models carry no annotations.
 """
 
 import re
@@ -33,7 +33,9 @@ FSDP_MIN_SIZE = 2**16  # elements; below this an all-gather costs more than the 
 
 
 def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The mesh ('data', 'fsdp', 'model'); one size may be -1, "the rest". Raises UserError where the sizes do not multiply to the number of devices."""
+    """The mesh ('data', 'fsdp', 'model'); one size may be -1, "the rest". Raises UserError where the sizes do not multiply to the number
+    of devices.
+    """
     devices = jax.devices() if devices is None else list(devices)
     shape = [int(sizes.get(axis, 1)) for axis in AXES]
     given = int(np.prod([n for n in shape if n != -1]))
@@ -92,6 +94,11 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def check_batch_size(batch_size: int, accumulation: int, mesh: Mesh) -> None:
     """Raises UserError where a micro-batch does not split evenly over the data-parallel devices and hosts."""
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    if jax.process_count() > 1 and len(mesh.local_devices) % mesh.shape["model"]:
+        raise UserError(
+            f"mesh.model={mesh.shape['model']} reaches over hosts of {len(mesh.local_devices)} devices, which read different rows: "
+            "choose a divisor of a host's devices, and mesh.fsdp for the rest"
+        )
     if batch_size % accumulation:
         raise UserError(f"train.batch_size={batch_size} is not a multiple of train.grad_accumulation={accumulation}")
     if (batch_size // accumulation) % shards:

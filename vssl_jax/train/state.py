@@ -1,6 +1,7 @@
 """All that a checkpoint holds.
 
-`rng` is one key that never advances: every draw of step s comes from fold_in(rng, s), so a resumed run repeats the run it came from bit for bit.
+`rng` is one key that never advances: every draw of step s comes from fold_in(rng, s), so a resumed run repeats the run it came from bit
+for bit.
 """
 
 from collections.abc import Mapping

@@ -8,6 +8,7 @@
 The function is global-view: written for one device, partitioned by the compiler from the shardings of its arguments.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,14 +19,16 @@ import optax
 from vssl_jax import batch as batch_lib
 from vssl_jax.objectives.protocol import Objective, Turn
 from vssl_jax.train.guard import GuardRule, judge
-from vssl_jax.train.optimizer import Optimizer
+from vssl_jax.train.optimizer import Optimizer, global_norm
 from vssl_jax.train.state import TrainState, trained
 
 StepFn = Callable[[TrainState, batch_lib.Batch], tuple[TrainState, dict[str, jax.Array]]]
 
 
 def micro_batches(batch: batch_lib.Batch, count: int) -> dict[str, jax.Array]:
-    """[B, ...] -> [count, B/count, ...]. Micro-batch a takes rows a, a+count, ...: each device splits its own rows, and nothing moves between devices."""
+    """[B, ...] -> [count, B/count, ...]. Micro-batch a takes rows a, a+count, ...: each device splits its own rows, and nothing moves
+    between devices.
+    """
     return {k: jnp.swapaxes(v.reshape(v.shape[0] // count, count, *v.shape[1:]), 0, 1) for k, v in batch.items()}
 
 
@@ -57,16 +60,14 @@ def _gradients(objective: Objective, turn: Turn, accumulation: int, state: Train
     return value, metrics, grads, memory
 
 
-def make_step(
-    objective: Objective, turn: Turn, optimizer: Optimizer, guard_rule: GuardRule = GuardRule(), accumulation: int = 1
-) -> StepFn:
+def make_step(objective: Objective, turn: Turn, optimizer: Optimizer, guard_rule: GuardRule, accumulation: int = 1) -> StepFn:
     """The pure step of one turn: (state, batch) -> (state, metrics). Jit it with the state donated."""
 
     def step(state: TrainState, batch: batch_lib.Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         rows = next(iter(batch.values())).shape[0]
         batch = {**batch, batch_lib.SLOT: jnp.arange(rows, dtype=jnp.int32)}
         loss, metrics, grads, memory = _gradients(objective, turn, accumulation, state, batch)
-        norm = optax.global_norm(grads)
+        norm = global_norm(grads)
         parts = trained(state.params, turn.trains)
         updates, opt, info = optimizer.update(grads, state.opt[turn.name], parts, state.step)
         params = state.params | optax.apply_updates(parts, updates)
@@ -75,18 +76,19 @@ def make_step(
         new = (params, state.opt | {turn.name: opt}, memory)
         old = (state.params, state.opt, state.memory)
         params, opts, memory = jax.tree.map(lambda n, o: jnp.where(accept, n, o), new, old)
-        state = state.replace(
-            step=state.step + 1, params=params, opt=opts, memory=memory, guard=state.guard | {turn.name: guard}
-        )
-        report = {"loss": loss, "grad_norm": norm, "guard/skipped": guard.skipped, "guard/in_a_row": guard.in_a_row}
-        return state, report | info | metrics
+        state = state.replace(step=state.step + 1, params=params, opt=opts, memory=memory, guard=state.guard | {turn.name: guard})
+        # Over all turns: the logged steps may all be of one turn, and trouble in another must show.
+        guards = state.guard.values()
+        counts = {
+            "guard/skipped": sum(g.skipped for g in guards),
+            "guard/in_a_row": functools.reduce(jnp.maximum, [g.in_a_row for g in guards]),
+        }
+        return state, {"loss": loss, "grad_norm": norm} | counts | info | metrics
 
     return step
 
 
-def make_steps(
-    objective: Objective, optimizers: Mapping[str, Optimizer], guard_rule: GuardRule, accumulation: int
-) -> dict[str, StepFn]:
+def make_steps(objective: Objective, optimizers: Mapping[str, Optimizer], guard_rule: GuardRule, accumulation: int) -> dict[str, StepFn]:
     """One step function per turn, by the turn's name."""
     return {t.name: make_step(objective, t, optimizers[t.name], guard_rule, accumulation) for t in objective.turns}
 
