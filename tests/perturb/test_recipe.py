@@ -1,0 +1,51 @@
+import pytest
+
+from vssl_jax.errors import UserError
+from vssl_jax.perturb.color import ColorJitter, Gray
+from vssl_jax.perturb.crop import CenterCrop, MultiScaleCrop, RandomResizedCrop
+from vssl_jax.perturb.mix import Mix, NoMix
+from vssl_jax.perturb.order import OrderFree
+from vssl_jax.perturb.recipe import build_eval_view, build_mix, build_view, pair
+from vssl_jax.perturb.view import EvalView, RandomView
+
+
+def test_a_view_by_name_is_the_view_by_hand():
+    config = {
+        "crop": {"name": "random_resized", "area": [0.3, 1.0]},
+        "flip": 0.0,
+        "color": [{"name": "jitter", "hue": 0.1}, {"name": "gray", "prob": 0.5}],
+        "per": "video",
+    }
+    color = (ColorJitter(hue=0.1), Gray(prob=0.5))
+    assert build_view(config, 64) == RandomView(64, RandomResizedCrop(area=(0.3, 1.0)), flip=0.0, color=color, per="video")
+    assert build_view({"crop": {"name": "multiscale"}}, 224).crop == MultiScaleCrop()
+    assert build_view({"crop": {"name": "center", "fraction": 0.5}, "order": "mean"}, 8) == OrderFree(
+        RandomView(8, CenterCrop(0.5)), "mean"
+    )
+
+
+def test_evaluation_views():
+    assert build_eval_view({"short_side": 0, "crops": 3}, 32) == EvalView(32, None, crops=3)
+    assert build_eval_view({"short_side": 40, "order": "single"}, 32) == OrderFree(EvalView(32, 40), "single")
+
+
+def test_mix():
+    assert build_mix({}) == NoMix()
+    assert build_mix({"mixup": 0.2}) == Mix(mixup=0.2)
+    assert pair(3) == (3, 3) and pair([2, 4]) == (2, 4)
+
+
+@pytest.mark.parametrize(
+    "build, config, near",
+    [
+        (build_view, {"crop": {"name": "centre"}}, "center"),
+        (build_view, {"crop": {"name": "center", "fractoin": 1.0}}, "fraction"),
+        (build_view, {"crop": {"name": "center"}, "flipp": 0.5}, "flip"),
+        (build_view, {"crop": {"name": "center"}, "color": [{"name": "grey"}]}, "gray"),
+        (build_eval_view, {"crop": 3}, "crops"),
+        (lambda config, _: build_mix(config), {"mix_up": 0.1}, "mixup"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest(build, config, near):
+    with pytest.raises(UserError, match=near):
+        build(config, 32)
