@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 
 from tests.models.noise import normal
 from vssl_jax.errors import UserError
@@ -79,6 +81,26 @@ def test_splash_ignores_its_padding():
     args = qkv(200, heads=1, hd=128)
     out = jax.jit(functools.partial(lib._splash_local, interpret=True))(*args)
     np.testing.assert_allclose(out, jax.jit(reference)(*args), atol=5e-6)
+
+
+def test_heads_that_cudnn_does_not_take_go_to_xla():
+    bf16 = jnp.dtype("bfloat16")
+    assert [lib.choose("gpu", bf16, 1568, hd) for hd in (80, 128, 12, 136)] == ["cudnn", "cudnn", "xla", "xla"]
+
+
+@pytest.mark.parametrize("batch, heads, expected", [(4, 2, P(("data", "fsdp"), None, ("model",), None)), (1, 3, P(None, None, None, None))])
+def test_splash_is_sharded_by_the_mesh_where_it_divides(monkeypatch, batch, heads, expected):
+    """A batch of one (shapes at initialization) must trace under any mesh."""
+    specs = []
+    shard_map = jax.shard_map
+    monkeypatch.setattr(lib, "_splash_local", reference)
+    monkeypatch.setattr(jax, "shard_map", lambda f, **kw: specs.append(kw["out_specs"]) or shard_map(f, **kw))
+    mesh = jax.make_mesh((2, 2, 2), ("data", "fsdp", "model"), axis_types=(AxisType.Auto,) * 3)
+    args = [normal(batch, 128, heads, 8, seed=i) for i in range(3)]
+    with jax.set_mesh(mesh):
+        out = jax.jit(functools.partial(lib.attention, impl="splash"))(*args)
+    np.testing.assert_allclose(out, reference(*args), atol=5e-6)
+    assert specs == [expected]
 
 
 def test_unknown_implementation_names_the_nearest():

@@ -1,11 +1,12 @@
 """Attention of all tokens to all tokens, by whichever program is fastest where it runs.
 
-The one idea: which implementation to use is a pure function of (platform, dtype, length), `choose`, made when the program is traced, and
-every implementation computes the same softmax(q k^T / sqrt(hd)) v with the softmax in float32. The platform is that of the mesh in use,
-so that a program compiled on a CPU for a TPU takes the TPU's path.
+The one idea: which implementation to use is a pure function of (platform, dtype, length, head width), `choose`, made when the program is
+traced, and every implementation computes the same softmax(q k^T / sqrt(hd)) v with the softmax in float32. The platform is that of the
+mesh in use, so that a program compiled on a CPU for a TPU takes the TPU's path.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +19,11 @@ CHUNK = 196  # queries a chunk holds at most: 1568 = 8 chunks
 _SPLASH_BLOCK = 128  # the TPU kernel's lengths are multiples of this
 
 
-def choose(platform: str, dtype: jnp.dtype, length: int) -> str:
+def choose(platform: str, dtype: jnp.dtype, length: int, head_dim: int = 64) -> str:
     """The implementation for `length` tokens of `dtype` on `platform` ('cpu', 'gpu', 'tpu')."""
-    if platform == "gpu" and dtype in (jnp.bfloat16, jnp.float16) and length >= 256:
+    half = dtype in (jnp.bfloat16, jnp.float16)
+    # what cuDNN's kernel takes on any GPU that has it
+    if platform == "gpu" and half and length >= 256 and head_dim % 8 == 0 and head_dim <= 128:
         return "cudnn"
     if platform == "tpu" and length >= 1024:
         return "splash"
@@ -32,7 +35,7 @@ def choose(platform: str, dtype: jnp.dtype, length: int) -> str:
 def attention(q_BxNxHxhd: jax.Array, k_BxNxHxhd: jax.Array, v_BxNxHxhd: jax.Array, impl: str = "auto") -> jax.Array:
     """softmax(q k^T / sqrt(hd)) v per head, [B,N,H,hd] in the dtype of q; scores and softmax are float32."""
     if impl == "auto":
-        impl = choose(platform(), q_BxNxHxhd.dtype, k_BxNxHxhd.shape[1])
+        impl = choose(platform(), q_BxNxHxhd.dtype, k_BxNxHxhd.shape[1], q_BxNxHxhd.shape[-1])
     if impl not in IMPLEMENTATIONS:
         raise unknown_name("attention", impl, ["auto", *IMPLEMENTATIONS])
     return IMPLEMENTATIONS[impl](q_BxNxHxhd, k_BxNxHxhd, v_BxNxHxhd)
@@ -72,13 +75,19 @@ def _splash(q_BxNxHxhd, k_BxNxHxhd, v_BxNxHxhd):
     """The TPU's flash kernel. It wants lengths in blocks of 128: padded, with the padding in a segment of its own that no real token
     attends to.
 
-    A Pallas kernel is opaque to the partitioner, so under a mesh it runs per shard: batch over ('data','fsdp'), heads over 'model'.
+    A Pallas kernel is opaque to the partitioner, so under a mesh it runs per shard: batch over ('data', 'fsdp'), heads over 'model'; an
+    axis that does not divide them (the batch of one that gives shapes at initialization) computes the same on all its devices.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return _splash_local(q_BxNxHxhd, k_BxNxHxhd, v_BxNxHxhd)
-    batch_axes = tuple(a for a in ("data", "fsdp") if a in mesh.axis_names)
-    spec = P(batch_axes, None, "model" if "model" in mesh.axis_names else None, None)
+
+    def axes(names, size):
+        names = tuple(name for name in names if name in mesh.axis_names)
+        return names if names and size % math.prod(mesh.shape[name] for name in names) == 0 else None
+
+    b, _, heads, _ = q_BxNxHxhd.shape
+    spec = P(axes(("data", "fsdp"), b), None, axes(("model",), heads), None)
     return jax.shard_map(_splash_local, in_specs=(spec,) * 3, out_specs=spec, check_vma=False)(q_BxNxHxhd, k_BxNxHxhd, v_BxNxHxhd)
 
 
