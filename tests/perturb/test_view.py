@@ -152,6 +152,7 @@ def test_rows_do_not_depend_on_the_split(layout, rng):
 
 
 def test_same_on_one_device_and_on_eight(rng):
+    """Also what catches a hue that compares for equality: dm-pix's gave other colors on eight devices than on one (jax 0.12)."""
     which = view.RandomView(16, color=COLORS[:1])
     batch = noise(b=8, k=1)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))

@@ -2,7 +2,7 @@
 
 An operation is a frozen dataclass called with (key, rgb_TxHxWx3), values in [0, 1], and gives the same back, clipped to [0, 1]. Each is
 applied to a clip with probability `prob`. Factors are torchvision's (brightness and contrast multiply; most published recipes state them
-so), hue and solarize are dm-pix's.
+so), solarize is dm-pix's.
 """
 
 from dataclasses import dataclass
@@ -49,8 +49,22 @@ def adjust_saturation(rgb: jax.Array, factor: jax.Array) -> jax.Array:
 
 
 def adjust_hue(rgb: jax.Array, turn: jax.Array) -> jax.Array:
-    """Turns the color wheel (HSV) by `turn` of a full circle."""
-    return jnp.clip(pix.adjust_hue(rgb, turn), 0, 1)
+    """Turns the color wheel (HSV) by `turn` of a full circle.
+
+    Not dm-pix's, which asks whether a channel equals the maximum: compilers recompute the one with other rounding than the other, and the
+    wrong branch then gives a wrong color. Here the branches meet where the comparisons change sides, so rounding does no harm. It is also
+    no slower.
+    """
+    red, green, blue = rgb[..., :1], rgb[..., 1:2], rgb[..., 2:]
+    low = jnp.minimum(jnp.minimum(red, green), blue)
+    chroma = jnp.maximum(jnp.maximum(red, green), blue) - low
+    is_red, is_green = (red >= green) & (red >= blue), green >= blue
+    offset = jnp.where(is_red, 0.0, jnp.where(is_green, 2.0, 4.0))
+    slope = jnp.where(is_red, green - blue, jnp.where(is_green, blue - red, red - green))
+    hue = offset + slope / jnp.maximum(chroma, 1e-12) + 6 * turn  # in sixths of the circle
+    hue = hue - 6 * jnp.floor(hue / 6)
+    ramps = jnp.concatenate([jnp.abs(hue - 3) - 1, 2 - jnp.abs(hue - 2), 2 - jnp.abs(hue - 4)], axis=-1)
+    return jnp.clip(low + chroma * jnp.clip(ramps, 0, 1), 0, 1)
 
 
 @dataclass(frozen=True)
