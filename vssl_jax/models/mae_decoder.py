@@ -4,12 +4,10 @@ The one idea: the order of tokens means nothing to a transformer, positions are 
 comes, nothing is put back in its place, and the predictions are its tail.
 """
 
-import math
-
 import flax.linen as nn
 import jax.numpy as jnp
 
-from vssl_jax.models.positions import sincos_1d
+from vssl_jax.models import positions as positions_lib
 from vssl_jax.models.transformer import BlockConfig, block_stack, dense, layer_norm
 
 
@@ -21,6 +19,7 @@ class MAEDecoder(nn.Module):
     heads: int
     out: int
     mlp_ratio: float = 4.0
+    positions: str = "sincos_1d"
     dtype: str = "float32"
     impl: str = "auto"
     scan: bool = True
@@ -30,7 +29,7 @@ class MAEDecoder(nn.Module):
     @nn.compact
     def __call__(self, tokens_BxVxD, visible_BxV, masked_BxM, grid: tuple[int, int, int]):
         """Predictions [B,M,P] of the patches `masked`, in the order of `masked`. `grid` is the encoder's (time, rows, columns)."""
-        table_NxD = jnp.asarray(sincos_1d(math.prod(grid), self.width), self.dtype)
+        table_NxD = jnp.asarray(positions_lib.table(self.positions, grid, self.width), self.dtype)
         # cut at one standard deviation, as VideoMAE does; the limits are in units of it
         mask_token = self.param("mask_token", nn.initializers.truncated_normal(0.02, lower=-1.0, upper=1.0), (self.width,))
         visible = dense(self.width, self.dtype, "encoder_to_decoder", use_bias=False)(tokens_BxVxD)

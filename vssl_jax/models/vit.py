@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from vssl_jax.errors import UserError
 from vssl_jax.models.backbone import Features
-from vssl_jax.models.positions import sincos_1d
+from vssl_jax.models import positions as positions_lib
 from vssl_jax.models.transformer import BlockConfig, block_stack, drop_path_keep, layer_norm
 
 
@@ -41,7 +41,7 @@ def _torch_uniform(fan_in: int) -> Callable[..., jax.Array]:
 
 
 class ViT(nn.Module):
-    """A plain video transformer: fixed 1-D sine-cosine positions, pre-norm blocks, no class token.
+    """A plain video transformer: fixed sine-cosine positions, pre-norm blocks, no class token.
 
     Fields: `width`, `depth`, `heads`, `mlp_ratio` size the blocks; `tubelet` (frames, rows, columns) of a patch; `frames` and `size`
     (rows = columns, pixels) of a clip; `final_norm` is on in pretraining, off where a head brings its own norm after pooling (fine-
@@ -55,6 +55,7 @@ class ViT(nn.Module):
     tubelet: tuple[int, int, int] = (2, 16, 16)
     frames: int = 16
     size: int = 224
+    positions: str = "sincos_1d"
     final_norm: bool = True
     drop_path: float = 0.0
     dtype: str = "float32"
@@ -92,7 +93,7 @@ class ViT(nn.Module):
         if clip_BxTxHxWx3.shape[1:] != expected:
             raise UserError(f"the model takes clips of (frames, rows, columns, channels) {expected}, got {clip_BxTxHxWx3.shape[1:]}")
         patches = patchify(clip_BxTxHxWx3, self.tubelet)
-        positions = jnp.asarray(sincos_1d(patches.shape[1], self.width))[None]
+        positions = jnp.asarray(positions_lib.table(self.positions, self.grid, self.width))[None]
         if visible_BxV is not None:
             patches = take_tokens(patches, visible_BxV)
             positions = jnp.take(positions[0], visible_BxV, axis=0)
