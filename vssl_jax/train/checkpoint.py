@@ -41,7 +41,13 @@ def _differences(saved: Mapping[str, tuple], wanted: Mapping[str, tuple]) -> lis
 
 
 def _shapes(tree: Any) -> dict[str, tuple]:
-    return {path_name(p): tuple(x.shape) for p, x in jax.tree_util.tree_leaves_with_path(tree)}
+    """{path: shape}; a typed PRNG key counts as the integers that stand in the file."""
+
+    def shape(leaf: Any) -> tuple:
+        is_key = leaf.dtype is not None and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return tuple(jax.eval_shape(jax.random.key_data, leaf).shape if is_key else leaf.shape)
+
+    return {path_name(path): shape(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 class Checkpointer:
@@ -63,7 +69,11 @@ class Checkpointer:
             cleanup_tmp_directories=True,
             async_options=ocp.AsyncOptions(timeout_secs=1200),
         )
-        self._manager = ocp.CheckpointManager(self.directory, options=options)
+        # Registered up front: a manager that has not saved yet could otherwise not read a checkpoint's metadata.
+        handler, registry = ocp.StandardCheckpointHandler(), ocp.handlers.DefaultCheckpointHandlerRegistry()
+        registry.add("state", ocp.args.StandardSave, handler)
+        registry.add("state", ocp.args.StandardRestore, handler)
+        self._manager = ocp.CheckpointManager(self.directory, options=options, handler_registry=registry)
 
     def due(self, step: int) -> bool:
         return self.every > 0 and step % self.every == 0
