@@ -75,7 +75,16 @@ def _small(config, frames: int, size: int):
 
 def _local(backbone: str, data: dict, epochs: int, batch_size: int):
     config = _paper(backbone, data, epochs, batch_size)
-    config.model = {"name": "vit", "width": 96, "depth": 4, "heads": 4, "tubelet": (2, 8, 8), "dtype": "auto", "scan": True, "remat": "none"}
+    config.model = {
+        "name": "vit",
+        "width": 96,
+        "depth": 4,
+        "heads": 4,
+        "tubelet": (2, 8, 8),
+        "dtype": "auto",
+        "scan": True,
+        "remat": "none",
+    }
     config.objective.decoder = {"width": 64, "depth": 2, "heads": 4}
     _small(config, frames=8, size=32)
     config.train.batch_size = 64
@@ -91,7 +100,16 @@ def _local(backbone: str, data: dict, epochs: int, batch_size: int):
 
 def _smoke(backbone: str, data: dict, epochs: int, batch_size: int):
     config = _paper(backbone, data, epochs, batch_size)
-    config.model = {"name": "vit", "width": 24, "depth": 2, "heads": 2, "tubelet": (2, 16, 16), "dtype": "auto", "scan": True, "remat": "none"}
+    config.model = {
+        "name": "vit",
+        "width": 24,
+        "depth": 2,
+        "heads": 2,
+        "tubelet": (2, 16, 16),
+        "dtype": "auto",
+        "scan": True,
+        "remat": "none",
+    }
     config.objective.decoder = {"width": 16, "depth": 1, "heads": 2}
     _small(config, frames=4, size=32)
     config.data.world_videos = 16

@@ -18,8 +18,8 @@ from vssl_jax.train.preemption import EXIT_CODE, Preempted
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vssl_jax"
 
 
-def parse(argv: list[str], usage: str) -> tuple[ConfigDict, flags.FlagValues]:
-    """(the locked config, the flags) of `--config=FILE[:variant] --config.key=value ... --workdir=DIR`.
+def parse(argv: list[str], usage: str, define: Callable[[flags.FlagValues], None] | None = None) -> tuple[ConfigDict, flags.FlagValues]:
+    """(the locked config, the flags) of `--config=FILE[:variant] --config.key=value ... --workdir=DIR`, and of the flags that `define` adds.
 
     Raises UserError for a file that is not there, an unknown key (naming the nearest) or a value of the wrong type.
     """
@@ -28,6 +28,8 @@ def parse(argv: list[str], usage: str) -> tuple[ConfigDict, flags.FlagValues]:
     flags.DEFINE_string("workdir", None, "Where the run is kept; the same command in the same workdir resumes.", flag_values=values)
     flags.DEFINE_bool("debug", False, "Show tracebacks.", flag_values=values)
     flags.DEFINE_bool("help", False, "Show this.", flag_values=values)
+    if define is not None:
+        define(values)
     if "--help" in argv or "-h" in argv:
         print(usage)
         raise SystemExit(0)

@@ -66,7 +66,11 @@ def base() -> ConfigDict:
 
 def evaluation() -> ConfigDict:
     """Every key of an evaluation: configs/eval/*.py, and `eval` of a recipe that ends with a downstream number."""
-    probe = {"steps": 1000, "batch_size": 64, "optimizer": optimizer() | {"learning_rate": 1e-3, "lr_batch": 0, "weight_decay": 1e-4, "b2": 0.999}}
+    probe = {
+        "steps": 1000,
+        "batch_size": 64,
+        "optimizer": optimizer() | {"learning_rate": 1e-3, "lr_batch": 0, "weight_decay": 1e-4, "b2": 0.999},
+    }
     tuned = {
         "labels": (0,),  # budgets of labeled videos, 0 is all
         "steps": 1000, "batch_size": 32, "smoothing": 0.1,

@@ -146,7 +146,9 @@ def measure(study: Study, subjects: Mapping[int, subject.Subject], names: list[s
     return merged
 
 
-def _row(name: str, metric: str, results: list[Classification], baseline: list[Classification] | None, study: Study, seeds) -> dict[str, Any]:
+def _row(
+    name: str, metric: str, results: list[Classification], baseline: list[Classification] | None, study: Study, seeds
+) -> dict[str, Any]:
     values = [r.numbers()[metric] for r in results]
     base = [r.numbers()[metric] for r in baseline] if baseline else None
     n = results[0].n

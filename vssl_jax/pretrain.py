@@ -42,7 +42,9 @@ def build_optimizers(objective: Objective, config: ConfigDict) -> dict[str, opti
 def check_needs(objective: Objective, keys: frozenset[str]) -> None:
     """Raises UserError where the objective needs what the data do not have."""
     if missing := [key for key in objective.needs if key not in keys]:
-        raise UserError(f"{type(objective).__name__} needs {', '.join(missing)}, but this data has only {', '.join(sorted(keys))}: choose other data")
+        raise UserError(
+            f"{type(objective).__name__} needs {', '.join(missing)}, but this data has only {', '.join(sorted(keys))}: choose other data"
+        )
 
 
 def _keep_config(config: ConfigDict, workdir: Path) -> None:

@@ -68,7 +68,11 @@ def cached_probe(train_table: Table, test_table: Table, classes: int, config: Ma
     rows, size = len(pooled), config["batch_size"]
 
     def batch(members: np.ndarray) -> dict[str, np.ndarray]:
-        return {FEATURE_MAP: maps[members], FEATURE_POOLED: pooled[members], batch_lib.LABEL: train_table.labels_N[members].astype(np.int32)}
+        return {
+            FEATURE_MAP: maps[members],
+            FEATURE_POOLED: pooled[members],
+            batch_lib.LABEL: train_table.labels_N[members].astype(np.int32),
+        }
 
     def batches(start: int) -> Iterator[dict[str, np.ndarray]]:
         step = start
@@ -95,7 +99,9 @@ def _encoder_for(subject: Subject, config: Mapping[str, Any]):
     return subject.module(**config["model"]), {k: v for k, v in subject.params.items() if k not in dropped}
 
 
-def fine_tune(subject: Subject, train_input: Input, test_input: Input, config: Mapping[str, Any], seed: int) -> tuple[np.ndarray, np.ndarray]:
+def fine_tune(
+    subject: Subject, train_input: Input, test_input: Input, config: Mapping[str, Any], seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Trains encoder and head end to end; returns (probabilities [M,C] averaged over views, labels [M]) of the test videos."""
     module, params = _encoder_for(subject, config)
     classes, size = len(train_input.source.classes), subject.model["size"]

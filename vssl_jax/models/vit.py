@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from vssl_jax.errors import UserError
-from vssl_jax.models.backbone import Features
 from vssl_jax.models import positions as positions_lib
+from vssl_jax.models.backbone import Features
 from vssl_jax.models.transformer import BlockConfig, block_stack, drop_path_keep, layer_norm
 
 
