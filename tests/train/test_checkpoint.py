@@ -138,7 +138,7 @@ def test_all_damaged_is_an_error_that_changes_nothing_and_comes_again(program, s
         damage(saved / str(step), "truncated arrays")
     before = tree_of(saved)
     for _ in range(2):  # a launcher tries again: it must not start from nothing
-        with pytest.raises(UserError, match="none of the checkpoints in .* can be read"):
+        with pytest.raises(UserError, match=r"none of the checkpoints in .* can be read"):
             restore(saved, program)
     assert tree_of(saved) == before
 
