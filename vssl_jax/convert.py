@@ -6,13 +6,18 @@ loads.
 """
 
 import argparse
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 
+from vssl_jax import models
 from vssl_jax.errors import UserError
 from vssl_jax.interop import huggingface, videomae
+
+METHOD = "method/"  # an export keeps the parts beside the backbone under this prefix
 
 
 def convert(source: str, target: str) -> str:
@@ -22,13 +27,35 @@ def convert(source: str, target: str) -> str:
     if huggingface.is_huggingface(source):
         state, config = huggingface.read(source)
         parts, meta = videomae.from_huggingface(state, config)
-        checkpoint.save_export(target, parts, meta)
+        checkpoint.save_export(target, {name if name == "encoder" else METHOD + name: part for name, part in parts.items()}, meta)
     else:
-        parts, meta = checkpoint.load_export(source)
+        parts, meta = videomae_of_export(*checkpoint.load_export(source))
         state, config = videomae.to_huggingface(parts, meta)
         huggingface.write(target, state, config)
     values = sum(x.size for x in jax.tree.leaves(parts))
     return f"{config['architectures'][0]}: {len(state)} tensors, {values:,} parameters, {source} -> {target}"
+
+
+def videomae_of_export(parts: Mapping[str, Any], meta: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(parts, meta) as interop/videomae.py takes them, from an export: one that this file wrote, or one of a run, whose sizes stand in
+    its recipe.
+
+    Raises UserError for an export that holds neither VideoMAE's decoder nor a head of fine-tuning.
+    """
+    parts = {name.removeprefix(METHOD): part for name, part in parts.items()}
+    recipe = meta.get("config", {}).get("objective", {})
+    if "model" in meta and {"encoder", "decoder"} == set(parts):
+        decoder = meta.get("decoder", recipe.get("decoder"))
+        if decoder is not None:
+            return parts, {"model": meta["model"], "decoder": dict(decoder, out=3 * math.prod(models.build(meta["model"]).tubelet))}
+    if "model" in meta and {"encoder", "head"} == set(parts):
+        classes = meta.get("classes", recipe.get("classes"))
+        if classes is not None:
+            return parts, {"model": meta["model"], "classes": classes}
+    raise UserError(
+        f"the export holds {', '.join(sorted(parts))}: only a VideoMAE pretraining (encoder, decoder) "
+        "or a fine-tuned one (encoder, head) has a form in transformers"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

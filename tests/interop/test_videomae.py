@@ -8,6 +8,7 @@ from tests.interop import make_golden, ours
 from vssl_jax import convert
 from vssl_jax.errors import UserError
 from vssl_jax.interop import huggingface, videomae
+from vssl_jax.train import checkpoint
 
 KINDS = ("pretraining", "classification")
 
@@ -109,7 +110,25 @@ def test_convert_there_and_back(tmp_path, target):
     assert convert.main([f"--source={tmp_path / 'export'}", f"--target={tmp_path / target}"]) == 0
     back, config = huggingface.read(tmp_path / target)
     equal_trees(back, state)
+    assert set(checkpoint.load_export(tmp_path / "export")[0]) == {"encoder", "method/decoder"}
     assert {k: v for k, v in ref.config.items() if k in config} == {k: v for k, v in config.items() if k in ref.config}
+
+
+def test_the_export_of_a_run_converts(tmp_path):
+    """A run's export names sizes in its recipe: a preset backbone, a decoder without `out`, dtype auto."""
+    ref, state = golden("pretraining")
+    parts, meta = videomae.from_huggingface(state, ref.config)
+    objective = {"name": "videomae", "decoder": {k: v for k, v in meta["decoder"].items() if k != "out"}}
+    model = meta["model"] | {"dtype": "auto", "remat": "none"}
+    export = {"encoder": parts["encoder"], "method/decoder": parts["decoder"]}
+    checkpoint.save_export(tmp_path / "run" / "export", export, {"model": model, "step": 3, "config": {"objective": objective}})
+    assert convert.main([f"--source={tmp_path / 'run'}", f"--target={tmp_path / 'out'}"]) == 0
+    equal_trees(huggingface.read(tmp_path / "out")[0], state)
+
+
+def test_an_export_without_a_decoder_or_a_head_is_refused():
+    with pytest.raises(UserError, match="holds encoder, projector: only a VideoMAE"):
+        convert.videomae_of_export({"encoder": {}, "method/projector": {}}, {"model": {"name": "vit_base"}})
 
 
 def test_convert_says_in_one_line_what_is_wrong(tmp_path, capsys):
