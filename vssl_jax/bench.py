@@ -3,7 +3,7 @@
   --stage=step     the compiled step on batches of noise made on the device: clips/s, TFLOP/s, MFU, peak memory, compile seconds
   --stage=input    clips/s of decoding, of every way of reading, and of the pipeline
   --stage=all      both, and the pipeline feeding the step
-  --corpus=recipe  read what config.data names; made: films made for this, kept in ~/.cache/vssl_jax/bench (default where data.path is empty)
+  --corpus=recipe  read what config.data names; made: films made for this, in ~/.cache/vssl_jax/bench (default where data.path is empty)
   --steps=10 --warmup=3 --repeats=3      timed steps a repeat, untimed ones before, repeats of the step
   --clips=16 --input_repeats=7           clips a repeat, repeats of the input
   --config.KEY=VALUE                     any setting, e.g. --config.train.batch_size=2 --config.model.dtype=float32
@@ -84,17 +84,21 @@ def end_to_end(stepper: bench_step.Stepper, config: ConfigDict, steps: int, warm
             stepper.wait()
             walls.append((time.perf_counter() - start) / steps)
             waits.append((feed.waited - waited) / steps / walls[-1])
-    median = statistics.median(walls)
-    return {
-        "source": config.data.source, "videos": len(input.source), "batch_size": config.train.batch_size, "steps": steps, "repeats": repeats,
-        "step_seconds": {"median": median, "min": min(walls), "max": max(walls)},
-        "clips_per_second": config.train.batch_size / median, "data_wait": {"median": statistics.median(waits), "min": min(waits), "max": max(waits)},
-    }  # fmt: skip
+    figures = {"source": config.data.source, "videos": len(input.source), "batch_size": config.train.batch_size, "steps": steps}
+    figures |= {"repeats": repeats, "step_seconds": bench_step.spread(walls), "data_wait": bench_step.spread(waits)}
+    return figures | {"clips_per_second": config.train.batch_size / statistics.median(walls)}
+
+
+def _rounded(figures: Any) -> Any:
+    """Floats in 5 digits."""
+    if isinstance(figures, dict):
+        return {name: _rounded(value) for name, value in figures.items()}
+    return float(f"{figures:.5g}") if isinstance(figures, float) else figures
 
 
 def _show(stage: str, name: str, figures: dict[str, Any]) -> None:
     if jax.process_index() == 0:
-        print(json.dumps({"stage": stage, "config": name, **figures, "versions": versions(stage)}), flush=True)
+        print(json.dumps({"stage": stage, "config": name, **_rounded(figures), "versions": versions(stage)}), flush=True)
 
 
 def main(argv: list[str]) -> None:

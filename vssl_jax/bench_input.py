@@ -13,6 +13,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from vssl_jax.bench_step import spread
 from vssl_jax.data import pipeline
 from vssl_jax.data.broken import BrokenRecord
 from vssl_jax.data.corpus import corpus
@@ -55,12 +56,6 @@ def with_corpus(config: ConfigDict, which: str | None, cache: Path) -> tuple[Con
     if which == MADE:
         config.data.source, config.data.path, config.data.classes = "folder", corpus(cache / "bench"), ""
     return config, which
-
-
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """{"median", "min", "max"} of repeats, in 4 digits."""
-    found = {"median": statistics.median(values), "min": min(values), "max": max(values)}
-    return {name: float(f"{value:.4g}") for name, value in found.items()}
 
 
 def readers(canvas: tuple[int, int]) -> dict[str, Reader]:

@@ -7,7 +7,7 @@ is other.
 import dataclasses
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -15,7 +15,6 @@ from ml_collections import ConfigDict
 
 from vssl_jax import batch as batch_lib
 from vssl_jax import objectives
-from vssl_jax.errors import UserError
 from vssl_jax.models.platform import compute_dtype
 from vssl_jax.train import optimizer as optimizer_lib
 from vssl_jax.train import peak, sharding
@@ -44,6 +43,11 @@ class Stepper:
 
     def wait(self) -> None:
         jax.block_until_ready(self.state)
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """{"median", "min", "max"} of repeats."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
 def spec_of(config: ConfigDict) -> batch_lib.Spec:
@@ -112,7 +116,7 @@ def peak_bytes(program: Program, device: jax.Device) -> dict[str, Any]:
 
 
 def rates(stepper: Stepper, seconds: float) -> dict[str, Any]:
-    """Clips per second, model TFLOP/s per device, and their share of the device's peak (None where that, or the model's work, is unknown)."""
+    """Clips per second, model TFLOP/s per device, and the share of the device's peak; None where that or the model's work is unknown."""
     plan, device, devices = stepper.plan, stepper.plan.mesh.devices.flat[0], stepper.plan.mesh.size
     flops, top = plan.objective.flops(plan.batch_size), peak.peak_flops(device)
     per_device = None if flops is None else flops / seconds / devices
@@ -125,8 +129,6 @@ def rates(stepper: Stepper, seconds: float) -> dict[str, Any]:
 
 def measure(config: ConfigDict, steps: int, warmup: int, repeats: int) -> tuple[dict[str, Any], Stepper]:
     """The step's figures, JSON-ready, and the stepper for what follows."""
-    if steps < 1 or repeats < 1 or warmup < 0:
-        raise UserError(f"--steps={steps} --warmup={warmup} --repeats={repeats}: steps and repeats must be 1 or more, warmup 0 or more")
     stepper = build(config)
     spec = spec_of(config)
     batches = noise(stepper, spec, max(2, config.data.num_classes))
@@ -135,7 +137,7 @@ def measure(config: ConfigDict, steps: int, warmup: int, repeats: int) -> tuple[
     out = {
         "device": device.device_kind, "devices": stepper.plan.mesh.size, "batch_size": spec.batch_size,
         "dtype": _dtype(config, stepper), "steps": steps, "repeats": repeats, "compile_seconds": stepper.program.compile_seconds,
-        "step_seconds": {"median": median, "min": min(seconds), "max": max(seconds)},
+        "step_seconds": spread(seconds),
     }  # fmt: skip
     return out | rates(stepper, median) | peak_bytes(stepper.program, device), stepper
 

@@ -19,7 +19,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vssl_j
 
 
 def parse(argv: list[str], usage: str, define: Callable[[flags.FlagValues], None] | None = None) -> tuple[ConfigDict, flags.FlagValues]:
-    """(the locked config, the flags) of `--config=FILE[:variant] --config.key=value ... --workdir=DIR`, and of the flags that `define` adds.
+    """(the locked config, the flags) of `--config=FILE[:variant] --config.key=value ... --workdir=DIR`; `define` adds flags of the command's own.
 
     Raises UserError for a file that is not there, an unknown key (naming the nearest) or a value of the wrong type.
     """

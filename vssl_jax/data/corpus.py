@@ -83,14 +83,8 @@ def _at(path, n: int, rows: int, cols: int) -> tuple[int, int]:
 def _write(path: Path, frames, gop: int) -> None:
     import av
 
-    options = {
-        "preset": "medium",
-        "crf": "23",
-        "g": str(gop),
-        "bf": "3",
-        "sc_threshold": "0",
-        "threads": "1",
-    }  # one thread: same bytes everywhere
+    # One thread: the same bytes on every machine.
+    options = {"preset": "medium", "crf": "23", "g": str(gop), "bf": "3", "sc_threshold": "0", "threads": "1"}
     with av.open(os.fspath(path), "w") as container:
         stream = container.add_stream("libx264", rate=RATE, options=options)
         stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "yuv420p"

@@ -1,5 +1,7 @@
-"""The plain way of reading frames with PyAV, which a benchmark compares with: seek to the keyframe, decode everything from there on, convert
-what is wanted. Nothing but benchmarks and tests reads like this."""
+"""The plain way of reading frames with PyAV, which a benchmark compares with.
+
+Seek to the keyframe, decode everything from there on, convert what is wanted. Nothing but benchmarks and tests reads like this.
+"""
 
 from collections.abc import Sequence
 
