@@ -35,11 +35,12 @@ class Stepper:
     state: TrainState
     done: int = 0
 
-    def step(self, batch: batch_lib.Batch) -> None:
-        """Starts one step; `wait` for it."""
+    def step(self, batch: batch_lib.Batch) -> dict[str, jax.Array]:
+        """Starts one step, to be waited for with `wait`, and returns its metrics."""
         turn = state_lib.turn_at(self.plan.objective, self.done)
-        self.state, _ = self.program.steps[turn.name](self.state, batch)
+        self.state, metrics = self.program.steps[turn.name](self.state, batch)
         self.done += 1
+        return metrics
 
     def wait(self) -> None:
         jax.block_until_ready(self.state)
@@ -132,7 +133,7 @@ def measure(config: ConfigDict, steps: int, warmup: int, repeats: int) -> tuple[
     stepper = build(config)
     spec = spec_of(config)
     batches = noise(stepper, spec, max(2, config.data.num_classes))
-    seconds = time_steps(stepper, _by_turns(batches), steps, warmup, repeats)
+    seconds = time_steps(stepper, by_turns(batches), steps, warmup, repeats)
     device, median = stepper.plan.mesh.local_devices[0], statistics.median(seconds)
     out = {
         "device": device.device_kind, "devices": stepper.plan.mesh.size, "batch_size": spec.batch_size,
@@ -148,6 +149,7 @@ def _dtype(config: ConfigDict, stepper: Stepper) -> str | None:
         return compute_dtype(config.model.dtype) if "dtype" in config.model else None
 
 
-def _by_turns(batches: list[batch_lib.Batch]) -> Iterator[batch_lib.Batch]:
+def by_turns(batches: list[batch_lib.Batch]) -> Iterator[batch_lib.Batch]:
+    """The batches over and over."""
     while True:
         yield from batches

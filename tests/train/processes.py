@@ -36,6 +36,7 @@ class Run:
             }  # fmt: skip
             if count > 1:
                 env |= {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(count), "JAX_PROCESS_ID": str(i)}
+                env |= {"JAX_COORDINATOR_BIND_ADDRESS": address}  # JAX's own default listens on every interface
             env |= settings if settings else {}
             log = workdir.with_name(f"{workdir.name}.{time.monotonic_ns()}.{i}.log")
             command = [sys.executable, "-m", "vssl_jax.main", f"--config={recipe}", f"--workdir={workdir}", *overrides]

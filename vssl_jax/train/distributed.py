@@ -22,6 +22,20 @@ def _cluster_found() -> bool:
     return any(count.isdigit() and int(count) > 1 for count in counts) or "," in hosts or "MEGASCALE_COORDINATOR_ADDRESS" in os.environ
 
 
+def _by_hand() -> dict[str, str | int]:
+    """The arguments of jax.distributed.initialize from our variables; {} where none is set."""
+    names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+    given = [name for name in names if name in os.environ]
+    if not given:
+        return {}
+    if missing := [name for name in names if name not in os.environ]:
+        raise UserError(f"{given[0]} is set but {' and '.join(missing)} is not: set all three, in every process")
+    address, count, place = (os.environ[name] for name in names)
+    if not (count.isdigit() and place.isdigit() and int(place) < int(count)):
+        raise UserError(f"JAX_PROCESS_ID={place} of JAX_NUM_PROCESSES={count}: give a number from 0 to JAX_NUM_PROCESSES - 1")
+    return {"coordinator_address": address, "num_processes": int(count), "process_id": int(place)}
+
+
 def initialize(mode: str = "auto") -> None:
     """Joins the run. 'auto' does so where the environment shows several processes, 'on' always, 'off' never.
 
@@ -31,16 +45,8 @@ def initialize(mode: str = "auto") -> None:
         raise unknown_name("distributed mode", mode, MODES)
     if mode == "off" or (mode == "auto" and not _cluster_found()):
         return
-    by_hand = {}
-    if "JAX_PROCESS_ID" in os.environ:
-        missing = [n for n in ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES") if n not in os.environ]
-        if missing:
-            raise UserError(f"JAX_PROCESS_ID is set but {' and '.join(missing)} is not: set all three, in every process")
-        by_hand = {
-            "coordinator_address": os.environ["JAX_COORDINATOR_ADDRESS"],
-            "num_processes": int(os.environ["JAX_NUM_PROCESSES"]),
-            "process_id": int(os.environ["JAX_PROCESS_ID"]),
-        }
+    by_hand = _by_hand()
+    if by_hand:
         log.warning(
             "process %s of %s: waiting up to %d s for the others at %s",
             by_hand["process_id"], by_hand["num_processes"], TIMEOUT_SECONDS, by_hand["coordinator_address"],
@@ -49,6 +55,6 @@ def initialize(mode: str = "auto") -> None:
         jax.distributed.initialize(initialization_timeout=TIMEOUT_SECONDS, **by_hand)
     except (RuntimeError, ValueError) as error:
         raise UserError(
-            f"could not join the other processes: {str(error).splitlines()[0]}; start the same command on every host"
+            f"could not join the other processes: {str(error).partition(chr(10))[0]}; start the same command on every host"
         ) from error
     log.warning("process %d of %d, %d devices in all", jax.process_index(), jax.process_count(), jax.device_count())
