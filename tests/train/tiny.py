@@ -106,7 +106,7 @@ def plan(objective: Objective, given: list[dict[str, np.ndarray]], mesh: dict[st
     return Plan(
         objective=objective,
         steps=changes.pop("steps", len(given)),
-        batches=lambda start: iter(given[start:]),
+        batches=changes.pop("batches", lambda start: iter(given[start:])),
         batch_shapes={k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in given[0].items()},
         mesh=sharding.make_mesh({"data": 1} if mesh is None else mesh, devices),
         **changes,

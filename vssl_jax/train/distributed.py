@@ -23,9 +23,11 @@ def _cluster_found() -> bool:
 
 
 def _by_hand() -> dict[str, str | int]:
-    """The arguments of jax.distributed.initialize from our variables; {} where none is set."""
+    """The arguments of jax.distributed.initialize from our variables; {} where they are not set. The address alone is JAX's business: it
+    finds the rest on some clusters.
+    """
     names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-    given = [name for name in names if name in os.environ]
+    given = [name for name in names[1:] if name in os.environ]
     if not given:
         return {}
     if missing := [name for name in names if name not in os.environ]:

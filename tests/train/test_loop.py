@@ -1,0 +1,192 @@
+"""The loop: what is done when, what is written, and that a stop at any place changes nothing of it."""
+
+import json
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.train import tiny
+from vssl_jax.errors import UserError
+from vssl_jax.train.checkpoint import Checkpointer
+from vssl_jax.train.guard import GuardRule
+from vssl_jax.train.loop import Job, train, with_jobs
+from vssl_jax.train.metrics import MetricsWriter, read_metrics
+
+ADAM = {"main": tiny.optimizer(learning_rate=0.1)}
+
+
+class Stop(Exception):
+    """Stands for a kill: raised where a job stands, nothing is saved on the way out."""
+
+
+def run(workdir, given, jobs=(), keep=5, every=0, **changes):
+    """A run of Regression in `workdir`, as pretrain does it."""
+    checkpointer = Checkpointer(workdir / "checkpoints", every=every, keep=keep)
+    with MetricsWriter(workdir, enabled=True, tensorboard=False) as writer:
+        plan = tiny.plan(
+            changes.pop("objective", tiny.Regression()), given, checkpointer=checkpointer, writer=writer, jobs=jobs,
+            **({"optimizers": ADAM, "log_every": 1} | changes),
+        )  # fmt: skip
+        try:
+            return train(plan)
+        finally:
+            checkpointer.close()
+
+
+def steps_of(workdir, name=None):
+    return [line["step"] for line in read_metrics(workdir) if name is None or name in line]
+
+
+def test_jobs_run_at_their_steps_and_at_the_end(tmp_path):
+    done = []
+
+    def noting(name):
+        return lambda state, step: (done.append((name, step, int(state.step))), (state, {f"{name}/value": step}))[1]
+
+    jobs = [Job(3, noting("threes"), "threes"), Job(0, noting("end"), "end")]
+    run(tmp_path, tiny.rows(7), jobs)
+    assert done == [("threes", 3, 3), ("threes", 6, 6), ("threes", 7, 7), ("end", 7, 7)]
+    assert steps_of(tmp_path, "threes/value") == [3, 6, 7]
+    assert steps_of(tmp_path) == [1, 2, 3, 4, 5, 6, 7]  # the job's numbers join the step's line
+
+
+def test_metrics_come_every_so_often_and_at_the_last_step_once(tmp_path):
+    _, metrics, _ = tiny.advance(tiny.plan(tiny.Regression(), tiny.rows(7), optimizers=ADAM))
+    run(tmp_path, tiny.rows(7), log_every=3, host_metrics=lambda: {"data/broken/text": 2})
+    lines = read_metrics(tmp_path)
+    assert [line["step"] for line in lines] == [3, 6, 7]
+    for line in lines:
+        expected = metrics[line["step"] - 1]
+        np.testing.assert_allclose(line["loss"], expected["loss"], rtol=1e-6)
+        np.testing.assert_allclose(line["mean_error"], expected["mean_error"], rtol=1e-6)
+        assert 0.0 <= line["data_wait"] <= 1.0 and line["clips_per_second"] > 0 and line["data/broken/text"] == 2
+
+
+def test_waiting_for_data_shows(tmp_path):
+    def slow(start):
+        for batch in tiny.rows(3):
+            threading.Event().wait(0.1)  # what a slow disk does
+            yield batch
+
+    run(tmp_path, tiny.rows(3), batches=slow)
+    assert all(line["data_wait"] > 0.3 for line in read_metrics(tmp_path)[1:])
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3, 5])
+def test_a_run_stopped_anywhere_goes_on_to_the_same_bits_and_lines(tmp_path, stop):
+    """With a job that changes the state, as an offline clustering does: it must not be done twice."""
+
+    def nudge(state, step):
+        memory = state.memory | {"updates": state.memory["updates"] * 2}
+        return state.replace(memory=memory), {"nudged": float(memory["updates"])}
+
+    def stopping(state, step):
+        if step == stop:
+            raise Stop
+        return state, {}
+
+    given = tiny.rows(6)
+    whole = run(tmp_path / "whole", given, [Job(2, nudge)], every=2)
+    with pytest.raises(Stop):
+        run(tmp_path / "cut", given, [Job(2, nudge), Job(1, stopping)], every=2)
+    resumed = run(tmp_path / "cut", given, [Job(2, nudge)], every=2)
+    tiny.assert_same_bits(resumed, whole)
+    lines, expected = read_metrics(tmp_path / "cut"), read_metrics(tmp_path / "whole")
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    for own, other in zip(lines, expected, strict=True):
+        assert own["loss"] == other["loss"] and own.get("nudged") == other.get("nudged")
+
+
+def test_metrics_up_to_a_checkpoint_are_on_disk_before_it(tmp_path):
+    """They are read late: a stop right after the save must not lose the step's line."""
+    checkpointers = []
+
+    class Watching(Checkpointer):
+        def save(self, step, state):
+            checkpointers.append((step, steps_of(tmp_path)))
+            super().save(step, state)
+
+    checkpointer = Watching(tmp_path / "checkpoints", every=2, keep=3)
+    with MetricsWriter(tmp_path, enabled=True, tensorboard=False) as writer:
+        train(tiny.plan(tiny.Regression(), tiny.rows(5), checkpointer=checkpointer, writer=writer, log_every=1))
+    checkpointer.close()
+    assert checkpointers == [(2, [1, 2]), (4, [1, 2, 3, 4]), (5, [1, 2, 3, 4, 5])]
+
+
+def test_a_finished_run_is_not_run_again(tmp_path):
+    state = run(tmp_path, tiny.rows(3))
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    again = run(tmp_path, tiny.rows(3), [Job(1, lambda state, step: pytest.fail("a job ran"))])
+    tiny.assert_same_bits(state, again)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+def nan_at(given, *places):
+    return [{**batch, "y": batch["y"] * np.nan} if i in places else batch for i, batch in enumerate(given)]
+
+
+@pytest.mark.parametrize("log_every", [1, 4, 100])
+def test_too_many_refused_steps_end_the_run_whenever_it_is_noticed(tmp_path, log_every):
+    given = nan_at(tiny.rows(12), 3, 4, 5)
+    with pytest.raises(UserError, match="steps in a row were not finite or spiked") as caught:
+        run(tmp_path, given, every=2, log_every=log_every, guard=GuardRule(max_in_a_row=3))
+    assert "\n" not in str(caught.value) and "optimizer.learning_rate" in str(caught.value)
+    saved = Checkpointer(tmp_path / "checkpoints", every=2, keep=5)
+    assert saved.steps() == [2, 4]  # none of the state that the run was stuck in
+    saved.close()
+
+
+def test_fewer_refused_steps_do_not(tmp_path):
+    state = run(tmp_path, nan_at(tiny.rows(8), 1, 2, 4, 5), guard=GuardRule(max_in_a_row=3))
+    assert int(state.guard["main"].skipped) == 4 and int(state.step) == 8
+    assert json.loads((tmp_path / "metrics.jsonl").read_text().split("\n")[1])["loss"] == "NaN"
+
+
+def test_an_input_that_ends_early_is_an_error(tmp_path):
+    with pytest.raises(RuntimeError, match="ended at step 2 of 5"):
+        run(tmp_path, tiny.rows(2), steps=5)
+
+
+def test_an_error_of_the_input_ends_the_run(tmp_path):
+    def failing(start):
+        yield tiny.rows(1)[0]
+        raise UserError("too many broken videos")
+
+    with pytest.raises(UserError, match="too many broken"):
+        run(tmp_path, tiny.rows(3), batches=failing)
+    assert threading.active_count() < 50 and not any(t.name == "feed" for t in threading.enumerate())
+
+
+def test_every_turn_is_logged_whichever_the_logged_step_is_of(tmp_path):
+    sgd = {name: tiny.sgd() for name in ("gen", "disc")}
+    run(tmp_path, tiny.rows(6), objective=tiny.Adversaries(), optimizers=sgd, log_every=3)  # steps 3 and 6 are gen's
+    _, metrics, _ = tiny.advance(tiny.plan(tiny.Adversaries(), tiny.rows(6)))
+    last = read_metrics(tmp_path)[-1]
+    np.testing.assert_allclose([last["loss"], last["gen/loss"], last["disc/loss"]], [metrics[i]["loss"] for i in (5, 5, 4)], rtol=1e-5)
+
+
+def test_given_weights_are_where_the_run_starts(tmp_path):
+    kernel = np.array([1.0, -2.0, 3.0], np.float32)
+    given = [{"x": b["x"], "y": b["x"] @ kernel} for b in tiny.rows(2)]
+    run(tmp_path, given, initial={"model": {"kernel": kernel}})
+    assert read_metrics(tmp_path)[0]["loss"] < 1e-10
+    with pytest.raises(UserError, match=r"weights\.npz"):
+        run(tmp_path / "other", given, initial={"model": {"kernel": np.zeros(4)}}, initial_source="weights.npz")
+
+
+def test_it_says_what_it_compiled_before_it_starts(tmp_path):
+    said = []
+    run(tmp_path, tiny.rows(1), on_start=said.append)
+    program = said[0]
+    assert program.needed_bytes > 0 and program.compile_seconds > 0 and set(program.steps) == {"main"}
+    assert program.state_shapes.params["model"]["kernel"] == jax.ShapeDtypeStruct(
+        (3,), jnp.float32, sharding=program.state_shapes.params["model"]["kernel"].sharding
+    )
+
+
+def test_jobs_are_added_to_a_plan():
+    plan = tiny.plan(tiny.Regression(), tiny.rows(1), jobs=(Job(1, None, "first"),))
+    assert [job.name for job in with_jobs(plan, [Job(2, None, "second")]).jobs] == ["first", "second"]
