@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from vssl_jax.errors import UserError
+from vssl_jax.perturb.color import check_probability
+
 
 @dataclass(frozen=True)
 class NoMix:
@@ -21,7 +24,8 @@ class NoMix:
 class Mix:
     """Mixup with Beta(mixup, mixup) or CutMix with Beta(cutmix, cutmix), CutMix with probability `switch`; with probability `prob` at all.
 
-    The box of CutMix is the same in all frames; the target's share is the box's true area after clipping.
+    0 for `mixup` or `cutmix` leaves that one out. The box of CutMix is the same in all frames; the target's share is the box's true area
+    after clipping.
     """
 
     mixup: float = 0.8
@@ -29,12 +33,18 @@ class Mix:
     prob: float = 1.0
     switch: float = 0.5
 
+    def __post_init__(self):
+        check_probability("mix", self.prob)
+        if not 0 <= self.switch <= 1 or min(self.mixup, self.cutmix) < 0 or max(self.mixup, self.cutmix) == 0:
+            raise UserError("mix needs mixup and cutmix of at least 0, not both 0 (an empty mix is none), and switch from 0 to 1")
+
     def __call__(self, key: jax.Array, clip_BxTxHxWx3: jax.Array, target_BxC: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(mixed clips, mixed targets [B,C])."""
         on_key, switch_key, mix_key, cut_key, box_key = jax.random.split(key, 5)
         on = jax.random.bernoulli(on_key, self.prob)
-        cut = jax.random.bernoulli(switch_key, self.switch)
-        share = jnp.where(on, jax.random.beta(mix_key, self.mixup, self.mixup), 1.0)
+        switch = 1.0 if self.mixup == 0 else 0.0 if self.cutmix == 0 else self.switch
+        cut = jax.random.bernoulli(switch_key, switch)
+        share = jnp.where(on, _beta(mix_key, self.mixup), 1.0)
         inside_HxW, cut_share = self._box(cut_key, box_key, clip_BxTxHxWx3.shape[2:4])
         other, other_target = clip_BxTxHxWx3[::-1], target_BxC[::-1]
         blended = (share * clip_BxTxHxWx3 + (1.0 - share) * other).astype(clip_BxTxHxWx3.dtype)
@@ -44,13 +54,18 @@ class Mix:
 
     def _box(self, cut_key: jax.Array, box_key: jax.Array, size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
         """(bool [H,W] inside the box, the share of the picture outside it)."""
-        side = jnp.sqrt(1.0 - jax.random.beta(cut_key, self.cutmix, self.cutmix))
-        center_y, center_x = jax.random.uniform(box_key, (2,)) * jnp.array(size, jnp.float32)
+        side = jnp.sqrt(1.0 - _beta(cut_key, self.cutmix))
+        center_y, center_x = jnp.floor(jax.random.uniform(box_key, (2,)) * jnp.array(size, jnp.float32))
 
         def inside(center, length):
             position = jnp.arange(length)
-            half = side * length / 2
-            return (position >= jnp.floor(center - half)) & (position < jnp.floor(center + half))
+            half = jnp.floor(jnp.floor(side * length) / 2)
+            return (position >= center - half) & (position < center + half)
 
         box = inside(center_y, size[0])[:, None] & inside(center_x, size[1])[None, :]
         return box, 1.0 - jnp.mean(box.astype(jnp.float32))
+
+
+def _beta(key: jax.Array, alpha: float) -> jax.Array:
+    """A draw of Beta(alpha, alpha); 1 for alpha 0, which is never used then (and would be NaN)."""
+    return jax.random.beta(key, alpha, alpha) if alpha > 0 else jnp.ones(())
