@@ -67,12 +67,14 @@ def test_metrics_come_every_so_often_and_at_the_last_step_once(tmp_path):
 
 def test_waiting_for_data_shows(tmp_path):
     def slow(start):
-        for batch in tiny.rows(3):
+        for batch in tiny.rows(4):
             threading.Event().wait(0.1)  # what a slow disk does
             yield batch
 
-    run(tmp_path, tiny.rows(3), batches=slow)
-    assert all(line["data_wait"] > 0.3 for line in read_metrics(tmp_path)[1:])
+    run(tmp_path, tiny.rows(4), batches=slow)
+    lines = read_metrics(tmp_path)
+    assert all(line["data_wait"] > 0.3 for line in lines)
+    assert all(line["clips_per_second"] < 8 / 0.1 * 1.2 for line in lines)  # the last one too
 
 
 @pytest.mark.parametrize("stop", [1, 2, 3, 5])

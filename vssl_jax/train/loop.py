@@ -3,7 +3,8 @@
 Each round, in this order:
     1) jobs that are due            2) a checkpoint, if due         3) leave, if asked to
     4) the next batch               5) the step                     6) the metrics of the last logged step
-Metrics are read one log interval late, so the device never waits for the host.
+Metrics are read one log interval late, so the device never waits for the host. The host is at most two steps ahead of it, so that clocks
+tell the truth and a stop that is asked for comes soon.
 """
 
 import dataclasses
@@ -146,7 +147,8 @@ class _Run:
 
     def __init__(self, plan: Plan, program: Program, feed: Feed, listener: Listener):
         self.plan, self.program, self.feed, self.listener = plan, program, feed, listener
-        self.pending: tuple[int, dict[str, jax.Array]] | None = None
+        self.pending: tuple[int, dict[str, jax.Array], dict[str, float]] | None = None
+        self.before: dict[str, jax.Array] = {}  # metrics of the step before
         self.latest: dict[str, dict[str, jax.Array]] = {}  # by turn
         self.since = (time.monotonic(), 0, 0.0)  # time, step and waited seconds at the last log
         self.progress: Progress | None = None
@@ -165,6 +167,8 @@ class _Run:
                     raise RuntimeError(f"the input ended at step {step} of {plan.steps}: Plan.batches must go on for as long as the run")
                 turn = state_lib.turn_at(plan.objective, step)
                 state, metrics = self.program.steps[turn.name](state, batch)
+                jax.block_until_ready(self.before)
+                self.before = metrics
                 self._log(step + 1, turn.name, metrics)
             state = self._jobs(state, plan.steps)
             self._save(plan.steps, state)
@@ -208,20 +212,21 @@ class _Run:
     def _log(self, step: int, turn: str, metrics: dict[str, jax.Array]) -> None:
         self.latest[turn] = metrics
         if step % self.plan.log_every == 0 or step == self.plan.steps:
+            rates = self._rates(step)
             self._flush()
             if len(self.plan.objective.turns) > 1:  # the logged steps may all be of one turn
                 each = {f"{name}/{k}": v for name, own in self.latest.items() for k, v in own.items() if not k.startswith("guard/")}
                 metrics = metrics | each
-            self.pending = (step, metrics)
+            self.pending = (step, metrics, rates)
 
     def _flush(self) -> None:
-        """Reads the pending metrics: the only place where the host waits for the device."""
+        """Reads and writes the pending metrics."""
         if self.pending is None:
             return
-        step, metrics = self.pending
+        step, metrics, rates = self.pending
         self.pending = None
         scalars = {k: float(v) for k, v in jax.device_get(metrics).items()}
-        scalars |= self._rates(step) | {k: float(v) for k, v in self.plan.host_metrics().items()}
+        scalars |= rates | {k: float(v) for k, v in self.plan.host_metrics().items()}
         if self.plan.writer:
             self.plan.writer.write(step, scalars)
         if self.progress:
@@ -231,6 +236,7 @@ class _Run:
             raise UserError(_refused(int(scalars["guard/in_a_row"]), last))
 
     def _rates(self, step: int) -> dict[str, float]:
+        """Since the last logged step, jobs and saves included."""
         then, old_step, old_waited = self.since
         now, waited = time.monotonic(), self.feed.waited
         self.since = (now, step, waited)
