@@ -90,7 +90,7 @@ def _local(backbone: str, data: dict, epochs: int, batch_size: int):
     config.objective.decoder = {"width": 64, "depth": 2, "heads": 4}
     _small(config, frames=8, size=32)
     config.train.batch_size = 64
-    config.train.steps = 2000
+    config.train.steps = 1000
     config.optimizer.warmup_steps = 100
     config.optimizer.learning_rate = 1e-3
     config.optimizer.lr_batch = 0
