@@ -1,0 +1,36 @@
+"""kNN, linear probe and attentive probe of any checkpoint, on labeled videos of your own.
+
+Command: python -m vssl_jax.evaluate --config=configs/eval/probes.py --config.checkpoint=RUN --config.train.source=folder --config.train.path=TRAIN
+    --config.test.source=folder --config.test.path=TEST
+The clips are the model's: 16 frames at stride 4, the middle of each video; for another model set train.sampler.frames and test.sampler.frames.
+Probes train on features computed once. Their rates are this project's choice, not a paper's.
+
+Variant `:smoke`: the embedded dataset, the model of a recipe's `:smoke`, three steps.
+"""
+
+from vssl_jax import config as config_lib
+from vssl_jax.errors import unknown_name
+
+
+def get_config(arg: str = ""):
+    if arg not in ("", "smoke"):
+        raise unknown_name("variant", arg, ("smoke",))
+    config = config_lib.evaluation()
+    config.protocols = ("knn", "linear", "attentive")
+    for split in (config.train, config.test):
+        split.source = "folder"
+        split.canvas = (320, 456)
+        split.sampler.update({"name": "views", "frames": 16, "stride": 4})
+    config.batch_size = 8
+    if arg == "smoke":
+        _smoke(config)
+    return config.lock()
+
+
+def _smoke(config):
+    for split in (config.train, config.test):
+        split.update({"source": "embedded", "world_videos": 16, "canvas": (64, 64)})
+        split.sampler.update({"frames": 4, "stride": 2})
+    config.knn.k = 5
+    for name in ("linear", "attentive"):
+        config[name].update({"steps": 3, "batch_size": 8})
