@@ -20,7 +20,8 @@ _VERSION = 1  # of what is drawn: films of another version are other files
 def corpus(folder: str | os.PathLike, videos: int = 8, seed: int = 0, frames: int = FRAMES) -> str:
     """The path of a folder under `folder` with `videos` mp4 files, made if they are not there yet: a few seconds each, once.
 
-    Every film is a function of (seed, its number). Processes that make the same films at once do no harm.
+    The pictures of a film are a function of (seed, its number); x264 does not always code them to the same bytes. Processes that make the
+    same films at once do no harm.
     """
     root = Path(folder) / f"films-v{_VERSION}-{videos}x{frames}-seed{seed}"
     root.mkdir(parents=True, exist_ok=True)
@@ -83,7 +84,6 @@ def _at(path, n: int, rows: int, cols: int) -> tuple[int, int]:
 def _write(path: Path, frames, gop: int) -> None:
     import av
 
-    # One thread: the same bytes on every machine.
     options = {"preset": "medium", "crf": "23", "g": str(gop), "bf": "3", "sc_threshold": "0", "threads": "1"}
     with av.open(os.fspath(path), "w") as container:
         stream = container.add_stream("libx264", rate=RATE, options=options)
