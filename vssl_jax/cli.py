@@ -1,5 +1,6 @@
 """What the commands share: the config from the command line, one line for an error that a person can mend, and the exit codes."""
 
+import difflib
 import logging
 import os
 import sys
@@ -24,7 +25,6 @@ def parse(argv: list[str], usage: str, define: Callable[[flags.FlagValues], None
     Raises UserError for a file that is not there, an unknown key (naming the nearest) or a value of the wrong type.
     """
     values = flags.FlagValues()
-    holder = config_flags.DEFINE_config_file("config", None, "The recipe, FILE[:variant].", lock_config=True, flag_values=values)
     flags.DEFINE_string("workdir", None, "Where the run is kept; the same command in the same workdir resumes.", flag_values=values)
     flags.DEFINE_bool("debug", False, "Show tracebacks.", flag_values=values)
     flags.DEFINE_bool("help", False, "Show this.", flag_values=values)
@@ -33,36 +33,64 @@ def parse(argv: list[str], usage: str, define: Callable[[flags.FlagValues], None
     if "--help" in argv or "-h" in argv:
         print(usage)
         raise SystemExit(0)
-    recipe = _recipe_file(argv)
+    argv = _joined(argv)
+    recipe_flag = recipe_of(argv)
+    recipe = _recipe_file(recipe_flag)
+    # sys_argv: it would read the overrides from the process's own command line, whatever argv is.
+    own = ["vssl_jax", *argv]
+    holder = config_flags.DEFINE_config_file("config", None, "The recipe, FILE[:variant].", values, lock_config=True, sys_argv=own)
     # Recipes import what they share from beside them: `from configs import videomae`.
     sys.path.insert(0, str(recipe.resolve().parent.parent))
     try:
-        rest = values(["vssl_jax", *argv])
+        rest = values(own)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        _explain(argv, recipe)
-        raise UserError(f"{' '.join(str(error).split())}") from error
+        config_lib.check_overrides(_recipe_alone(recipe_flag), argv)
+        hint = "; settings are written --config.key=value" if isinstance(error, flags.UnrecognizedFlagError) else ""
+        raise UserError(" ".join(str(error).split()) + hint) from error
     if len(rest) > 1:
         raise UserError(f"unexpected argument {rest[1]!r}: settings are written --config.key=value")
+    config_lib.check_values(holder.value)
     return holder.value, values
 
 
-def _recipe_file(argv: list[str]) -> Path:
-    given = [a.split("=", 1)[1] for a in argv if a.startswith(("--config=", "-config="))]
+def recipe_of(argv: list[str]) -> str:
+    """FILE[:variant], as the command line names it. Raises UserError where it names none."""
+    given = [a.split("=", 1)[1] for a in _joined(argv) if a.startswith(("--config=", "-config="))]
     if not given:
         raise UserError("no recipe: give --config=configs/NAME.py (see configs/)")
-    path = Path(given[-1].split(":")[0])
-    if not path.is_file():
-        near = [str(p) for p in sorted(path.parent.glob("*.py")) if p.stem.startswith(path.stem[:6]) and not p.stem.startswith("_")]
-        raise UserError(f"no recipe {path}: " + (f"did you mean {near[0]}?" if near else "see configs/"))
-    return path
+    return given[-1]
 
 
-def _explain(argv: list[str], recipe: Path) -> None:
-    """Raises the UserError that names the nearest key, if an unknown key was the mistake."""
-    values = flags.FlagValues()
-    holder = config_flags.DEFINE_config_file("config", None, "", lock_config=True, flag_values=values)
-    values(["vssl_jax", *[a for a in argv if a.startswith(("--config=", "-config="))]])
-    config_lib.check_overrides(holder.value, argv)
+def _joined(argv: list[str]) -> list[str]:
+    """`--config FILE`, as shells complete it, becomes `--config=FILE`."""
+    if "--config" not in argv[:-1]:
+        return list(argv)
+    i = argv.index("--config")
+    return [*argv[:i], f"--config={argv[i + 1]}", *argv[i + 2 :]]
+
+
+def _recipe_file(recipe: str) -> Path:
+    """The file of FILE[:variant]. Raises UserError where it is no recipe, naming the nearest that is."""
+    path = Path(recipe.split(":")[0])
+    if path.is_file() and _is_recipe(path):
+        return path
+    folders = [path.parent, *([Path("configs")] if path.parent == Path(".") else [])]
+    recipes = {p.stem: p for folder in folders for p in sorted(folder.glob("*.py")) if _is_recipe(p)}
+    near = difflib.get_close_matches(path.stem, recipes, n=1)
+    why = f"{path} is no recipe, it has no get_config(arg)" if path.is_file() else f"no recipe {path}"
+    raise UserError(f"{why}: " + (f"did you mean {recipes[near[0]]}?" if near else "see configs/"))
+
+
+def _is_recipe(path: Path) -> bool:
+    return path.suffix == ".py" and "def get_config" in path.read_text(encoding="utf-8", errors="replace")
+
+
+def _recipe_alone(recipe: str) -> ConfigDict:
+    """The recipe's config without any override."""
+    values, argv = flags.FlagValues(), ["vssl_jax", f"--config={recipe}"]
+    holder = config_flags.DEFINE_config_file("config", None, "", values, lock_config=True, sys_argv=argv)
+    values(argv)
+    return holder.value
 
 
 def run(main: Callable[[list[str]], None]) -> None:
@@ -71,7 +99,7 @@ def run(main: Callable[[list[str]], None]) -> None:
     `--debug` (or a bug, which is anything but a UserError) shows the traceback.
     """
     argv = sys.argv[1:]
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    _log_plainly()
     try:
         main(argv)
     except Preempted as stop:
@@ -82,9 +110,23 @@ def run(main: Callable[[list[str]], None]) -> None:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         _leave(1)
+    except KeyboardInterrupt:  # before training listens to it, or after
+        if "--debug" in argv:
+            traceback.print_exc()
+        print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
+        _leave(130)
     except Exception:
         traceback.print_exc()
         _leave(1)
+
+
+def _log_plainly() -> None:
+    """Our own warnings as plain lines; of the libraries that log through absl (Orbax, TFDS) only errors: what they warn of is how they save."""
+    logging.basicConfig(level=logging.WARNING)
+    for handler in logging.root.handlers:
+        if type(handler) is logging.StreamHandler:  # an import may have made it before: Orbax's does
+            handler.setFormatter(logging.Formatter("%(message)s"))
+    logging.getLogger("absl").setLevel(logging.ERROR)
 
 
 def _leave(code: int) -> None:

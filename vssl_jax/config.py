@@ -6,6 +6,7 @@ A recipe is a function get_config(arg) that starts from `base()`, and returns it
 import difflib
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -139,11 +140,73 @@ def paths(config: ConfigDict, prefix: str = "") -> list[str]:
 
 
 def check_overrides(config: ConfigDict, argv: list[str]) -> None:
-    """Raises UserError for a `--config.key` that the recipe does not have, naming the nearest key that it has."""
+    """Raises UserError for a `--config.key=value` that the recipe `config` cannot take: an unknown key (naming the nearest), a value of another type."""
     known = paths(config)
     for arg in argv:
-        match = re.match(r"--?config\.([\w.]+)", arg)
-        if match and match.group(1) not in known:
-            near = difflib.get_close_matches(match.group(1), known, n=1, cutoff=0.5)
+        match = re.match(r"--?config\.([\w.]+)(=?)(.*)", arg, re.DOTALL)
+        if not match:
+            continue
+        key, equals, text = match.groups()
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             hint = f"did you mean --config.{near[0]}?" if near else f"top-level keys: {', '.join(sorted(config.keys()))}"
-            raise UserError(f"no setting --config.{match.group(1)}: {hint}")
+            raise UserError(f"no setting --config.{key}: {hint}")
+        if equals:
+            _check_type(key, text, _value(config, key))
+
+
+def _value(config: ConfigDict, path: str) -> Any:
+    for key in path.split("."):
+        config = config[key]
+    return config
+
+
+# What the command line can make of a text; other types are left to ml_collections' own reading.
+_READERS = {int: (int, "a whole number"), float: (float, "a number")}
+
+
+def _check_type(key: str, text: str, value: Any) -> None:
+    if isinstance(value, ConfigDict):
+        raise UserError(f"--config.{key} is a group of settings ({', '.join(value)}): set --config.{key}.NAME=VALUE")
+    if type(value) in _READERS:
+        read, wanted = _READERS[type(value)]
+        try:
+            read(text)
+        except ValueError:
+            raise UserError(f"--config.{key}={text}: it must be {wanted}, such as {value}") from None
+
+
+def _whole(value: Any, count: int) -> bool:
+    return len(value) == count and all(isinstance(n, int) and n >= 1 for n in value)
+
+
+# (regex on the path, what the value must be, test of (value, its group)); the first that matches a path counts. Names that stand in no rule are
+# checked by what they configure.
+LIMITS: tuple[tuple[str, str, Callable[[Any, ConfigDict], bool]], ...] = (
+    (
+        r"(^|\.)(batch_size|grad_accumulation|log_every|keep|depth|width|heads)$|(^|\.)model\.(size|frames)$",
+        "1 or more",
+        lambda v, _: v >= 1,
+    ),
+    (r"(^|\.)(seed|epochs|warmup_epochs|num_examples|world_videos|workers|every|picture_every)$", "0 or more", lambda v, _: v >= 0),
+    (r"(^|\.)optimizer\.(warmup_steps|lr_batch|clip_norm|weight_decay|\w*learning_rate|momentum)$", "0 or more", lambda v, _: v >= 0),
+    (r"(^|\.)(layer_decay|fps)$", "above 0", lambda v, _: v > 0),
+    (r"(^|\.)mask_ratio$", "above 0 and below 1", lambda v, _: 0 < v < 1),
+    (r"(^|\.)dtype$", "auto, float32 or bfloat16", lambda v, _: v in ("auto", "float32", "bfloat16")),
+    (r"(^|\.)layout$", "rgb or yuv420", lambda v, _: v in ("rgb", "yuv420")),
+    (r"(^|\.)tubelet$", "(frames, rows, columns), each 1 or more", lambda v, _: _whole(v, 3)),
+    (
+        r"(^|\.)canvas$",
+        "(rows, columns), each 1 or more, and even for the layout yuv420",
+        lambda v, group: _whole(v, 2) and not (group["layout"] == "yuv420" and any(n % 2 for n in v)),
+    ),
+)
+
+
+def check_values(config: ConfigDict) -> None:
+    """Raises UserError for the first value that is outside its limits, before anything is opened or built."""
+    for path in paths(config):
+        value, group = _value(config, path), _value(config, path.rpartition(".")[0]) if "." in path else config
+        rule = next(((wanted, test) for pattern, wanted, test in LIMITS if re.search(pattern, path)), None)
+        if rule and not isinstance(value, ConfigDict) and not rule[1](value, group):
+            raise UserError(f"{path} is {value}: it must be {rule[0]}")

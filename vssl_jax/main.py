@@ -2,7 +2,8 @@
 
   --config=FILE[:variant]     the recipe; variants of every recipe: smoke (seconds), local (minutes on a CPU)
   --config.KEY=VALUE          overrides a setting, e.g. --config.data.source=folder --config.data.path=VIDEOS
-  --workdir=DIR               where the run is kept (default runs/<recipe>); the same command in the same workdir resumes
+  --workdir=DIR               where the run is kept (default runs/<recipe>); the same command in the same workdir resumes;
+                              after the last step it trains nothing, and exports, evaluates and reports again
   --debug                     show tracebacks
 
 Exit code 0: done; 42: preempted after a save, the same command goes on; other: failed, and one line says why.
@@ -12,16 +13,31 @@ import sys
 from pathlib import Path
 
 import jax
+from ml_collections import ConfigDict
 
 from vssl_jax import cli, pretrain
+from vssl_jax.data import open_source
+from vssl_jax.errors import unknown_name
 from vssl_jax.train import distributed
 
 
 def default_workdir(argv: list[str]) -> str:
     """runs/<recipe>-<variant>."""
-    recipe = next(a.split("=", 1)[1] for a in argv if a.startswith(("--config=", "-config=")))
-    name, _, variant = recipe.partition(":")
+    name, _, variant = cli.recipe_of(argv).partition(":")
     return f"runs/{Path(name).stem}" + (f"-{variant}" if variant else "")
+
+
+def _check_evaluation(config: ConfigDict, workdir: Path) -> None:
+    """A mistake in `eval` is said before the training that it would follow. Raises UserError."""
+    if not config.eval or jax.process_index() != 0:
+        return
+    from vssl_jax import evaluate
+
+    for name in config.eval.protocols:
+        if name not in evaluate.PROTOCOLS:
+            raise unknown_name("protocol", name, evaluate.PROTOCOLS)
+    for data in (config.eval.train, config.eval.test):
+        open_source(data)
 
 
 def main(argv: list[str]) -> None:
@@ -29,7 +45,7 @@ def main(argv: list[str]) -> None:
     workdir = Path(flags.workdir if flags.workdir else default_workdir(argv)).absolute()
     distributed.initialize(config.distributed)
     cli.use_compilation_cache()
-    export = pretrain.pretrain(config, workdir)
+    export = pretrain.pretrain(config, workdir, before=lambda: _check_evaluation(config, workdir))
     if jax.process_index() != 0:
         return
     print(f"exported to {export}", file=sys.stderr)

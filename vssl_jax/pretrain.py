@@ -5,7 +5,9 @@ import json
 import logging
 import math
 import os
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,19 @@ log = logging.getLogger(__name__)
 def build_optimizers(objective: Objective, config: ConfigDict) -> dict[str, optimizer_lib.Optimizer]:
     """One per turn, all from `config.optimizer`."""
     return {turn.name: optimizer_lib.build(config.optimizer, config.train.steps, config.train.batch_size) for turn in objective.turns}
+
+
+def build_objective(config: ConfigDict) -> Objective:
+    """The recipe's method. Raises UserError for an unknown name, and for one whose settings the recipe does not have."""
+    try:
+        return objectives.build(config)
+    except (KeyError, AttributeError) as error:
+        lacking = re.fullmatch(r"""\W*(\w+)\W*""", str(error))  # how ml_collections names a key that is not there
+        if lacking is None:
+            raise
+        raise UserError(
+            f"objective {config.objective.name!r} needs a setting {lacking[1]!r} that this recipe does not have: start from a recipe of that objective"
+        ) from error
 
 
 def check_needs(objective: Objective, keys: frozenset[str]) -> None:
@@ -120,7 +135,7 @@ def _small(input: Input, rows: int) -> Input:
 
 def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter) -> Plan:
     """Everything of a run but the running of it. Raises UserError for bad data, names or sizes."""
-    objective = objectives.build(config)
+    objective = build_objective(config)
     broken = BrokenRecord(config.data.max_broken_fraction, workdir, jax.process_index())
     input = build_input(config.data, config.train.batch_size, config.seed, broken)
     check_needs(objective, input.source.keys)
@@ -163,15 +178,33 @@ def export(objective: Objective, state: TrainState, config: ConfigDict, workdir:
     return path
 
 
-def pretrain(config: ConfigDict, workdir: Path) -> Path:
-    """Runs the recipe in `workdir` (resuming what is there) and returns the export's path. Raises as train.loop.train does."""
-    workdir.mkdir(parents=True, exist_ok=True)
+def _make_workdir(workdir: Path) -> None:
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise UserError(f"the workdir {workdir} is a file: give --workdir=DIR") from error
+    except OSError as error:
+        raise UserError(f"the workdir {workdir} cannot be made ({error.strerror}): give another --workdir=DIR") from error
+    if not os.access(workdir, os.W_OK | os.X_OK):
+        raise UserError(f"the workdir {workdir} may not be written: mend its permissions, or give another --workdir=DIR")
+
+
+def pretrain(config: ConfigDict, workdir: Path, before: Callable[[], None] = lambda: None) -> Path:
+    """Runs the recipe in `workdir` (resuming what is there) and returns the export's path. `before` is called when the plan is built, and may
+    refuse it. Raises as train.loop.train does.
+    """
+    _make_workdir(workdir)
     main = jax.process_index() == 0
     with MetricsWriter(workdir, enabled=main) as writer:
         plan = build_plan(config, workdir, writer)
-        if main:
-            _keep_config(config, workdir)
         try:
+            before()
+            if main:
+                _keep_config(config, workdir)
+                print(
+                    f"compiling {config.objective.name} with {config.model.name} for {jax.device_count()} device(s); the run is kept in {workdir}",
+                    file=sys.stderr,
+                )
             state = train(plan)
         finally:
             plan.checkpointer.close()

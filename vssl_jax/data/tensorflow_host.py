@@ -12,7 +12,9 @@ from vssl_jax.errors import UserError
 def tensorflow() -> ModuleType:
     """The module, with no GPU or TPU visible to it and one thread inside an operation (rows are made side by side as it is). Raises
     UserError where it is not installed."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # JAX's import sets the level to 1 where nobody has, and at 1 TensorFlow prints every exception of our rows, traceback and all.
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # no operation here gains from it, and it announces itself
     try:
         import tensorflow as tf
