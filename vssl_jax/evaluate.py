@@ -16,11 +16,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from vssl_jax import batch as batch_lib
-from vssl_jax import cli
+from vssl_jax import cli, models
 from vssl_jax import config as config_lib
 from vssl_jax.data import pipeline
 from vssl_jax.data.broken import BrokenRecord
@@ -32,8 +33,10 @@ from vssl_jax.data.subset import Subset, balanced
 from vssl_jax.errors import UserError, unknown_name
 from vssl_jax.evals import features, gallery, probes, subject, tables
 from vssl_jax.evals.classification import Classification, binomial_stderr, classify, seed_stderr
-from vssl_jax.evals.knn import weighted_knn
+from vssl_jax.evals.knn import check_neighbors, weighted_knn
+from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.perturb import recipe
+from vssl_jax.train import distributed
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +73,7 @@ SEEDLESS = ("knn",)  # nothing is drawn: one seed says all
 PROTOCOLS = (*FROZEN, "finetune")
 
 
-def open_study(config: ConfigDict, workdir: Path) -> Study:
+def open_study(config: ConfigDict, workdir: Path | None) -> Study:
     """Opens both sources. Raises UserError where labels are missing or the two do not have the same classes."""
     broken = BrokenRecord(config.train.max_broken_fraction, workdir)
     train = build_input(config.train, config.batch_size, 0, broken)
@@ -78,22 +81,58 @@ def open_study(config: ConfigDict, workdir: Path) -> Study:
     if not train.source.classes:
         raise UserError("the training data of the evaluation have no labels: name a labeled source in eval.train")
     if train.source.classes != test.source.classes:
-        raise UserError(
-            f"training and test data have other classes ({len(train.source.classes)} and {len(test.source.classes)}): "
-            "give both the same data.classes file"
-        )
+        both = [
+            f"{len(classes)}{f', such as {classes[0]!r}' if classes else ''}" for classes in (train.source.classes, test.source.classes)
+        ]
+        raise UserError(f"training and test data have other classes ({both[0]}; and {both[1]}): give both the same data.classes file")
     return Study(config, train, test, train.source.classes)
+
+
+def check(config: ConfigDict, model: Mapping[str, Any]) -> None:
+    """Raises UserError for a mistake in `config` that shows without the weights of `model`: names, data, sizes. So it is said before the
+    training that an evaluation follows, and before the first protocol, not after it.
+    """
+    for name in config.protocols:
+        if name not in PROTOCOLS:
+            raise unknown_name("protocol", name, PROTOCOLS)
+    study = open_study(config, None)
+    found = [_feature_shapes(config, model, input) for input in (study.train, study.test)]
+    for name in config.protocols:
+        if name == "knn":
+            check_neighbors(config.knn.k, len(study.train.source), config.knn.center)
+        elif name in FROZEN:
+            probes.check_probe(config[name], found[0], len(study.classes))
+        else:
+            most = max(config.finetune.labels)
+            if most > len(study.train.source):
+                raise UserError(f"finetune.labels asks for {most} labels of {len(study.train.source)} training videos: lower it, 0 is all")
+            probes.check_fine_tuning(config.finetune, model, study.train)
+
+
+def _feature_shapes(config: ConfigDict, model: Mapping[str, Any], input: Input) -> backbone_lib.Features:
+    """Of a batch, by tracing what `features.extract` runs."""
+    module = models.build(model)
+    view = recipe.build_eval_view(config.view, backbone_lib.pixels(module))
+
+    def run(batch):
+        params, stats = subject.initial(model, 0)
+        clips = view(batch)
+        return backbone_lib.apply(module, params, stats, clips.reshape(-1, *clips.shape[2:]), train=False, method="features")[0]
+
+    return jax.eval_shape(run, input.spec.shapes())
 
 
 def _extract(study: Study, who: subject.Subject, keep_map: bool) -> tuple[features.Table, features.Table]:
     """Frozen features of the training and the test videos."""
-    view = recipe.build_eval_view(study.config["view"], who.model["size"])
+    view = recipe.build_eval_view(study.config["view"], backbone_lib.pixels(who.module()))
     train, test = (features.extract(who, view, pipeline.epoch(i), keep_map) for i in (study.train, study.test))
     return train, test
 
 
 def _frozen(study: Study, who: subject.Subject, names: list[str], seeds: tuple[int, ...]) -> Measured:
-    both = _extract(study, who, keep_map="attentive" in names)
+    both = _extract(
+        study, who, keep_map=any("head" in study.config[name] and study.config[name]["head"]["name"] == "attentive" for name in names)
+    )
     out = Measured()
     for name in names:
         config = study.config[name]
@@ -185,11 +224,9 @@ def _middle_clip(input: Input, i: int) -> np.ndarray:
 def evaluate(config: ConfigDict, checkpoint: Path, workdir: Path) -> dict[str, Any]:
     """Measures every protocol of `config.protocols`, writes <workdir>/eval.json, prints the result table."""
     names = list(config.protocols)
-    for name in names:
-        if name not in PROTOCOLS:
-            raise unknown_name("protocol", name, PROTOCOLS)
     start = time.monotonic()
     who = subject.load(checkpoint)
+    check(config, who.model)
     study = open_study(config, workdir)
     seeds = tuple(config.seeds)
     print(f"evaluating {', '.join(names)} on {len(study.test.source)} videos, seeds {seeds}", file=sys.stderr)
@@ -213,13 +250,17 @@ def evaluate(config: ConfigDict, checkpoint: Path, workdir: Path) -> dict[str, A
 
 
 def main(argv: list[str]) -> None:
-    config, flags = cli.parse(argv, __doc__)
+    config, flags = cli.parse(argv, __doc__, keys=("protocols", "checkpoint"))
     if not config.checkpoint:
         raise UserError("no checkpoint: give --config.checkpoint=DIR, a workdir of a finished run or an export folder")
+    if not config.protocols:
+        raise UserError(f"no protocol: give --config.protocols=NAME,NAME, of {', '.join(PROTOCOLS)}")
+    distributed.initialize()
     cli.use_compilation_cache()
     checkpoint = Path(config.checkpoint).absolute()
     workdir = Path(flags.workdir).absolute() if flags.workdir else checkpoint.parent if checkpoint.name == "export" else checkpoint
-    evaluate(config, checkpoint, workdir)
+    with cli.stoppable("stopped while evaluating; nothing of it was kept, and the same command starts it anew"):
+        distributed.on_first(lambda: evaluate(config, checkpoint, workdir))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Weights of VideoMAE in and out, without torch: against golden files, and by round trips."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from tests.interop import make_golden, ours
 from vssl_jax import convert
 from vssl_jax.errors import UserError
 from vssl_jax.interop import huggingface, videomae
+from vssl_jax.perturb.view import IMAGENET_STD
 from vssl_jax.train import checkpoint
 
 KINDS = ("pretraining", "classification")
@@ -124,6 +127,18 @@ def test_the_export_of_a_run_converts(tmp_path):
     checkpoint.save_export(tmp_path / "run" / "export", export, {"model": model, "step": 3, "config": {"objective": objective}})
     assert convert.main([f"--source={tmp_path / 'run'}", f"--target={tmp_path / 'out'}"]) == 0
     equal_trees(huggingface.read(tmp_path / "out")[0], state)
+
+
+def test_the_statistics_of_the_pixels_go_with_the_weights(tmp_path):
+    ref, state = golden("pretraining")
+    parts, meta = videomae.from_huggingface(state, ref.config)
+    model = meta["model"] | {"pixel_mean": [0.5, 0.4, 0.3], "pixel_std": [0.1, 0.2, 0.3]}
+    huggingface.write(tmp_path, *videomae.to_huggingface(parts, meta | {"model": model}))
+    assert json.loads((tmp_path / "preprocessor_config.json").read_text())["image_std"] == [0.1, 0.2, 0.3]
+    assert "image_std" not in json.loads((tmp_path / "config.json").read_text())
+    assert videomae.from_huggingface(*huggingface.read(tmp_path))[1]["model"] == model
+    (tmp_path / "preprocessor_config.json").unlink()
+    assert videomae.from_huggingface(*huggingface.read(tmp_path))[1]["model"]["pixel_std"] == list(IMAGENET_STD)
 
 
 def test_an_export_without_a_decoder_or_a_head_is_refused():

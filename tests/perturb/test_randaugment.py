@@ -8,6 +8,7 @@ import pytest
 from vssl_jax.errors import UserError
 from vssl_jax.perturb import randaugment as ra
 from vssl_jax.perturb.recipe import build_view
+from vssl_jax.perturb.view import Pixels
 
 ROWS, COLUMNS = 24, 30
 apply = jax.jit(ra.apply)
@@ -97,7 +98,7 @@ def test_probability_zero_is_the_identity_and_one_key_one_result():
 
 
 def test_recipes_name_it():
-    view = build_view({"crop": {"name": "center"}, "color": ({"name": "randaugment"}, {"name": "erase", "prob": 0.25})}, 16)
+    view = build_view({"crop": {"name": "center"}, "color": ({"name": "randaugment"}, {"name": "erase", "prob": 0.25})}, Pixels(16))
     assert view.color[0] == ra.RandAugment(layers=4, magnitude=7.0, magnitude_std=0.5, prob=0.5)
     with pytest.raises(UserError, match="magnitude"):
         ra.RandAugment(magnitude=11)

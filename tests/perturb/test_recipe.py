@@ -6,7 +6,7 @@ from vssl_jax.perturb.crop import CenterCrop, MultiScaleCrop, RandomResizedCrop
 from vssl_jax.perturb.mix import Mix, NoMix
 from vssl_jax.perturb.order import OrderFree
 from vssl_jax.perturb.recipe import build_eval_view, build_mix, build_view, pair
-from vssl_jax.perturb.view import EvalView, RandomView
+from vssl_jax.perturb.view import EvalView, Pixels, RandomView
 
 
 def test_a_view_by_name_is_the_view_by_hand():
@@ -17,16 +17,24 @@ def test_a_view_by_name_is_the_view_by_hand():
         "per": "video",
     }
     color = (ColorJitter(hue=0.1), Gray(prob=0.5))
-    assert build_view(config, 64) == RandomView(64, RandomResizedCrop(area=(0.3, 1.0)), flip=0.0, color=color, per="video")
-    assert build_view({"crop": {"name": "multiscale"}}, 224).crop == MultiScaleCrop()
-    assert build_view({"crop": {"name": "center", "fraction": 0.5}, "order": "mean"}, 8) == OrderFree(
+    assert build_view(config, Pixels(64)) == RandomView(64, RandomResizedCrop(area=(0.3, 1.0)), flip=0.0, color=color, per="video")
+    assert build_view({"crop": {"name": "multiscale"}}, Pixels(224)).crop == MultiScaleCrop()
+    assert build_view({"crop": {"name": "center", "fraction": 0.5}, "order": "mean"}, Pixels(8)) == OrderFree(
         RandomView(8, CenterCrop(0.5)), "mean"
     )
 
 
 def test_evaluation_views():
-    assert build_eval_view({"short_side": 0, "crops": 3}, 32) == EvalView(32, None, crops=3)
-    assert build_eval_view({"short_side": 40, "order": "single"}, 32) == OrderFree(EvalView(32, 40), "single")
+    assert build_eval_view({"short_side": 0, "crops": 3}, Pixels(32)) == EvalView(32, None, crops=3)
+    assert build_eval_view({"short_side": 40, "order": "single"}, Pixels(32)) == OrderFree(EvalView(32, 40), "single")
+
+
+def test_views_are_normalized_as_the_backbone_wants():
+    pixels = Pixels(16, (0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
+    for view in (build_view({"crop": {"name": "whole"}}, pixels), build_eval_view({"crops": 1}, pixels)):
+        assert (view.size, view.mean, view.std) == pixels
+    with pytest.raises(UserError, match="std"):
+        build_view({"crop": {"name": "whole"}, "std": (1.0, 1.0, 1.0)}, pixels)
 
 
 def test_mix():
@@ -48,4 +56,4 @@ def test_mix():
 )
 def test_an_unknown_name_is_refused_with_the_nearest(build, config, near):
     with pytest.raises(UserError, match=near):
-        build(config, 32)
+        build(config, Pixels(32))

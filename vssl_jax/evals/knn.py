@@ -42,15 +42,22 @@ def weighted_knn(
     return np.asarray(_vote(jnp.asarray(cosine_MxK), jnp.asarray(labels_N[index_MxK]), num_classes, temperature))
 
 
+def check_neighbors(k: int, videos: int, center: str) -> None:
+    """Raises UserError where k of that many training videos cannot be had, or the centering is not known."""
+    if not 1 <= k <= videos:
+        raise UserError(f"kNN with k={k} needs at least k training videos and k >= 1, there are {videos}: set k lower")
+    if center not in CENTERING:
+        raise UserError(f"unknown centering {center!r}: use one of {', '.join(CENTERING)}")
+
+
 def nearest(
     gallery_NxD: np.ndarray, queries_MxD: np.ndarray, k: int, center: str = "none", chunk: int = _CHUNK
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k gallery rows most similar to each query, nearest first: (int32 index [M, k], float32 cosine [M, k]). Arguments as in
     `weighted_knn`.
     """
+    check_neighbors(k, len(gallery_NxD), center)
     gallery_NxD, queries_MxD = _centered(_checked(gallery_NxD), _checked(queries_MxD), center)
-    if not 1 <= k <= len(gallery_NxD):
-        raise UserError(f"kNN with k={k} needs at least k training videos and k >= 1, there are {len(gallery_NxD)}: set k lower")
     gallery_NxD = _unit(jnp.asarray(gallery_NxD))
     index, cosine = [np.zeros((0, k), np.int32)], [np.zeros((0, k), np.float32)]
     for start in range(0, len(queries_MxD), chunk):
@@ -96,6 +103,4 @@ def _centered(train_NxD: np.ndarray, test_MxD: np.ndarray, center: str) -> tuple
     if center == "train":
         mean_D = train_NxD.mean(axis=0)
         return train_NxD - mean_D, test_MxD - mean_D
-    if center == "each":
-        return train_NxD - train_NxD.mean(axis=0), test_MxD - test_MxD.mean(axis=0)
-    raise UserError(f"unknown centering {center!r}: use one of {', '.join(CENTERING)}")
+    return train_NxD - train_NxD.mean(axis=0), test_MxD - test_MxD.mean(axis=0)

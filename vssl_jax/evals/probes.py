@@ -3,17 +3,20 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 
 from vssl_jax import batch as batch_lib
+from vssl_jax import models
 from vssl_jax.data import pipeline
 from vssl_jax.data.row import Input
 from vssl_jax.errors import UserError
 from vssl_jax.evals.classification import average_views
 from vssl_jax.evals.features import Table
-from vssl_jax.evals.subject import Subject
-from vssl_jax.models.heads import HEADS
+from vssl_jax.evals.subject import Subject, initial
+from vssl_jax.models import backbone as backbone_lib
+from vssl_jax.models import heads
 from vssl_jax.objectives.classify import FEATURE_MAP, FEATURE_POOLED, CachedProbe, Classify
 from vssl_jax.objectives.protocol import Objective
 from vssl_jax.perturb import recipe
@@ -21,11 +24,6 @@ from vssl_jax.train import optimizer as optimizer_lib
 from vssl_jax.train import sharding
 from vssl_jax.train.loop import Plan, train
 from vssl_jax.train.state import TrainState
-
-
-def _head(config: Mapping[str, Any], classes: int):
-    fields = dict(config)
-    return HEADS[fields.pop("name")](classes=classes, **fields)
 
 
 def _fit(objective: Objective, config: Mapping[str, Any], shapes, batches, seed: int, initial: Mapping[str, Any]) -> TrainState:
@@ -64,7 +62,7 @@ def cached_probe(train_table: Table, test_table: Table, classes: int, config: Ma
     maps, test_maps = (pooled[:, None, None, None], test_pooled[:, None, None, None])
     if config["head"]["name"] == "attentive":
         maps, test_maps = _standardized(train_table.map_NxTxHxWxD, test_table.map_NxTxHxWxD)
-    objective = CachedProbe(_head(config["head"], classes), classes)
+    objective = CachedProbe(heads.build(config["head"], classes), classes)
     rows, size = len(pooled), config["batch_size"]
 
     def batch(members: np.ndarray) -> dict[str, np.ndarray]:
@@ -91,25 +89,46 @@ def cached_probe(train_table: Table, test_table: Table, classes: int, config: Ma
     return average_views(np.concatenate(chunks)[:, None])
 
 
-def _encoder_for(subject: Subject, config: Mapping[str, Any]):
-    """(module, encoder parameters) with the recipe's changes: other fields, and the parameters it drops (the final norm, which fc_norm replaces)."""
-    dropped = tuple(config["drop"])
-    if missing := [name for name in dropped if name not in subject.params]:
-        raise UserError(f"finetune.drop names {', '.join(missing)}, which {subject.source} does not have")
-    return subject.module(**config["model"]), {k: v for k, v in subject.params.items() if k not in dropped}
+def _kept(params: Mapping[str, Any], drop: tuple[str, ...], source: str) -> dict[str, Any]:
+    """The encoder's parameters without those that the recipe drops: the final norm, which fc_norm replaces."""
+    if missing := [name for name in drop if name not in params]:
+        raise UserError(f"finetune.drop names {', '.join(missing)}, which {source} does not have")
+    return {k: v for k, v in params.items() if k not in drop}
+
+
+def _classifier(module: nn.Module, config: Mapping[str, Any], classes: int) -> Classify:
+    pixels = backbone_lib.pixels(module)
+    return Classify(
+        encoder=module, head=heads.build(config["head"], classes), classes=classes, frames=module.frames,
+        view=recipe.build_view(config["view"], pixels), eval_view=recipe.build_eval_view(config["eval_view"], pixels),
+        smoothing=config["smoothing"], mix=recipe.build_mix(config["mix"]),
+    )  # fmt: skip
+
+
+def check_probe(config: Mapping[str, Any], features: backbone_lib.Features, classes: int) -> None:
+    """Raises UserError where `config` could not be trained on `features` (shapes of a batch of them)."""
+    optimizer_lib.build(config["optimizer"], config["steps"], config["batch_size"])
+    objective = CachedProbe(heads.build(config["head"], classes), classes)
+    jax.eval_shape(lambda: objective.init(jax.random.key(0), {FEATURE_MAP: features.map_BxTxHxWxD, FEATURE_POOLED: features.pooled_BxD}))
+
+
+def check_fine_tuning(config: Mapping[str, Any], model: Mapping[str, Any], train_input: Input) -> None:
+    """Raises UserError where `config` could not fine-tune a backbone of `model` on that input."""
+    optimizer_lib.build(config["optimizer"], config["steps"], config["batch_size"])
+    objective = _classifier(models.build({**model, **config["model"]}), config, len(train_input.source.classes))
+    shapes, key = train_input.spec.shapes(), jax.random.key(0)
+    whole, _ = jax.eval_shape(lambda: initial(model, 0))
+    _kept(whole, tuple(config["drop"]), "the model")
+    slots = {**shapes, batch_lib.SLOT: shapes[batch_lib.INDEX]}
+    jax.eval_shape(lambda batch: objective.loss(*objective.init(key, shapes), batch, key, objective.turns[0]), slots)
 
 
 def fine_tune(
     subject: Subject, train_input: Input, test_input: Input, config: Mapping[str, Any], seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Trains encoder and head end to end; returns (probabilities [M,C] averaged over views, labels [M]) of the test videos."""
-    module, params = _encoder_for(subject, config)
-    classes, size = len(train_input.source.classes), subject.model["size"]
-    objective = Classify(
-        encoder=module, head=_head(config["head"], classes), classes=classes, frames=subject.model["frames"],
-        view=recipe.build_view(config["view"], size), eval_view=recipe.build_eval_view(config["eval_view"], size),
-        smoothing=config["smoothing"], mix=recipe.build_mix(config["mix"]),
-    )  # fmt: skip
+    module, params = subject.module(**config["model"]), _kept(subject.params, tuple(config["drop"]), subject.source)
+    objective = _classifier(module, config, len(train_input.source.classes))
     state = _fit(
         objective, config, train_input.spec.shapes(), lambda start: pipeline.batches(train_input, start), seed,
         {"encoder": params},

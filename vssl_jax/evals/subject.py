@@ -34,7 +34,7 @@ def load(path: str | os.PathLike) -> Subject:
     if "model" not in meta or "encoder" not in parts:
         raise UserError(f"{path} is no export of a backbone (it needs a part 'encoder' and the model's config): export it again")
     subject = Subject(meta["model"], parts["encoder"], parts.get("stats", {}), str(path))
-    wanted = jax.eval_shape(lambda: _init(subject.model, 0))
+    wanted = jax.eval_shape(lambda: initial(subject.model, 0))
     have = jax.eval_shape(lambda: (subject.params, subject.stats))
     if jax.tree.structure(wanted) != jax.tree.structure(have) or any(
         a.shape != b.shape for a, b in zip(jax.tree.leaves(wanted), jax.tree.leaves(have), strict=True)
@@ -45,12 +45,13 @@ def load(path: str | os.PathLike) -> Subject:
 
 def random(like: Subject, seed: int) -> Subject:
     """The same backbone with fresh weights."""
-    params, stats = jax.jit(lambda: _init(like.model, seed))()
+    params, stats = jax.jit(lambda: initial(like.model, seed))()
     return Subject(like.model, params, stats, f"random initialization, seed {seed}")
 
 
-def _init(model: Mapping[str, Any], seed: int):
+def initial(model: Mapping[str, Any], seed: int) -> tuple[Any, Any]:
+    """Fresh (params, stats) of a backbone of `model`."""
     module = models.build(model)
-    shape = (1, model["frames"], model["size"], model["size"], 3)
+    shape = (1, module.frames, module.size, module.size, 3)
     params, stats = backbone_lib.init(module, jax.random.key(seed), shape)
     return jax.tree.map(jnp.asarray, (params, stats))

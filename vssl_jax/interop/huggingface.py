@@ -1,4 +1,4 @@
-"""Folders of weights as Hugging Face writes them: config.json and safetensors files.
+"""Folders of weights as Hugging Face writes them: config.json, preprocessor_config.json and safetensors files.
 
 The one idea: this file knows files, interop/videomae.py knows names. Neither needs torch or transformers.
 """
@@ -15,6 +15,8 @@ from vssl_jax.errors import UserError
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
+PREPROCESSOR = "preprocessor_config.json"
+PIXELS = ("image_mean", "image_std")  # what of the preprocessor belongs to the weights
 
 
 def is_huggingface(path: str | Path) -> bool:
@@ -24,12 +26,14 @@ def is_huggingface(path: str | Path) -> bool:
 
 
 def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """(tensors by name, config) of a folder or of a .safetensors file with its config.json beside it. Raises UserError where a file is
-    missing or broken.
+    """(tensors by name, config) of a folder or of a .safetensors file with its config.json beside it. The config has `image_mean` and
+    `image_std` too, where a preprocessor_config.json gives them. Raises UserError where a file is missing or broken.
     """
     path = Path(path)
     folder = path.parent if path.suffix == ".safetensors" else path
     config = _read_json(folder / CONFIG)
+    if (folder / PREPROCESSOR).is_file():
+        config |= {key: value for key, value in _read_json(folder / PREPROCESSOR).items() if key in PIXELS}
     if path.suffix == ".safetensors":
         files = [path]
     elif (path / INDEX).is_file():
@@ -53,7 +57,12 @@ def write(path: str | Path, state: Mapping[str, np.ndarray], config: Mapping[str
     file.parent.mkdir(parents=True, exist_ok=True)
     # Contiguous copies: safetensors writes the memory of an array as it lies, a transposed view would come back scrambled.
     save_file({name: np.ascontiguousarray(tensor) for name, tensor in state.items()}, file, metadata={"format": "pt"})
-    (file.parent / CONFIG).write_text(json.dumps(dict(config), indent=2, sort_keys=True) + "\n")
+    preprocessor = {"image_processor_type": "VideoMAEImageProcessor"} | {key: config[key] for key in PIXELS if key in config}
+    if "image_size" in config:
+        side = config["image_size"]
+        preprocessor |= {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
+    for name, values in ((CONFIG, {k: v for k, v in config.items() if k not in PIXELS}), (PREPROCESSOR, preprocessor)):
+        (file.parent / name).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from vssl_jax.errors import UserError
 from vssl_jax.models import build
+from vssl_jax.perturb.view import IMAGENET_MEAN, IMAGENET_STD
 
 PRETRAINING = "VideoMAEForPreTraining"
 CLASSIFICATION = "VideoMAEForVideoClassification"
@@ -30,6 +31,9 @@ _DEFAULTS = {
     "decoder_hidden_size": 384,
     "decoder_num_hidden_layers": 4,
     "decoder_intermediate_size": 1536,
+    # of preprocessor_config.json
+    "image_mean": IMAGENET_MEAN,
+    "image_std": IMAGENET_STD,
 }
 _REQUIRED = {"model_type": "videomae", "num_channels": 3, "hidden_act": "gelu", "qv_bias": True}
 
@@ -55,6 +59,8 @@ def to_meta(config: Mapping[str, Any]) -> dict[str, Any]:
         tubelet=[c["tubelet_size"], patch, patch],
         frames=c["num_frames"],
         size=size,
+        pixel_mean=list(c["image_mean"]),
+        pixel_std=list(c["image_std"]),
         final_norm=not c["use_mean_pooling"],
     )
     if architecture == CLASSIFICATION:
@@ -74,8 +80,9 @@ def to_meta(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_config(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """The config.json of a model: the inverse of to_meta. Raises UserError for a model that VideoMAE's classes in transformers cannot
-    hold.
+    """The config.json of a model, with the pixel statistics of its preprocessor: the inverse of to_meta.
+
+    Raises UserError for a model that VideoMAE's classes in transformers cannot hold.
     """
     model = build(meta["model"])
     tubelet = getattr(model, "tubelet", None)
@@ -98,6 +105,8 @@ def to_config(meta: Mapping[str, Any]) -> dict[str, Any]:
         "use_mean_pooling": not model.final_norm,
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
+        "image_mean": list(model.pixel_mean),
+        "image_std": list(model.pixel_std),
     }
     if "decoder" not in meta:
         labels = {str(i): f"LABEL_{i}" for i in range(meta["classes"])}

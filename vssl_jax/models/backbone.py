@@ -1,15 +1,19 @@
 """What every backbone is to the rest of the code: clips in, a map of features and one pooled vector out.
 
 The one idea: a backbone is a linen module with `features(clip, train, rng)`, and `init` and `apply` below split its variables into the
-two trees that train
-differently: `params`, which the optimizer moves, and `stats` (running statistics of batch normalization), which the objective keeps in
-its memory. A backbone without such statistics has `stats == {}` and callers need not know.
+two trees that train differently: `params`, which the optimizer moves, and `stats` (running statistics of batch normalization), which the
+objective keeps in its memory. A backbone without such statistics has `stats == {}` and callers need not know.
+
+What clips a backbone takes is part of it, and goes where its weights go: the fields `frames`, `size` (rows = columns), `pixel_mean` and
+`pixel_std` (what RGB in [0, 1] is normalized by). So nobody can evaluate weights on pictures scaled in another way.
 """
 
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+
+from vssl_jax.perturb.view import Pixels
 
 Tree = Any
 
@@ -21,6 +25,11 @@ class Features(NamedTuple):
 
     map_BxTxHxWxD: jax.Array
     pooled_BxD: jax.Array
+
+
+def pixels(module: nn.Module) -> Pixels:
+    """The pictures that a backbone takes."""
+    return Pixels(module.size, module.pixel_mean, module.pixel_std)
 
 
 def init(module: nn.Module, rng: jax.Array, clip_shape: tuple[int, ...]) -> tuple[Tree, Tree]:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from vssl_jax.errors import UserError
 from vssl_jax.models.backbone import Features
+from vssl_jax.perturb.view import IMAGENET_MEAN, IMAGENET_STD
 
 
 def space_to_depth(clip_BxTxHxWxC: jax.Array, factor: int) -> jax.Array:
@@ -53,6 +54,10 @@ class CNN(nn.Module):
 
     width: int = 16
     stem: int = 4
+    frames: int = 8  # what it is trained on: it runs on other lengths and sizes
+    size: int = 64
+    pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
+    pixel_std: tuple[float, float, float] = IMAGENET_STD
     dtype: str = "float32"
 
     def __post_init__(self):

@@ -4,13 +4,15 @@ The one idea: every head takes the whole of `Features`, so a frozen probe, an at
 float32.
 """
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vssl_jax.errors import UserError, unknown_name
 from vssl_jax.models.backbone import Features
 from vssl_jax.models.transformer import Mlp, layer_norm
 
@@ -70,6 +72,10 @@ class AttentiveHead(nn.Module):
     def __call__(self, features: Features, train: bool = False, rng: Any = None):
         x = features.map_BxTxHxWxD
         width = x.shape[-1]
+        if width % self.heads:
+            raise UserError(
+                f"the attentive head has {self.heads} heads, which do not divide the {width} channels of the features: choose a divisor"
+            )
         tokens_BxNxD = x.reshape(x.shape[0], -1, width).astype(jnp.float32)
         init = nn.initializers.truncated_normal(0.02)
         query = self.param("query", init, (1, width))
@@ -86,3 +92,18 @@ class AttentiveHead(nn.Module):
 
 
 HEADS: dict[str, Callable[..., nn.Module]] = {"linear": LinearHead, "fc_norm": FcNormHead, "attentive": AttentiveHead}
+
+
+def build(config: Mapping[str, Any], classes: int) -> nn.Module:
+    """The head of a config: `name` is a key of HEADS, every other entry a field of its module. Raises UserError for one that is not known."""
+    fields = dict(config)
+    name = fields.pop("name")
+    if name not in HEADS:
+        raise unknown_name("head", name, HEADS)
+    known = {f.name: f for f in dataclasses.fields(HEADS[name]) if f.name not in ("parent", "name", "classes")}
+    for field in fields:
+        if field not in known:
+            raise unknown_name(f"field of head {name}", field, known)
+    if missing := [f.name for f in known.values() if f.default is dataclasses.MISSING and f.name not in fields]:
+        raise UserError(f"head {name!r} needs {', '.join(missing)}: set head.{missing[0]}")
+    return HEADS[name](classes=classes, **fields)

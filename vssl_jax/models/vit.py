@@ -16,6 +16,7 @@ from vssl_jax.errors import UserError
 from vssl_jax.models import positions as positions_lib
 from vssl_jax.models.backbone import Features
 from vssl_jax.models.transformer import BlockConfig, block_stack, drop_path_keep, layer_norm
+from vssl_jax.perturb.view import IMAGENET_MEAN, IMAGENET_STD
 
 
 def patchify(clip_BxTxHxWxC: jax.Array, tubelet: tuple[int, int, int]) -> jax.Array:
@@ -43,9 +44,9 @@ def _torch_uniform(fan_in: int) -> Callable[..., jax.Array]:
 class ViT(nn.Module):
     """A plain video transformer: fixed sine-cosine positions, pre-norm blocks, no class token.
 
-    Fields: `width`, `depth`, `heads`, `mlp_ratio` size the blocks; `tubelet` (frames, rows, columns) of a patch; `frames` and `size`
-    (rows = columns, pixels) of a clip; `final_norm` is on in pretraining, off where a head brings its own norm after pooling (fine-
-    tuning); `drop_path` is the last layer's rate of stochastic depth; the rest is BlockConfig.
+    Fields: `width`, `depth`, `heads`, `mlp_ratio` size the blocks; `tubelet` (frames, rows, columns) of a patch; `frames`, `size` (rows =
+    columns, pixels), `pixel_mean` and `pixel_std` say what clips it takes; `final_norm` is on in pretraining, off where a head brings its
+    own norm after pooling (fine-tuning); `drop_path` is the last layer's rate of stochastic depth; the rest is BlockConfig.
     """
 
     width: int
@@ -55,6 +56,8 @@ class ViT(nn.Module):
     tubelet: tuple[int, int, int] = (2, 16, 16)
     frames: int = 16
     size: int = 224
+    pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
+    pixel_std: tuple[float, float, float] = IMAGENET_STD
     positions: str = "sincos_1d"
     final_norm: bool = True
     drop_path: float = 0.0

@@ -150,9 +150,10 @@ def from_config(config: Any) -> Classify:
     encoder = models.build(config["model"])
     head_fields = dict(c["head"])
     head = HEADS[head_fields.pop("name")](classes=c["classes"], **head_fields)
+    pixels = backbone_lib.pixels(encoder)
     kind = Probe if c["freeze"] else Classify
     return kind(
-        encoder=encoder, head=head, classes=c["classes"], frames=c["frames"],
-        view=recipe.build_view(c["view"], c["size"]), eval_view=recipe.build_eval_view(c["eval_view"], c["size"]),
+        encoder=encoder, head=head, classes=c["classes"], frames=encoder.frames,
+        view=recipe.build_view(c["view"], pixels), eval_view=recipe.build_eval_view(c["eval_view"], pixels),
         smoothing=c["smoothing"], mix=recipe.build_mix(c["mix"]),
     )  # fmt: skip

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from vssl_jax import models
+from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.models import flops as flops_lib
 from vssl_jax.models.mae_decoder import MAEDecoder
 from vssl_jax.models.vit import ViT, patchify, take_tokens
@@ -147,7 +148,7 @@ def from_config(config: Any) -> VideoMAE:
         encoder=encoder,
         decoder=decoder,
         mask=Tube(c.mask_ratio),
-        view=recipe.build_view(c.view, encoder.size),
-        eval_view=recipe.build_eval_view(c.eval_view, encoder.size),
+        view=recipe.build_view(c.view, backbone_lib.pixels(encoder)),
+        eval_view=recipe.build_eval_view(c.eval_view, backbone_lib.pixels(encoder)),
         normalize_target=c.normalize_target,
     )

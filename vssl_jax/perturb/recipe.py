@@ -8,7 +8,7 @@ from vssl_jax.errors import unknown_name
 from vssl_jax.perturb import blur, color, crop, erase, randaugment
 from vssl_jax.perturb.mix import Mix, NoMix
 from vssl_jax.perturb.order import OrderFree
-from vssl_jax.perturb.view import EvalView, RandomView
+from vssl_jax.perturb.view import EvalView, Pixels, RandomView
 
 CROPS: dict[str, Callable[..., Any]] = {
     "random_resized": crop.RandomResizedCrop,
@@ -43,29 +43,33 @@ def _ordered(view: Any, fields: dict[str, Any]) -> Any:
     return OrderFree(view, fields["order"]) if "order" in fields else view
 
 
-def build_view(config: Mapping[str, Any], size: int) -> RandomView | OrderFree:
-    """The random view of a recipe: `crop` and the entries of `color` by name, other entries are RandomView's fields, and `order`."""
+def build_view(config: Mapping[str, Any], pixels: Pixels) -> RandomView | OrderFree:
+    """The random view of a recipe for a backbone that takes `pixels`: `crop` and the entries of `color` by name, other entries are
+    RandomView's fields, and `order`.
+    """
     fields = dict(config)
     order = {key: fields.pop(key) for key in ("order",) if key in fields}
     crop_config, colors = fields.pop("crop"), fields.pop("color", ())
     ops = tuple(_named("color operation", c, COLORS) for c in colors)
-    known = [f.name for f in dataclasses.fields(RandomView)]
+    known = [f.name for f in dataclasses.fields(RandomView) if f.name not in Pixels._fields]
     for field in fields:
         if field not in known:
             raise unknown_name("field of view", field, known)
-    return _ordered(RandomView(size=size, crop=_named("crop", crop_config, CROPS), color=ops, **fields), order)
+    return _ordered(RandomView(crop=_named("crop", crop_config, CROPS), color=ops, **pixels._asdict(), **fields), order)
 
 
-def build_eval_view(config: Mapping[str, Any], size: int) -> EvalView | OrderFree:
-    """The evaluation view of a recipe; `short_side` 0 means no resizing: the crop is the whole short side."""
+def build_eval_view(config: Mapping[str, Any], pixels: Pixels) -> EvalView | OrderFree:
+    """The evaluation view of a recipe for a backbone that takes `pixels`; `short_side` 0 means no resizing: the crop is the whole short
+    side.
+    """
     fields = dict(config)
     order = {key: fields.pop(key) for key in ("order",) if key in fields}
-    known = [f.name for f in dataclasses.fields(EvalView)]
+    known = [f.name for f in dataclasses.fields(EvalView) if f.name not in Pixels._fields]
     for field in fields:
         if field not in known:
             raise unknown_name("field of eval_view", field, known)
     short_side = fields.pop("short_side", 0)
-    return _ordered(EvalView(size=size, short_side=None if short_side == 0 else short_side, **fields), order)
+    return _ordered(EvalView(short_side=None if short_side == 0 else short_side, **pixels._asdict(), **fields), order)
 
 
 def build_mix(config: Mapping[str, Any]) -> Mix | NoMix:

@@ -6,6 +6,7 @@ all that is drawn for a clip (box, flip, colors) is drawn once and shared by its
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,15 @@ from vssl_jax.perturb import resample, yuv
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Pixels(NamedTuple):
+    """The pictures a backbone takes: its side (or rows, columns) in pixels, and what `normalize` takes."""
+
+    size: int | tuple[int, int]
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
 
 ColorOp = Callable[[jax.Array, jax.Array], jax.Array]  # (key, rgb_TxHxWx3 in [0, 1]) -> the same, see perturb/color.py and blur.py
 
