@@ -7,8 +7,10 @@ from typing import Any
 from vssl_jax import batch as batch_lib
 from vssl_jax.data import open_source
 from vssl_jax.data.broken import BrokenRecord
+from vssl_jax.data.memory import InMemory
 from vssl_jax.data.row import Input
 from vssl_jax.data.sample import SAMPLERS, Sampler
+from vssl_jax.data.synthetic import Synthetic
 from vssl_jax.errors import unknown_name
 
 
@@ -26,4 +28,7 @@ def build_input(config: Mapping[str, Any], batch_size: int, seed: int, broken: B
     sampler = build_sampler(config["sampler"])
     height, width = config["canvas"]
     spec = batch_lib.Spec(batch_size, sampler.clips, sampler.frames, height, width, config["layout"])
-    return Input(open_source(config), spec, sampler, broken, seed=seed, shuffle=shuffle)
+    source = open_source(config)
+    if config["memory_gb"] > 0 and not isinstance(source, Synthetic):
+        source = InMemory(source, spec.layout, (height, width), int(config["memory_gb"] * 1e9))
+    return Input(source, spec, sampler, broken, seed=seed, shuffle=shuffle)

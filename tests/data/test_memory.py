@@ -1,0 +1,94 @@
+"""Frames kept in memory are the file's own, and they are read once."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from tests.data.array_source import ArraySource
+from tests.data.test_pipeline import SPEC, assert_same, make_input, take
+from tests.data.video_files import Clip, shapes_NxHxWx3, write_video
+from vssl_jax import batch as batch_lib
+from vssl_jax import config as config_lib
+from vssl_jax.data.broken import BrokenRecord
+from vssl_jax.data.folder import folder_source
+from vssl_jax.data.index import BrokenVideo
+from vssl_jax.data.memory import InMemory
+from vssl_jax.data.pipeline import batches
+from vssl_jax.data.recipe import build_input
+
+FILM = 10 * 8 * 8 * 3  # bytes of one video of ArraySource on SPEC's canvas
+
+
+def kept(source, films: int) -> InMemory:
+    return InMemory(source, "rgb", (8, 8), films * FILM)
+
+
+@pytest.mark.parametrize("layout", ["rgb", "yuv420"])
+def test_the_bytes_are_those_of_the_files(tmp_path, layout):
+    for seed in range(3):
+        write_video(tmp_path / f"{seed}.mp4", shapes_NxHxWx3(30, seed=seed), Clip(gop=10))
+    (tmp_path / "broken.mp4").write_bytes(b"no film")
+    spec = batch_lib.Spec(4, 2, 3, 32, 48, layout)
+    source = folder_source(str(tmp_path))
+    want = take(batches(make_input(source, spec)), 5)
+    assert_same(take(batches(make_input(InMemory(source, layout, (32, 48), 10**9), spec)), 5), want)
+
+
+def test_a_film_is_read_once():
+    reads = Counter()
+    source = kept(ArraySource(3, on_read=lambda i: reads.update([i])), films=3)
+    for _ in range(4):
+        for i in range(3):
+            video = source.open(i)
+            assert (video.read([7, 2], "rgb", (8, 8))[0]["video"][:, 0, 0, 0] == [10 * i + 7, 10 * i + 2]).all()
+    assert reads == {0: 1, 1: 1, 2: 1}
+
+
+def test_what_does_not_fit_is_read_every_time():
+    reads = Counter()
+    source = kept(ArraySource(3, on_read=lambda i: reads.update([i])), films=2)
+    for _ in range(3):
+        for i in range(3):
+            source.open(i).read([0], "rgb", (8, 8))
+    assert reads == {0: 1, 1: 1, 2: 3}
+
+
+def test_a_film_with_damage_gives_the_clips_that_miss_it():
+    """Read whole it fails, and that must not make the video a broken one."""
+
+    class Damaged(ArraySource):
+        def open(self, i):
+            video = super().open(i)
+            whole = video.read
+
+            def read(wanted, layout, canvas):
+                if 9 in wanted:
+                    raise BrokenVideo("corrupt", "frame 9")
+                return whole(wanted, layout, canvas)
+
+            object.__setattr__(video, "read", read)
+            return video
+
+    source = kept(Damaged(1), films=5)
+    for _ in range(2):
+        assert source.open(0).read([3], "rgb", (8, 8))[0]["video"].max() == 3
+        with pytest.raises(BrokenVideo, match="frame 9"):
+            source.open(0).read([9], "rgb", (8, 8))
+    with pytest.raises(BrokenVideo, match="made so"):
+        kept(ArraySource(1, broken={0: "empty"}), films=1).open(0)
+
+
+def test_a_recipe_asks_for_it(tmp_path):
+    write_video(tmp_path / "a.mp4", shapes_NxHxWx3(30, seed=0), Clip(gop=10))
+    config = config_lib.data() | {"source": "folder", "path": str(tmp_path), "canvas": (32, 48)}
+    assert not isinstance(build_input(config, 2, 0, BrokenRecord(0.0)).source, InMemory)
+    assert isinstance(build_input(config | {"memory_gb": 0.5}, 2, 0, BrokenRecord(0.0)).source, InMemory)
+    synthetic = build_input(config | {"source": "synthetic", "memory_gb": 0.5}, 2, 0, BrokenRecord(0.0)).source
+    assert not isinstance(synthetic, InMemory)  # it has no films
+
+
+def test_the_sizes_are_those_of_the_batch():
+    video = kept(ArraySource(1), films=1).open(0)
+    arrays, extent = video.read(np.arange(SPEC.frames), "rgb", (8, 8))
+    assert arrays["video"].shape == (3, 8, 8, 3) and extent == (4, 6)

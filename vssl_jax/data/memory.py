@@ -1,0 +1,78 @@
+"""A small source, decoded once: what is read of a video after the first time is copied out of memory.
+
+Opening a film costs more than decoding a clip of it where films are short; the videos of a laptop's experiment fit into memory whole.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vssl_jax.data.index import BrokenVideo
+from vssl_jax.data.source import Index, Source, Video
+
+
+@dataclass(frozen=True)
+class KeptVideo:
+    """A video whose frames are in memory (source.Video), in one layout and on one canvas."""
+
+    index: Index
+    label: int
+    span: tuple[float, float] | None
+    arrays: dict[str, np.ndarray]  # of all frames
+    extent: tuple[int, int]
+
+    def read(self, wanted: Sequence[int], layout: str, canvas: tuple[int, int]) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
+        """The layout and the canvas are those that the frames are kept in."""
+        return {key: array[np.asarray(wanted)] for key, array in self.arrays.items()}, self.extent
+
+
+class InMemory:
+    """`source`, whose frames stay in memory once read, up to `limit_bytes` in all (source.Source). Everything is read in the `layout` and on
+    the `canvas` given here. The bytes are those of reading the file: what does not fit, and a film that cannot be read whole, is read from its
+    file every time.
+    """
+
+    def __init__(self, source: Source, layout: str, canvas: tuple[int, int], limit_bytes: int):
+        self.source, self.classes, self.keys = source, source.classes, source.keys
+        self._layout, self._canvas, self._limit = layout, tuple(canvas), limit_bytes
+        self._kept: dict[int, KeptVideo | None] = {}  # None: it stays in its file
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def name(self, i: int) -> str:
+        return self.source.name(i)
+
+    def open(self, i: int) -> Video:
+        kept = self._kept.get(i)
+        if kept is not None:
+            return kept
+        video = self.source.open(i)
+        if i in self._kept:
+            return video
+        # Outside the lock: two threads may both read a film, with the same outcome.
+        return self._keep(i, self._whole(video)) or video
+
+    def _whole(self, video: Video) -> KeptVideo | None:
+        """All frames of a video; None where they would not fit, or cannot be read."""
+        pixels = video.index.num_frames * self._canvas[0] * self._canvas[1]
+        if self._bytes + pixels * (3 if self._layout == "rgb" else 1.5) > self._limit:
+            return None
+        try:
+            arrays, extent = video.read(range(video.index.num_frames), self._layout, self._canvas)
+        except BrokenVideo:  # a clip may miss the damage
+            return None
+        return KeptVideo(video.index, video.label, video.span, arrays, extent)
+
+    def _keep(self, i: int, video: KeptVideo | None) -> KeptVideo | None:
+        size = 0 if video is None else sum(array.nbytes for array in video.arrays.values())
+        with self._lock:
+            if i not in self._kept:
+                fits = self._bytes + size <= self._limit
+                self._kept[i] = video if fits else None
+                self._bytes += size if fits else 0
+            return self._kept[i]
