@@ -46,8 +46,7 @@ def _define(values: absl_flags.FlagValues) -> None:
 
 def recipe_name(argv: list[str]) -> str:
     """'videomae_vitb:smoke'."""
-    recipe = [a.split("=", 1)[1] for a in argv if a.startswith(("--config=", "-config="))][-1]
-    path, _, variant = recipe.partition(":")
+    path, _, variant = cli.recipe_of(argv).partition(":")
     return Path(path).stem + (f":{variant}" if variant else "")
 
 

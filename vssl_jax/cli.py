@@ -1,12 +1,16 @@
 """What the commands share: the config from the command line, one line for an error that a person can mend, and the exit codes."""
 
+import contextlib
 import difflib
 import logging
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 
 import jax
 from absl import flags
@@ -19,10 +23,17 @@ from vssl_jax.train.preemption import EXIT_CODE, Preempted
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vssl_jax"
 
 
-def parse(argv: list[str], usage: str, define: Callable[[flags.FlagValues], None] | None = None) -> tuple[ConfigDict, flags.FlagValues]:
-    """(the locked config, the flags) of `--config=FILE[:variant] --config.key=value ... --workdir=DIR`; `define` adds flags of the command's own.
+TRAINING = ("model", "objective", "optimizer", "train", "checkpoint")  # settings of a recipe that main and bench run
 
-    Raises UserError for a file that is not there, an unknown key (naming the nearest) or a value of the wrong type.
+
+def parse(
+    argv: list[str], usage: str, define: Callable[[flags.FlagValues], None] | None = None, keys: Sequence[str] = TRAINING
+) -> tuple[ConfigDict, flags.FlagValues]:
+    """(the locked config, the flags) of `--config=FILE[:variant] --config.key=value ... --workdir=DIR`; `define` adds flags of the command's own,
+    and `keys` are settings that its recipes have.
+
+    Raises UserError for a file that is not there or a recipe of another command, an unknown key (naming the nearest) or a value of the wrong
+    type.
     """
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "Where the run is kept; the same command in the same workdir resumes.", flag_values=values)
@@ -33,18 +44,19 @@ def parse(argv: list[str], usage: str, define: Callable[[flags.FlagValues], None
     if "--help" in argv or "-h" in argv:
         print(usage)
         raise SystemExit(0)
-    argv = _joined(argv)
-    recipe_flag = recipe_of(argv)
-    recipe = _recipe_file(recipe_flag)
-    # sys_argv: it would read the overrides from the process's own command line, whatever argv is.
-    own = ["vssl_jax", *argv]
-    holder = config_flags.DEFINE_config_file("config", None, "The recipe, FILE[:variant].", values, lock_config=True, sys_argv=own)
+    recipe = recipe_of(argv)
+    path = _recipe_file(recipe)
     # Recipes import what they share from beside them: `from configs import videomae`.
-    sys.path.insert(0, str(recipe.resolve().parent.parent))
+    sys.path.insert(0, str(path.resolve().parent.parent))
+    alone = _recipe_alone(recipe)
+    if lacking := [key for key in keys if key not in alone]:
+        raise UserError(f"{recipe} is a recipe of another command: it has no setting {lacking[0]!r}, which this one needs")
+    # sys_argv: it would read the overrides from the process's own command line, whatever argv is.
+    own = ["vssl_jax", *config_lib.read_overrides(alone, _joined(argv))]
+    holder = config_flags.DEFINE_config_file("config", None, "The recipe, FILE[:variant].", values, lock_config=True, sys_argv=own)
     try:
         rest = values(own)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        config_lib.check_overrides(_recipe_alone(recipe_flag), argv)
         hint = "; settings are written --config.key=value" if isinstance(error, flags.UnrecognizedFlagError) else ""
         raise UserError(" ".join(str(error).split()) + hint) from error
     if len(rest) > 1:
@@ -89,14 +101,21 @@ def _recipe_alone(recipe: str) -> ConfigDict:
     """The recipe's config without any override."""
     values, argv = flags.FlagValues(), ["vssl_jax", f"--config={recipe}"]
     holder = config_flags.DEFINE_config_file("config", None, "", values, lock_config=True, sys_argv=argv)
-    values(argv)
+    try:
+        values(argv)
+    except UserError:
+        raise
+    except Exception as error:  # a recipe is a program that its user may have written
+        raise UserError(
+            f"the recipe {recipe} fails ({type(error).__name__}: {' '.join(str(error).split())}): --debug shows where"
+        ) from error
     return holder.value
 
 
-def run(main: Callable[[list[str]], None]) -> None:
-    """Runs a command to its exit code: 0 done, 42 preempted after a save, 1 with one line that says why.
+def run(main: Callable[[list[str]], None], interrupted: str = "nothing of it was kept") -> None:
+    """Runs a command to its exit code: 0 done, 42 preempted after a save, 1 with one line that says why, 130 interrupted by Ctrl-C.
 
-    `--debug` (or a bug, which is anything but a UserError) shows the traceback.
+    `--debug` (or a bug, which is anything but a UserError) shows the traceback. `interrupted` says what a person has left after Ctrl-C.
     """
     argv = sys.argv[1:]
     _log_plainly()
@@ -110,14 +129,37 @@ def run(main: Callable[[list[str]], None]) -> None:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         _leave(1)
-    except KeyboardInterrupt:  # before training listens to it, or after
+    except KeyboardInterrupt:  # where the loop does not listen to it
         if "--debug" in argv:
             traceback.print_exc()
-        print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
+        print(f"interrupted: {interrupted}", file=sys.stderr)
         _leave(130)
     except Exception:
         traceback.print_exc()
         _leave(1)
+
+
+@contextlib.contextmanager
+def stoppable(what: str) -> Iterator[None]:
+    """SIGTERM ends the body with Preempted(what), as does a loop in it that was told to stop: `what` says how the whole goes on."""
+    asked = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
+        asked.set()
+        raise Preempted(what)
+
+    listens = threading.current_thread() is threading.main_thread()
+    old = signal.signal(signal.SIGTERM, handle) if listens else None
+    try:
+        yield
+    except Exception as error:
+        if asked.is_set() or isinstance(error, Preempted):  # what was running may have taken it for a failure of its own
+            raise Preempted(what) from error
+        raise
+    finally:
+        if listens:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL if old is None else old)
 
 
 def _log_plainly() -> None:

@@ -3,10 +3,12 @@
 A recipe is a function get_config(arg) that starts from `base()`, and returns it locked: a key that does not exist is an error that names the nearest one.
 """
 
+import ast
 import difflib
 import json
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -32,6 +34,7 @@ def data(split: str = "train") -> dict[str, Any]:
         "canvas": (256, 340),  # rows, columns
         "sampler": {"name": "dense", "frames": 16, "stride": 4, "clips": 1, "target_fps": 0.0},
         "max_broken_fraction": 0.05,
+        "memory_gb": 0.0,  # decoded frames to keep in memory, at most; what does not fit is decoded every time
         "workers": 0,  # decoding threads; 0: one per core
     }
 
@@ -139,20 +142,50 @@ def paths(config: ConfigDict, prefix: str = "") -> list[str]:
     return out
 
 
-def check_overrides(config: ConfigDict, argv: list[str]) -> None:
-    """Raises UserError for a `--config.key=value` that the recipe `config` cannot take: an unknown key (naming the nearest), a value of another type."""
-    known = paths(config)
-    for arg in argv:
-        match = re.match(r"--?config\.([\w.]+)(=?)(.*)", arg, re.DOTALL)
+def read_overrides(config: ConfigDict, argv: Sequence[str]) -> list[str]:
+    """`argv` with every `--config.key=value` as ml_collections reads it right: `--config.key value` joined, tuples written as Python writes them
+    (`a,b`, empty and `(a, b)` are tuples of names too).
+
+    Raises UserError for what the recipe `config` cannot take: an unknown key (naming the nearest), a value of another type.
+    """
+    known, out, rest = paths(config), [], list(argv)
+    while rest:
+        arg = rest.pop(0)
+        match = re.fullmatch(r"--?(no)?config\.([^=]*)(=?)(.*)", arg, re.DOTALL)
         if not match:
+            out.append(arg)
             continue
-        key, equals, text = match.groups()
+        negated, key, equals, text = match.groups()
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f"did you mean --config.{near[0]}?" if near else f"top-level keys: {', '.join(sorted(config.keys()))}"
-            raise UserError(f"no setting --config.{key}: {hint}")
-        if equals:
-            _check_type(key, text, _value(config, key))
+            raise _unknown_key(key, known)
+        value = _value(config, key)
+        if isinstance(value, ConfigDict):
+            raise UserError(f"--config.{key} is a group of settings ({', '.join(value)}): set --config.{key}.NAME=VALUE")
+        if isinstance(value, bool) and not equals:
+            out.append(arg)
+            continue
+        if negated:
+            raise UserError(f"{arg}: only a setting that is true or false has such a form, write --config.{key}=VALUE")
+        if not equals and not rest:
+            raise UserError(f"--config.{key} lacks its value: write --config.{key}=VALUE")
+        out.append(f"--config.{key}={_readable(key, text if equals else rest.pop(0), value)}")
+    return out
+
+
+def _unknown_key(key: str, known: Sequence[str]) -> UserError:
+    """Nearest are the neighbors in the key's group, then the same name in another group, then what is spelt alike as a whole."""
+    group, _, name = key.rpartition(".")
+    beside = {path.rpartition(".")[2]: path for path in known if path.rpartition(".")[0] == group}
+    by_depth = sorted(known, key=lambda path: (path.startswith("eval."), path.count(".")), reverse=True)
+    anywhere = {path.rpartition(".")[2]: path for path in by_depth}
+    near = [beside[n] for n in difflib.get_close_matches(name, beside, n=1, cutoff=0.5)]
+    near += [anywhere[n] for n in difflib.get_close_matches(name, anywhere, n=1, cutoff=0.9)]
+    near += difflib.get_close_matches(key, known, n=1, cutoff=0.8)
+    if near:
+        return UserError(f"no setting --config.{key}: did you mean --config.{near[0]}?")
+    if beside and group:
+        return UserError(f"no setting --config.{key}: {group} has {', '.join(sorted(beside))}")
+    return UserError(f"no setting --config.{key}: top-level keys: {', '.join(sorted(path for path in known if '.' not in path))}")
 
 
 def _value(config: ConfigDict, path: str) -> Any:
@@ -161,44 +194,75 @@ def _value(config: ConfigDict, path: str) -> Any:
     return config
 
 
-# What the command line can make of a text; other types are left to ml_collections' own reading.
-_READERS = {int: (int, "a whole number"), float: (float, "a number")}
+def _tuple(text: str) -> tuple:
+    """What a person means by it: Python's own way of writing a tuple or a list, or names with commas between them."""
+    try:
+        value = ast.literal_eval(text) if text.strip() else ()
+    except (SyntaxError, ValueError):
+        value = text.strip().removeprefix("(").removesuffix(")").removeprefix("[").removesuffix("]")
+    if isinstance(value, str):
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+    return tuple(value) if isinstance(value, tuple | list) else (value,)
 
 
-def _check_type(key: str, text: str, value: Any) -> None:
-    if isinstance(value, ConfigDict):
-        raise UserError(f"--config.{key} is a group of settings ({', '.join(value)}): set --config.{key}.NAME=VALUE")
+# type of the recipe's value -> (what reads the text, what it must be); other types are left to ml_collections' own reading.
+_READERS: dict[type, tuple[Callable[[str], Any], str]] = {
+    bool: (lambda text: {"true": True, "1": True, "false": False, "0": False}[text.lower()], "true or false"),
+    int: (int, "a whole number"),
+    float: (float, "a number"),
+}
+
+
+def _readable(key: str, text: str, value: Any) -> str:
+    """The text as ml_collections reads it. Raises UserError for a value of another type than the recipe's `value`."""
+    if isinstance(value, tuple):
+        return repr(_tuple(text))
     if type(value) in _READERS:
         read, wanted = _READERS[type(value)]
         try:
             read(text)
-        except ValueError:
-            raise UserError(f"--config.{key}={text}: it must be {wanted}, such as {value}") from None
+        except (KeyError, ValueError):
+            raise UserError(f"--config.{key}={text}: it must be {wanted}, such as {json.dumps(value)}") from None
+    return text
 
 
-def _whole(value: Any, count: int) -> bool:
-    return len(value) == count and all(isinstance(n, int) and n >= 1 for n in value)
+def _whole(values: Any, least: int = 1, count: int | None = None) -> bool:
+    """Whole numbers from `least` on; `count` of them, or at least one."""
+    right = len(values) == count if count else len(values) > 0
+    return right and all(isinstance(n, int) and n >= least for n in values)
 
 
 # (regex on the path, what the value must be, test of (value, its group)); the first that matches a path counts. Names that stand in no rule are
 # checked by what they configure.
 LIMITS: tuple[tuple[str, str, Callable[[Any, ConfigDict], bool]], ...] = (
+    (r"(^|\.)seed$", "from 0 to 4294967295", lambda v, _: 0 <= v < 2**32),  # what a key of jax.random holds
+    (r"(^|\.)seeds$", "one or more whole numbers, each 0 or more", lambda v, _: _whole(v, 0)),
+    (r"(^|\.)(protocols|drop)$", "names with commas between them, or empty", lambda v, _: all(isinstance(name, str) for name in v)),
+    (r"(^|\.)color$", """operations, such as ({'name':'gray'},)""", lambda v, _: all(isinstance(op, dict) and "name" in op for op in v)),
+    (r"(^|\.)finetune\.labels$", "one or more numbers of labels, 0 for all of them", lambda v, _: _whole(v, 0)),
     (
-        r"(^|\.)(batch_size|grad_accumulation|log_every|keep|depth|width|heads)$|(^|\.)model\.(size|frames)$",
+        r"(^|\.)(batch_size|grad_accumulation|log_every|keep|depth|width|heads|k|max_in_a_row|crops)$|(^|\.)model\.(size|frames)$",
         "1 or more",
         lambda v, _: v >= 1,
     ),
-    (r"(^|\.)(seed|epochs|warmup_epochs|num_examples|world_videos|workers|every|picture_every)$", "0 or more", lambda v, _: v >= 0),
-    (r"(^|\.)optimizer\.(warmup_steps|lr_batch|clip_norm|weight_decay|\w*learning_rate|momentum)$", "0 or more", lambda v, _: v >= 0),
-    (r"(^|\.)(layer_decay|fps)$", "above 0", lambda v, _: v > 0),
+    (r"(^|\.)(linear|attentive|finetune)\.steps$", "1 or more", lambda v, _: v >= 1),
+    (
+        r"(^|\.)(epochs|warmup_epochs|num_examples|world_videos|workers|every|picture_every|short_side|spike_factor|spike_after)$",
+        "0 or more",
+        lambda v, _: v >= 0,
+    ),
+    (r"(^|\.)optimizer\.(warmup_steps|lr_batch|clip_norm|weight_decay|\w*learning_rate|eps)$", "0 or more", lambda v, _: v >= 0),
+    (r"(^|\.)(optimizer\.(b1|b2|momentum)|guard\.decay|smoothing)$", "0 or more and below 1", lambda v, _: 0 <= v < 1),
+    (r"(^|\.)(layer_decay|fps|temperature|trust_coefficient)$", "above 0", lambda v, _: v > 0),
     (r"(^|\.)mask_ratio$", "above 0 and below 1", lambda v, _: 0 < v < 1),
+    (r"(^|\.)(max_broken_fraction|flip)$", "from 0 to 1", lambda v, _: 0 <= v <= 1),
     (r"(^|\.)dtype$", "auto, float32 or bfloat16", lambda v, _: v in ("auto", "float32", "bfloat16")),
     (r"(^|\.)layout$", "rgb or yuv420", lambda v, _: v in ("rgb", "yuv420")),
-    (r"(^|\.)tubelet$", "(frames, rows, columns), each 1 or more", lambda v, _: _whole(v, 3)),
+    (r"(^|\.)tubelet$", "(frames, rows, columns), each 1 or more", lambda v, _: _whole(v, count=3)),
     (
         r"(^|\.)canvas$",
         "(rows, columns), each 1 or more, and even for the layout yuv420",
-        lambda v, group: _whole(v, 2) and not (group["layout"] == "yuv420" and any(n % 2 for n in v)),
+        lambda v, group: _whole(v, count=2) and not (group["layout"] == "yuv420" and any(n % 2 for n in v)),
     ),
 )
 
@@ -207,6 +271,10 @@ def check_values(config: ConfigDict) -> None:
     """Raises UserError for the first value that is outside its limits, before anything is opened or built."""
     for path in paths(config):
         value, group = _value(config, path), _value(config, path.rpartition(".")[0]) if "." in path else config
+        if isinstance(value, ConfigDict):
+            continue
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{path} is {value}: it must be a finite number")
         rule = next(((wanted, test) for pattern, wanted, test in LIMITS if re.search(pattern, path)), None)
-        if rule and not isinstance(value, ConfigDict) and not rule[1](value, group):
+        if rule and not rule[1](value, group):
             raise UserError(f"{path} is {value}: it must be {rule[0]}")

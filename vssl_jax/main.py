@@ -16,8 +16,6 @@ import jax
 from ml_collections import ConfigDict
 
 from vssl_jax import cli, pretrain
-from vssl_jax.data import open_source
-from vssl_jax.errors import unknown_name
 from vssl_jax.train import distributed
 
 
@@ -27,30 +25,20 @@ def default_workdir(argv: list[str]) -> str:
     return f"runs/{Path(name).stem}" + (f"-{variant}" if variant else "")
 
 
-def _check_evaluation(config: ConfigDict, workdir: Path) -> None:
+def _check_evaluation(config: ConfigDict) -> None:
     """A mistake in `eval` is said before the training that it would follow. Raises UserError."""
-    if not config.eval or jax.process_index() != 0:
-        return
-    from vssl_jax import evaluate
+    if config.eval and config.eval.protocols and jax.process_index() == 0:
+        from vssl_jax import evaluate
 
-    for name in config.eval.protocols:
-        if name not in evaluate.PROTOCOLS:
-            raise unknown_name("protocol", name, evaluate.PROTOCOLS)
-    for data in (config.eval.train, config.eval.test):
-        open_source(data)
+        evaluate.check(config.eval, config.model)
 
 
-def main(argv: list[str]) -> None:
-    config, flags = cli.parse(argv, __doc__)
-    workdir = Path(flags.workdir if flags.workdir else default_workdir(argv)).absolute()
-    distributed.initialize(config.distributed)
-    cli.use_compilation_cache()
-    export = pretrain.pretrain(config, workdir, before=lambda: _check_evaluation(config, workdir))
-    if jax.process_index() != 0:
-        return
+def follow(config: ConfigDict, export: Path, workdir: Path) -> None:
+    """What comes after training. Evaluation and the report need packages that a pretraining machine may lack: they are imported only where
+    they are asked for.
+    """
     print(f"exported to {export}", file=sys.stderr)
-    # Evaluation and the report need packages that a pretraining machine may lack: imported only where they are asked for.
-    if config.eval:
+    if config.eval and config.eval.protocols:
         from vssl_jax import evaluate
 
         evaluate.evaluate(config.eval, export, workdir)
@@ -60,5 +48,15 @@ def main(argv: list[str]) -> None:
         print(f"report: {write_report(workdir)}", file=sys.stderr)
 
 
+def main(argv: list[str]) -> None:
+    config, flags = cli.parse(argv, __doc__)
+    workdir = Path(flags.workdir if flags.workdir else default_workdir(argv)).absolute()
+    distributed.initialize(config.distributed)
+    cli.use_compilation_cache()
+    export = pretrain.pretrain(config, workdir, before=lambda: _check_evaluation(config))
+    with cli.stoppable("stopped while evaluating; training is done and exported, and the same command evaluates again"):
+        distributed.on_first(lambda: follow(config, export, workdir))
+
+
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, interrupted="the same command goes on from what is saved")

@@ -1,5 +1,6 @@
 """A recipe -> a run: opens the data, builds the method, trains it, exports it."""
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -7,9 +8,8 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -62,10 +62,10 @@ def check_needs(objective: Objective, keys: frozenset[str]) -> None:
         )
 
 
-def _keep_config(config: ConfigDict, workdir: Path) -> None:
-    """Writes config.json; on resume, says what differs from the run's first config."""
+def _keep_config(config: ConfigDict, workdir: Path, resumes: bool) -> None:
+    """Writes config.json; where a run goes on, says what differs from the config it began with, which stays."""
     path, new = workdir / "config.json", config_lib.to_dict(config)
-    if path.exists():
+    if resumes and path.exists():
         for difference in config_lib.differences(json.loads(path.read_text()), new):
             log.warning("resuming with another setting: %s", difference)
         return
@@ -92,16 +92,19 @@ def show_parameters(objective: Objective, program: Program) -> str:
     return parameter_table(rows)
 
 
-def _on_start(objective: Objective, config: ConfigDict) -> Any:
+def _on_start(objective: Objective, config: ConfigDict, workdir: Path, checkpointer: Checkpointer) -> Callable[[Program], None]:
+    """Nothing is written before this: a run that does not fit, or whose checkpoints are of another model, leaves the workdir as it was."""
+
     def say(program: Program) -> None:
         if jax.process_index() != 0:
             return
-        gib = f"{program.needed_bytes / 2**30:.2f} GiB" if program.needed_bytes is not None else "unknown memory"
+        _keep_config(config, workdir, resumes=bool(checkpointer.steps()))
+        needs = "unknown memory" if program.needed_bytes is None else f"{program.needed_bytes / 2**20:,.0f} MiB"
         flops = objective.flops(config.train.batch_size)
         work = "" if flops is None else f", {flops / 1e9:.3g} GFLOP a step"
         print(show_parameters(objective, program), file=sys.stderr)
         print(
-            f"{jax.device_count()} x {jax.devices()[0].device_kind}; the step needs {gib} per device{work}; compiled in {program.compile_seconds:.1f} s",
+            f"{jax.device_count()} x {jax.devices()[0].device_kind}; the step needs {needs} per device{work}; compiled in {program.compile_seconds:.1f} s",
             file=sys.stderr,
         )
 
@@ -146,6 +149,7 @@ def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter) -> Plan
     if config.train.picture_every > 0:
         jobs.append(_picture_job(objective, input, workdir, writer, config.train.picture_every))
     main = jax.process_index() == 0
+    checkpointer = Checkpointer(workdir / "checkpoints", config.checkpoint.every, config.checkpoint.keep)
     return Plan(
         objective=objective,
         optimizers=build_optimizers(objective, config),
@@ -158,10 +162,10 @@ def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter) -> Plan
         guard=GuardRule(**config.guard),
         log_every=config.train.log_every,
         jobs=jobs,
-        checkpointer=Checkpointer(workdir / "checkpoints", config.checkpoint.every, config.checkpoint.keep),
+        checkpointer=checkpointer,
         writer=writer,
         progress=lambda start: Progress(config.train.steps, start, enabled=main),
-        on_start=_on_start(objective, config),
+        on_start=_on_start(objective, config, workdir, checkpointer),
         host_metrics=broken.metrics,
     )
 
@@ -178,33 +182,44 @@ def export(objective: Objective, state: TrainState, config: ConfigDict, workdir:
     return path
 
 
-def _make_workdir(workdir: Path) -> None:
+@contextlib.contextmanager
+def _writable(workdir: Path) -> Iterator[None]:
+    """Makes the workdir. Folders that were made for it are taken away again where the body fails before anything is in them.
+
+    Raises UserError where the workdir cannot be made or written.
+    """
+    made = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise UserError(f"the workdir {workdir} is a file: give --workdir=DIR") from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"the workdir {workdir} is a file, or would lie in one: give another --workdir=DIR") from error
     except OSError as error:
         raise UserError(f"the workdir {workdir} cannot be made ({error.strerror}): give another --workdir=DIR") from error
     if not os.access(workdir, os.W_OK | os.X_OK):
         raise UserError(f"the workdir {workdir} may not be written: mend its permissions, or give another --workdir=DIR")
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # not empty: a run is in it
+            for folder in made:
+                folder.rmdir()
+        raise
 
 
 def pretrain(config: ConfigDict, workdir: Path, before: Callable[[], None] = lambda: None) -> Path:
     """Runs the recipe in `workdir` (resuming what is there) and returns the export's path. `before` is called when the plan is built, and may
     refuse it. Raises as train.loop.train does.
     """
-    _make_workdir(workdir)
     main = jax.process_index() == 0
-    with MetricsWriter(workdir, enabled=main) as writer:
+    with _writable(workdir), MetricsWriter(workdir, enabled=main) as writer:
         plan = build_plan(config, workdir, writer)
+        before()
+        if main:
+            print(
+                f"compiling {config.objective.name} with {config.model.name} for {jax.device_count()} device(s); the run is kept in {workdir}",
+                file=sys.stderr,
+            )
         try:
-            before()
-            if main:
-                _keep_config(config, workdir)
-                print(
-                    f"compiling {config.objective.name} with {config.model.name} for {jax.device_count()} device(s); the run is kept in {workdir}",
-                    file=sys.stderr,
-                )
             state = train(plan)
         finally:
             plan.checkpointer.close()

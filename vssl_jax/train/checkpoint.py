@@ -8,6 +8,7 @@ checkpoint of *another model* is an error, never a reason to fall back.
 """
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -20,6 +21,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
+from orbax.checkpoint import multihost
 from orbax.checkpoint.checkpoint_managers import preservation_policy, save_decision_policy
 
 from vssl_jax.errors import UserError
@@ -51,7 +53,7 @@ def _shapes(tree: Any) -> dict[str, tuple]:
 
 
 class Checkpointer:
-    """Saves and restores TrainStates under `directory`.
+    """Saves and restores TrainStates under `directory`, which comes to be at first use: a run that is refused before leaves no trace.
 
     Args:
       directory: <workdir>/checkpoints.
@@ -62,9 +64,13 @@ class Checkpointer:
     def __init__(self, directory: str | os.PathLike, every: int, keep: int):
         self.directory = Path(directory).absolute()
         self.every = every
+        self.keep = keep
+
+    @functools.cached_property
+    def _manager(self) -> ocp.CheckpointManager:
         options = ocp.CheckpointManagerOptions(
             save_decision_policy=save_decision_policy.SpecificStepsPolicy(steps=[]),  # the loop decides, and forces
-            preservation_policy=preservation_policy.LatestN(keep),
+            preservation_policy=preservation_policy.LatestN(self.keep),
             enable_async_checkpointing=True,
             cleanup_tmp_directories=True,
             async_options=ocp.AsyncOptions(timeout_secs=1200),
@@ -73,7 +79,7 @@ class Checkpointer:
         handler, registry = ocp.StandardCheckpointHandler(), ocp.handlers.DefaultCheckpointHandlerRegistry()
         registry.add("state", ocp.args.StandardSave, handler)
         registry.add("state", ocp.args.StandardRestore, handler)
-        self._manager = ocp.CheckpointManager(self.directory, options=options, handler_registry=registry)
+        return ocp.CheckpointManager(self.directory, options=options, handler_registry=registry)
 
     def due(self, step: int) -> bool:
         return self.every > 0 and step % self.every == 0
@@ -172,8 +178,14 @@ class Checkpointer:
             self._manager.check_for_errors()
 
     def close(self) -> None:
-        self.wait()
-        self._manager.close()
+        if "_manager" in self.__dict__:
+            self.wait()
+            self._manager.close()
+
+
+def meet(name: str, seconds: int) -> None:
+    """Waits until every process has come here. Unlike a collective it keeps no device busy. Every meeting needs a name of its own."""
+    multihost.get_barrier_sync_fn()(key=name, timeout_ms=1000 * seconds)
 
 
 def save_export(path: str | os.PathLike, params: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
@@ -204,9 +216,12 @@ def load_export(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]
         path = path / "export"
     if not (path / "meta.json").exists():
         raise UserError(f"{path} holds no export (no meta.json): give a workdir of a finished run, or its export/ folder")
+    place = jax.process_index()
+    # Alone: Orbax would wait for the other processes, and evaluation reads in one of them.
+    alone = ocp.options.MultiprocessingOptions(primary_host=place, active_processes={place}, barrier_sync_key_prefix=f"alone-{place}")
     try:
         meta = json.loads((path / "meta.json").read_text())
-        with ocp.StandardCheckpointer() as checkpointer:
+        with ocp.StandardCheckpointer(multiprocessing_options=alone) as checkpointer:
             tree = checkpointer.metadata(path / "params")
             tree = getattr(tree, "item_metadata", tree)
             tree = getattr(tree, "tree", tree)

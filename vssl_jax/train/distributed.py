@@ -1,14 +1,19 @@
-"""Joining the other processes of a run, before any JAX backend is used."""
+"""Joining the other processes of a run, before any JAX backend is used, and leaving them together."""
 
 import logging
 import os
+import threading
+from collections.abc import Callable
 
 import jax
 
 from vssl_jax.errors import UserError, unknown_name
+from vssl_jax.train import checkpoint
+from vssl_jax.train.preemption import Preempted
 
 log = logging.getLogger(__name__)
 TIMEOUT_SECONDS = 300
+WAIT_SECONDS = 30 * 24 * 3600  # for process 0 to evaluate; one that has died is noticed by its heartbeat long before
 MODES = ("auto", "on", "off")
 
 
@@ -60,3 +65,40 @@ def initialize(mode: str = "auto") -> None:
             f"could not join the other processes: {str(error).partition(chr(10))[0]}; start the same command on every host"
         ) from error
     log.warning("process %d of %d, %d devices in all", jax.process_index(), jax.process_count(), jax.device_count())
+
+
+def on_first(work: Callable[[], None]) -> None:
+    """Runs `work` in process 0, for as long as it takes, while the others wait for it here.
+
+    They may not leave before: the shutdown of jax.distributed ends all processes where one is five minutes later than another, whatever
+    `shutdown_timeout_seconds` says (jax 0.10.2 and 0.12.0). An error of the work is not waited for: it ends all processes.
+    """
+    if jax.process_count() == 1:
+        work()
+    elif jax.process_index() == 0:
+        try:
+            work()
+        except Preempted:
+            _wait()
+            raise
+        _wait()
+    else:
+        _wait()
+
+
+def _wait() -> None:
+    """In a thread, since signals are handled in the main one, and only while it runs Python."""
+    failed: list[Exception] = []
+
+    def meet() -> None:
+        try:
+            checkpoint.meet("what process 0 does alone", WAIT_SECONDS)
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=meet, name="wait", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.2)
+    if failed:
+        raise UserError(f"waited in vain for the other processes: {str(failed[0]).partition(chr(10))[0]}") from failed[0]

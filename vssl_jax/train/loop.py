@@ -126,7 +126,8 @@ def train(plan: Plan) -> TrainState:
     refuses `guard.max_in_a_row` steps in a row.
     """
     program = compile_plan(plan)
-    with jax.set_mesh(plan.mesh), Listener() as listener:
+    processes = {device.process_index for device in plan.mesh.devices.flat}
+    with jax.set_mesh(plan.mesh), Listener(together=len(processes) > 1) as listener:
         restored = plan.checkpointer.restore_latest(program.state_shapes) if plan.checkpointer else None
         state, start = restored if restored else (_fresh_state(plan, program), 0)
         if restored:

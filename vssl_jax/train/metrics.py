@@ -60,7 +60,6 @@ class MetricsWriter:
             return
         if tensorboard and not tensorboard_installed():
             raise UserError("TensorBoard is on but tensorboardX is not installed: pip install tensorboardX, or switch TensorBoard off")
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         self._last_step = max((line["step"] for line in _lines(self._path)), default=-1)
         if tensorboard:
             self._board = _Board(Path(workdir) / TENSORBOARD_FOLDER)
@@ -73,6 +72,7 @@ class MetricsWriter:
         """
         if not self._enabled:
             return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -20,14 +20,18 @@ class Preempted(Exception):
 
 
 class Listener:
-    """`with Listener() as listener: ... if listener.asked(step): save and leave`."""
+    """`with Listener() as listener: ... if listener.asked(step): save and leave`.
 
-    def __init__(self):
+    `together`: whether all processes run this (None: where there are several); what one of them does alone, it also stops alone.
+    """
+
+    def __init__(self, together: bool | None = None):
+        self._together = jax.process_count() > 1 if together is None else together
         self._asked = threading.Event()
         self._old: dict[int, object] = {}
 
     def __enter__(self) -> "Listener":
-        if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
+        if not self._together and threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._old[number] = signal.signal(number, self._handle)
         return self
@@ -43,6 +47,6 @@ class Listener:
 
     def asked(self, step: int) -> bool:
         """True once a stop was asked for. With several processes every process calls this at every step, and all get the same answer."""
-        if jax.process_count() > 1:
+        if self._together:
             return multihost_utils.reached_preemption_sync_point(step)
         return self._asked.is_set()
