@@ -166,7 +166,7 @@ def read_overrides(config: ConfigDict, argv: Sequence[str]) -> list[str]:
             continue
         if negated:
             raise UserError(f"{arg}: only a setting that is true or false has such a form, write --config.{key}=VALUE")
-        if not equals and not rest:
+        if not equals and (not rest or rest[0].startswith("--")):
             raise UserError(f"--config.{key} lacks its value: write --config.{key}=VALUE")
         out.append(f"--config.{key}={_readable(key, text if equals else rest.pop(0), value)}")
     return out

@@ -9,7 +9,7 @@ import argparse
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 
@@ -58,13 +58,20 @@ def videomae_of_export(parts: Mapping[str, Any], meta: Mapping[str, Any]) -> tup
     )
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong, as every command here does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see python -m vssl_jax.convert --help")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m vssl_jax.convert", description=__doc__.split("\n\n")[1])
+    parser = _Parser(prog="python -m vssl_jax.convert", description=__doc__.split("\n\n")[1])
     parser.add_argument("--source", required=True, help="Hugging Face folder or .safetensors file, or an export or a workdir of this code")
     parser.add_argument("--target", required=True, help="what to write: an export folder, or a Hugging Face folder or .safetensors file")
-    args = parser.parse_args(argv)
     try:
+        args = parser.parse_args(argv)
         print(convert(args.source, args.target))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
