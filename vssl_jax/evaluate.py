@@ -148,7 +148,7 @@ def _label(source: Source, i: int) -> int:
         return UNLABELED
 
 
-def _labeled(input: Input, count: int, seed: int, batch_size: int) -> Input:
+def labeled(input: Input, count: int, seed: int, batch_size: int) -> Input:
     """The training input cut to a budget of `count` labels (0: all)."""
     spec = dataclasses.replace(input.spec, batch_size=batch_size)
     source = input.source
@@ -161,7 +161,7 @@ def _labeled(input: Input, count: int, seed: int, batch_size: int) -> Input:
 def _finetuned(study: Study, who: subject.Subject, seed: int) -> Measured:
     config, out = study.config["finetune"], Measured()
     for count in config["labels"]:
-        train = _labeled(study.train, count, seed, config["batch_size"])
+        train = labeled(study.train, count, seed, config["batch_size"])
         out[_finetune_name(count)] = [classify(*probes.fine_tune(who, train, study.test, config, seed))]
     return out
 

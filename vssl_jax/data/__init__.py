@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from vssl_jax.data.embedded import embedded_source
 from vssl_jax.data.folder import folder_source
 from vssl_jax.data.manifest import manifest_source
+from vssl_jax.data.rendered import rendered_source
 from vssl_jax.data.source import Source
 from vssl_jax.data.synthetic import synthetic_source
 from vssl_jax.data.tfds import tfds_source
@@ -19,6 +20,7 @@ SOURCES: dict[str, Callable[..., Source]] = {
     "tfrecord": tfrecord_source,
     "tfds": tfds_source,
     "embedded": embedded_source,
+    "rendered": rendered_source,
     "synthetic": synthetic_source,
 }
 

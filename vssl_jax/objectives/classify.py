@@ -68,11 +68,15 @@ class Classify(Objective):
         keys = rng if train else None
         return backbone_lib.apply(self.encoder, params["encoder"], memory[STATS], clips, train=train, rng=keys, method="features")
 
-    def loss(self, params, memory, batch, rng, turn):
+    def examples(self, batch: batch_lib.Batch, rng: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What a batch asks: the drawn clips, normalized, [B,K,T,h,w,3], and their classes int32 [B*K]."""
         view = self.view(keys_lib.example_keys(rng, batch, keys_lib.VIEW), batch)
+        return view, jnp.repeat(batch[batch_lib.LABEL], view.shape[1])
+
+    def loss(self, params, memory, batch, rng, turn):
+        view, labels = self.examples(batch, rng)
         clips_per_video = view.shape[1]
         clips = view.reshape(-1, *view.shape[2:])
-        labels = jnp.repeat(batch[batch_lib.LABEL], clips_per_video)
         weight = jnp.repeat(batch[batch_lib.WEIGHT], clips_per_video) * (labels >= 0)
         target = smooth_one_hot(labels, self.classes, self.smoothing)
         clips, target = self.mix(jax.random.fold_in(rng, keys_lib.MIX), clips, target)

@@ -1,0 +1,88 @@
+"""The instrument's arithmetic on made results; one small measurement from end to end; and that what is done is not done again."""
+
+import json
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from vssl_jax import instrument
+from vssl_jax.data import world
+from vssl_jax.errors import UserError
+
+RECIPE = f"--config={Path(__file__).parents[1] / 'configs' / 'instrument.py'}:smoke"
+REVERSAL = np.array([1, 0, 3, 2])
+
+
+def test_direction_asks_only_between_a_class_and_its_reversal():
+    scores = np.array([[0.2, 0.1, 0.7, 0.0], [0.1, 0.2, 0.7, 0.0], [0.0, 0.0, 0.3, 0.3]])
+    assert instrument.direction(scores, np.array([0, 0, 2]), REVERSAL) == pytest.approx((1 + 0 + 0.5) / 3)
+    assert instrument.direction(np.ones((5, 4)), np.arange(5) % 4, REVERSAL) == 0.5
+
+
+@pytest.mark.parametrize("name", ["slide-8", "mixed-8"])
+def test_the_reversal_of_a_reversal_is_the_class(name):
+    spec = world.find(name)
+    reversal = np.array([spec.reversal(i) for i in range(len(spec.classes))])
+    assert (reversal[reversal] == np.arange(len(reversal))).all() and (reversal != np.arange(len(reversal))).all()
+
+
+def row(name, seed, top1, direction=0.5, n=1000):
+    return {"name": name, "seed": seed, "top1": top1, "direction": direction, "n": n, "steps": 1, "digest": "x"}
+
+
+class Config:
+    random: ClassVar = {"vit": "mae"}
+
+
+def test_verdicts_are_those_of_the_numbers():
+    found = {
+        "control/vit/coded/ordered": [row("", 0, 0.89)],
+        "control/cnn/coded/ordered": [row("", 0, 0.91)],
+        "control/cnn/coded/mean": [row("", 0, 0.5, direction=0.547)],
+        "control/cnn/coded/single": [row("", 0, 0.5, direction=0.548)],
+        "mae/knn": [row("", s, 0.30 + 0.01 * s) for s in range(5)],
+        "mae/linear": [row("", s, 0.21 + 0.1 * s) for s in range(5)],
+        "random-vit/knn": [row("", s, 0.20 + 0.01 * s) for s in range(5)],
+        "random-vit/linear": [row("", s, 0.20 + 0.1 * s) for s in range(5)],
+    }
+    said = {line[4:].split(":")[0]: line[:3].strip() for line in instrument.verdicts(found, Config)}
+    assert said == {
+        "control/vit/coded/ordered": "NO", "control/cnn/coded/ordered": "yes", "control/cnn/coded/mean": "yes",
+        "control/cnn/coded/single": "NO", "mae/knn": "yes", "mae/linear": "NO",
+    }  # fmt: skip
+    # 5 seeds, 0.01 apart: standard deviation 0.0158, standard error of each mean 0.00707, of the difference 0.01
+    assert any("mae/knn: +0.100 top-1 over random initialization, +10.0 standard errors" in v for v in instrument.verdicts(found, Config))
+
+
+def test_one_seed_shows_no_gain():
+    found = {"mae/knn": [row("", 0, 0.9)], "random-vit/knn": [row("", 0, 0.1)]}
+    assert instrument.verdicts(found, Config) == []
+
+
+def test_the_table_has_means_errors_seeds_and_steps():
+    text = instrument.table({"mae/knn": [row("", 1, 0.2), row("", 0, 0.4)]})
+    assert text.splitlines()[1].split() == ["mae/knn", "0.300", "±", "0.100", "0.500", "±", "0.000", "1000", "0,1", "1"]
+
+
+def test_a_row_is_measured_once_and_older_settings_are_not_read(tmp_path, capsys):
+    command = [RECIPE, f"--workdir={tmp_path}", "--only=control/vit/drawn/(shuffled|ordered)"]
+    instrument.main(command)
+    first = (tmp_path / "results.jsonl").read_text()
+    rows = [json.loads(line) for line in first.splitlines()]
+    assert [r["name"] for r in rows] == ["control/vit/drawn/ordered", "control/vit/drawn/shuffled"]
+    assert all(r["n"] == 16 and r["steps"] == 2 and 0 <= r["direction"] <= 1 for r in rows)
+    assert "control/vit/drawn/shuffled" in capsys.readouterr().out
+    instrument.main(command)
+    assert (tmp_path / "results.jsonl").read_text() == first
+    capsys.readouterr()
+    instrument.main([*command[:2], "--only=control/vit/drawn/ordered", "--config.controls.vit.steps=3"])
+    out = capsys.readouterr().out
+    assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 3
+    assert "shuffled" not in out, "a row of other settings does not stand beside this one"
+
+
+def test_a_pattern_that_matches_no_row_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="--only=contrl matches no row; rows are control/cnn/coded/mean"):
+        instrument.main([RECIPE, f"--workdir={tmp_path}", "--only=contrl"])

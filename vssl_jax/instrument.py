@@ -1,0 +1,277 @@
+"""Is the embedded dataset a valid instrument? One command prints the proof: python -m vssl_jax.instrument --config=configs/instrument.py
+
+  --workdir=DIR      where results.jsonl is kept (default runs/instrument); what stands there is not measured again
+  --only=REGEX       measure only the rows whose name matches, e.g. 'control/cnn' (two processes may share a workdir)
+  --debug            show tracebacks
+
+The proof is a table of rows, each a model that was trained and read on held-out videos:
+
+  control/NET/FILM/ORDER    NET trained with all labels; FILM 'drawn' (before the codec) or 'coded'; ORDER 'ordered', or how the order of
+                            frames was lost. Ordered, a control must learn the task; without order, no model can know a direction.
+  METHOD/PROTOCOL           what a protocol reads from a backbone that METHOD pretrained without labels ('random-NET': that nothing did)
+
+top-1 is over all classes. A class is a path and a direction; `direction` asks only which of the two directions of the true path scores
+higher: chance is 0.5 for whatever is blind to the order of frames.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict
+
+from vssl_jax import cli, evaluate, pretrain
+from vssl_jax import config as config_lib
+from vssl_jax.data import pipeline, world
+from vssl_jax.data.broken import BrokenRecord
+from vssl_jax.data.recipe import build_input
+from vssl_jax.data.row import Input
+from vssl_jax.errors import UserError
+from vssl_jax.evals import features, probes, subject
+from vssl_jax.evals.classification import seed_stderr
+from vssl_jax.evals.knn import weighted_knn
+from vssl_jax.models import backbone as backbone_lib
+from vssl_jax.perturb import recipe
+from vssl_jax.perturb.order import ORDER_FREE
+
+ORDERED = "ordered"
+FILMS = {"drawn": "rendered", "coded": "embedded"}  # name -> data.source
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One measurement: `settings` is all that its outcome depends on besides the code, `measure` gives (scores [N,C], labels [N])."""
+
+    name: str
+    seed: int
+    steps: int  # of the training that the row is about: of the control, or of the pretraining
+    settings: Mapping[str, Any]
+    measure: Callable[[], tuple[np.ndarray, np.ndarray]]
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:12]
+
+
+class Films:
+    """The inputs, opened once each: their frames stay in memory from one task to the next."""
+
+    def __init__(self, config: ConfigDict, workdir: Path):
+        self._config, self._broken = config, BrokenRecord(0.0, workdir)
+        self._open = functools.lru_cache(maxsize=None)(self._build)
+
+    def _build(self, film: str, split: str) -> Input:
+        data = config_lib.to_dict(self._config[split]) | {"source": FILMS[film]}
+        return build_input(data, self._config.batch_size, 0, self._broken, shuffle=split == "train")
+
+    def __call__(self, film: str = "coded") -> tuple[Input, Input]:
+        """(training, test) videos."""
+        return self._open(film, "train"), self._open(film, "test")
+
+
+def direction(scores_NxC: np.ndarray, labels_N: np.ndarray, reversal_C: np.ndarray) -> float:
+    """How often the true class scores higher than its exact reversal; equal scores count half."""
+    rows = np.arange(len(labels_N))
+    true, reverse = scores_NxC[rows, labels_N], scores_NxC[rows, reversal_C[labels_N]]
+    return float(np.mean((true > reverse) + 0.5 * (true == reverse)))
+
+
+def _fresh(model: Mapping[str, Any], seed: int) -> subject.Subject:
+    return subject.random(subject.Subject(model, {}, {}, ""), seed)
+
+
+def controls(config: ConfigDict, films: Films) -> Iterator[Task]:
+    """Every net on every film in every order: the same training but for the order."""
+    for net, film, order in ((n, f, o) for n in config.controls for f in FILMS for o in (ORDERED, *ORDER_FREE)):
+        for seed in config.control_seeds:
+            tuned = config_lib.to_dict(config.controls[net])
+            model = tuned.pop("backbone")
+            if order != ORDERED:
+                tuned["view"], tuned["eval_view"] = tuned["view"] | {"order": order}, tuned["eval_view"] | {"order": order}
+            settings = {"control": tuned, "model": model, "film": film, "train": config_lib.to_dict(config.train)}
+            measure = functools.partial(_tune, lambda model=model, seed=seed: _fresh(model, seed), films, film, tuned, 0, seed)
+            yield Task(f"control/{net}/{film}/{order}", seed, tuned["steps"], settings, measure)
+
+
+def _tune(who: Callable[[], subject.Subject], films: Films, film: str, tuned: Mapping[str, Any], labels: int, seed: int):
+    train, test = films(film)
+    return probes.fine_tune(who(), evaluate.labeled(train, labels, seed, tuned["batch_size"]), test, ConfigDict(tuned), seed)
+
+
+def methods(config: ConfigDict, films: Films, workdir: Path) -> Iterator[Task]:
+    """Every protocol on every pretrained backbone, and on the same one with fresh weights."""
+    for name, run in config.methods.items():
+        plain = config_lib.to_dict(run)
+        for seed in config.seeds:
+            pretrained = functools.cache(functools.partial(_pretrained, run, seed, workdir / f"{name}-{seed}"))
+            settings = {"run": plain, "train": config_lib.to_dict(config.train)}
+            yield from _protocols(name, pretrained, config, films, seed, plain["train"]["steps"], settings, config.tuned[name])
+    for net, name in config.random.items():
+        model = config_lib.to_dict(config.methods[name].model)
+        for seed in config.seeds:
+            fresh = functools.cache(functools.partial(_fresh, model, seed))
+            settings = {"model": model, "train": config_lib.to_dict(config.train)}
+            yield from _protocols(f"random-{net}", fresh, config, films, seed, 0, settings, config.tuned[name])
+
+
+def _pretrained(run: ConfigDict, seed: int, folder: Path) -> subject.Subject:
+    config = run.copy_and_resolve_references()
+    with config.unlocked():
+        config.seed, config.eval, config.report = seed, {}, False
+    return subject.load(pretrain.pretrain(config.lock(), folder))
+
+
+def _protocols(
+    name: str, who: Callable[[], subject.Subject], config: ConfigDict, films: Films, seed: int, steps: int, settings, tuned: ConfigDict
+) -> Iterator[Task]:
+    tables = functools.cache(lambda: _tables(who(), films))
+    for protocol in config.protocols:
+        settings_of = config_lib.to_dict(config[protocol])
+        measure = functools.partial(_frozen, protocol, tables, config[protocol], seed)
+        yield Task(f"{name}/{protocol}", seed, steps, {**settings, "protocol": settings_of}, measure)
+    tuned = config_lib.to_dict(tuned)
+    for labels in tuned.pop("labels"):
+        protocol = f"finetune-{labels if labels else 'all'}"
+        measure = functools.partial(_tune, who, films, "coded", tuned, labels, seed)
+        yield Task(f"{name}/{protocol}", seed, steps, {**settings, "protocol": tuned, "labels": labels}, measure)
+
+
+def _tables(who: subject.Subject, films: Films) -> tuple[features.Table, features.Table]:
+    view = recipe.build_eval_view({"short_side": 0, "crops": 1}, backbone_lib.pixels(who.module()))
+    # An epoch in order: shuffling is the training's business.
+    train, test = (features.extract(who, view, pipeline.epoch(input), keep_map=True) for input in films())
+    return train, test
+
+
+def _frozen(protocol: str, tables: Callable[[], Any], config: Mapping[str, Any], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    train, test = tables()
+    classes = int(train.labels_N.max()) + 1
+    if protocol == "knn":
+        how = (config["k"], config["temperature"], config["center"])
+        return weighted_knn(train.pooled_NxD, train.labels_N, test.pooled_NxD, classes, *how), test.labels_N
+    return probes.cached_probe(train, test, classes, config, seed), test.labels_N
+
+
+class Results:
+    """results.jsonl: one line a measurement, appended when it is done."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def rows(self) -> list[dict[str, Any]]:
+        if not self.path.exists():
+            return []
+        return [json.loads(line) for line in self.path.read_text().splitlines()]
+
+    def has(self, task: Task) -> bool:
+        return any((r["name"], r["seed"], r["digest"]) == (task.name, task.seed, task.digest) for r in self.rows())
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        with open(self.path, "a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def measure(task: Task, reversal_C: np.ndarray) -> dict[str, Any]:
+    """Runs a task; its line of results.jsonl."""
+    start = time.monotonic()
+    scores, labels = task.measure()
+    return {
+        "name": task.name, "seed": task.seed, "steps": task.steps, "n": len(labels),
+        "top1": float(np.mean(scores.argmax(1) == labels)), "direction": direction(scores, labels, reversal_C),
+        "seconds": round(time.monotonic() - start, 1), "digest": task.digest,
+    }  # fmt: skip
+
+
+def _mean(values: list[float]) -> str:
+    error = seed_stderr(values)
+    return f"{np.mean(values):.3f}" + ("" if error is None else f" ± {error:.3f}")
+
+
+def group(rows: list[dict[str, Any]], tasks: list[Task]) -> dict[str, list[dict[str, Any]]]:
+    """{name: rows}, in the order of `tasks` and only with their settings: what older settings gave stays in the file, unread."""
+    wanted = {(t.name, t.seed, t.digest) for t in tasks}
+    found = {t.name: [] for t in tasks}
+    for row in rows:
+        if (row["name"], row["seed"], row["digest"]) in wanted:
+            found[row["name"]].append(row)
+    return {name: own for name, own in found.items() if own}
+
+
+def table(found: Mapping[str, list[dict[str, Any]]]) -> str:
+    """The rows: means over seeds, ± one standard error."""
+    lines = [("row", "top-1", "direction", "n", "seeds", "steps")]
+    for name, rows in found.items():
+        seeds = ",".join(str(s) for s in sorted(r["seed"] for r in rows))
+        lines.append((name, *(_mean([r[k] for r in rows]) for k in ("top1", "direction")), str(rows[0]["n"]), seeds, str(rows[0]["steps"])))
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def verdicts(found: Mapping[str, list[dict[str, Any]]], config: ConfigDict) -> list[str]:
+    """What the rows show, each a sentence that begins with 'yes' or 'NO'."""
+    out = []
+
+    def say(holds: bool, text: str) -> None:
+        out.append(f"{'yes' if holds else 'NO':<4}{text}")
+
+    for name, rows in found.items():
+        kind, *_, last = name.split("/")
+        if kind == "control":
+            top1, way, n = (np.mean([r[k] for r in rows]) for k in ("top1", "direction", "n"))
+            sigma = math.sqrt(0.25 / (n * len(rows)))
+            if last == ORDERED:
+                say(top1 >= 0.9, f"{name}: top-1 {top1:.3f}, wanted 0.90 or more")
+            else:
+                say(abs(way - 0.5) <= 3 * sigma, f"{name}: direction {way:.3f}, wanted 0.5 ± {3 * sigma:.3f} (3 sigma)")
+    nets = {name: net for net, name in config.random.items()}
+    for name, rows in found.items():
+        method, *_, protocol = name.split("/")
+        base = found.get(f"random-{nets.get(method)}/{protocol}")
+        if base and len(base) > 1 and len(rows) > 1:
+            gain = np.mean([r["top1"] for r in rows]) - np.mean([r["top1"] for r in base])
+            error = math.hypot(*(seed_stderr([r["top1"] for r in each]) for each in (rows, base)))
+            text = f"{name}: {gain:+.3f} top-1 over random initialization, {gain / error if error else math.inf:+.1f} standard errors"
+            say(gain > 3 * error, f"{text}, {len(rows)} and {len(base)} seeds; wanted more than 3")
+    return out
+
+
+def _flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("only", "", "Measure only rows whose name matches.", flag_values=values)
+
+
+def main(argv: list[str]) -> None:
+    config, flags_ = cli.parse(argv, __doc__, _flags, keys=("controls", "methods"))
+    workdir = Path(flags_.workdir if flags_.workdir else "runs/instrument").absolute()
+    cli.use_compilation_cache()
+    films, results = Films(config, workdir), Results(workdir / "results.jsonl")
+    tasks = [*controls(config, films), *methods(config, films, workdir)]
+    chosen = [task for task in tasks if re.search(flags_.only, task.name)]
+    if not chosen:
+        raise UserError(f"--only={flags_.only} matches no row; rows are {', '.join(sorted({t.name for t in tasks}))}")
+    spec = world.find(config.test.world)
+    reversal_C = np.array([spec.reversal(label) for label in range(len(spec.classes))])
+    for i, task in enumerate(chosen):
+        if results.has(task):
+            continue
+        print(f"[{i + 1}/{len(chosen)}] {task.name}, seed {task.seed}", file=sys.stderr, flush=True)
+        row = measure(task, reversal_C)
+        results.add(row)
+        print(f"  top-1 {row['top1']:.3f}, direction {row['direction']:.3f}, {row['seconds']:.0f} s", file=sys.stderr, flush=True)
+    found = group(results.rows(), tasks)
+    print(table(found))
+    print("\n".join(verdicts(found, config)))
+
+
+if __name__ == "__main__":
+    cli.run(main)
