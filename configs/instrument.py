@@ -9,7 +9,7 @@ from vssl_jax import config as config_lib
 from vssl_jax.errors import unknown_name
 
 WHOLE = {"crop": {"name": "whole"}, "flip": 0.0, "color": ()}  # a flip would change the class
-CNN = {"name": "cnn_small", "frames": 8, "size": 32}
+CNN = {"name": "cnn_small", "frames": 8, "size": 64}
 
 
 def get_config(arg: str = ""):
@@ -26,7 +26,7 @@ def get_config(arg: str = ""):
     config.control_seeds = (0,)
     vit = mae.eval.finetune.copy_and_resolve_references()
     config.controls = {
-        "cnn": {**_tuned(steps=600, batch_size=32, rate=2e-3), "backbone": CNN},
+        "cnn": {**_tuned(steps=400, batch_size=32, rate=2e-3), "backbone": CNN},
         "vit": {**vit.to_dict(), "steps": 1000, "batch_size": 64, "backbone": mae.model.to_dict()},
     }
     for control in config.controls.values():
@@ -36,7 +36,7 @@ def get_config(arg: str = ""):
     config.random = {"vit": "videomae-vit", "cnn": "pace-cnn"}  # net -> the method whose backbone it is
     config.tuned = {
         "videomae-vit": {**vit.to_dict(), "steps": 1000, "labels": (100, 400)},
-        "pace-cnn": {**_tuned(600, 32, 2e-3), "labels": (400,)},
+        "pace-cnn": {**_tuned(400, 32, 2e-3), "labels": ()},
     }
     if arg == "smoke":
         _smoke(config)
@@ -60,9 +60,9 @@ def _pace(mae):
     config.data.sampler.update({"frames": 29, "stride": 1})
     config.model = CNN
     config.objective = {"name": "pace", "paces": (1, 2, 4), "view": WHOLE, "eval_view": {"short_side": 0, "crops": 1}}
-    config.train.update({"steps": 600, "batch_size": 32, "log_every": 20, "picture_every": 0})
-    config.optimizer.update({"learning_rate": 2e-3, "lr_batch": 0, "warmup_steps": 30, "b2": 0.999})
-    config.checkpoint.every = 300
+    config.train.update({"steps": 500, "batch_size": 32, "log_every": 20, "picture_every": 0})
+    config.optimizer.update({"learning_rate": 2e-3, "lr_batch": 0, "warmup_steps": 25, "b2": 0.999})
+    config.checkpoint.every = 250
     return config
 
 
@@ -75,8 +75,7 @@ def _smoke(config):
     for group in (config.linear, config.attentive, *config.controls.values(), *config.tuned.values()):
         group.update(few)
         group.optimizer.warmup_steps = 0
-    for tuned in config.tuned.values():
-        tuned.labels = (8,)
+    config.tuned["videomae-vit"].labels = (8,)
     config.methods["pace-cnn"].train.update(few)
     config.methods["pace-cnn"].optimizer.warmup_steps = 0
     config.methods["pace-cnn"].data.world_videos = 16
