@@ -195,9 +195,9 @@ def _writable(workdir: Path) -> Iterator[None]:
         raise UserError(f"the workdir {workdir} is a file, or would lie in one: give another --workdir=DIR") from error
     except OSError as error:
         raise UserError(f"the workdir {workdir} cannot be made ({error.strerror}): give another --workdir=DIR") from error
-    if not os.access(workdir, os.W_OK | os.X_OK):
-        raise UserError(f"the workdir {workdir} may not be written: mend its permissions, or give another --workdir=DIR")
     try:
+        if not os.access(workdir, os.W_OK | os.X_OK):
+            raise UserError(f"the workdir {workdir} may not be written: mend its permissions, or give another --workdir=DIR")
         yield
     except BaseException:
         with contextlib.suppress(OSError):  # not empty: a run is in it

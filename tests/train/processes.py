@@ -21,10 +21,17 @@ def free_port() -> int:
 
 
 class Run:
-    """`python -m vssl_jax.main` in `count` processes that share 8 simulated devices. A context manager: nothing outlives it."""
+    """`python -m vssl_jax.main` (or another `module`) in `count` processes that share 8 simulated devices. A context manager: nothing outlives it."""
 
     def __init__(
-        self, workdir: Path, cache: Path, *overrides: str, count: int = 1, recipe: Path = RECIPE, settings: dict[str, str] | None = None
+        self,
+        workdir: Path,
+        cache: Path,
+        *overrides: str,
+        count: int = 1,
+        recipe: Path | str = RECIPE,
+        settings: dict[str, str] | None = None,
+        module: str = "vssl_jax.main",
     ):
         self.workdir, self.logs, self.processes = workdir, [], []
         address = f"127.0.0.1:{free_port()}"
@@ -39,7 +46,7 @@ class Run:
                 env |= {"JAX_COORDINATOR_BIND_ADDRESS": address}  # JAX's own default listens on every interface
             env |= settings if settings else {}
             log = workdir.with_name(f"{workdir.name}.{time.monotonic_ns()}.{i}.log")
-            command = [sys.executable, "-m", "vssl_jax.main", f"--config={recipe}", f"--workdir={workdir}", *overrides]
+            command = [sys.executable, "-m", module, f"--config={recipe}", f"--workdir={workdir}", *overrides]
             with open(log, "w") as file:
                 self.processes.append(subprocess.Popen(command, cwd=ROOT, env=env, stdout=file, stderr=subprocess.STDOUT))
             self.logs.append(log)
