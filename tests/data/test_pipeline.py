@@ -1,8 +1,10 @@
 """A batch is a pure function of (seed, step): resuming, workers and hosts change no byte. And nothing hangs."""
 
+import gc
 import subprocess
 import sys
 import threading
+import weakref
 from itertools import islice
 from pathlib import Path
 
@@ -142,6 +144,22 @@ def test_closing_while_threads_work_ends_them():
     assert not reader.is_alive()
     done = len(count)
     assert list(iterator) == [] and len(count) == done <= 3
+
+
+@pytest.mark.parametrize("end", ["closed", "dropped", "finished"])
+def test_an_iterator_that_has_ended_holds_no_source(end):
+    """A source may keep gigabytes of frames; TensorFlow keeps the functions of a dataset for as long as the process lives."""
+    source = ArraySource(4)
+    alive = weakref.ref(source)
+    iterator = epoch(make_input(source)) if end == "finished" else batches(make_input(source))
+    next(iterator)
+    if end == "finished":
+        assert list(iterator) == []
+    elif end == "closed":
+        iterator.close()
+    del iterator, source
+    gc.collect()
+    assert alive() is None
 
 
 def test_a_process_may_end_with_an_open_iterator():

@@ -1,8 +1,9 @@
 """Rows on threads, in order: tf.data calls a Python function for each row number, stacks the rows and keeps a few batches ready.
 
-Two traps, both tested. TensorFlow replaces an exception of a thread with its own: the original is carried across and raised here. A process
+Three traps, all tested. TensorFlow replaces an exception of a thread with its own: the original is carried across and raised here. A process
 that ends while threads still work hangs in the interpreter's shutdown, because they wait for it: an open stream therefore closes itself at
-exit.
+exit. And TensorFlow keeps the functions it was given for ever: a closed stream therefore takes its source, which may hold gigabytes of frames,
+out of its function.
 """
 
 import os
@@ -30,9 +31,10 @@ class Stream:
 
     def __init__(self, spec: batch_lib.Spec, rows: range, share: int, make: Callable[[int], Row], workers: int | None = None):
         self._closed, self._failures = threading.Event(), []
-        dataset = _dataset(spec, rows, share, _guarded(make, tuple(spec.shapes()), self._closed, self._failures), workers)
+        maker = [make]
+        dataset = _dataset(spec, rows, share, _guarded(maker, tuple(spec.shapes()), self._closed, self._failures), workers)
         self._holder = [dataset.as_numpy_iterator()]
-        self.close = weakref.finalize(self, _release, self._closed, self._holder)
+        self.close = weakref.finalize(self, _release, self._closed, self._holder, maker)
 
     def __iter__(self) -> "Stream":
         return self
@@ -60,15 +62,16 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
-def _guarded(make: Callable[[int], Row], keys: tuple[str, ...], closed: threading.Event, failures: list[Exception]):
-    """`make` for tf.numpy_function: a list in the order of `keys`; exceptions are noted before TensorFlow swallows them; nothing more is
-    done once closed."""
+def _guarded(maker: list[Callable[[int], Row]], keys: tuple[str, ...], closed: threading.Event, failures: list[Exception]):
+    """What `maker` holds, for tf.numpy_function: a list in the order of `keys`; exceptions are noted before TensorFlow swallows them; nothing
+    more is done once closed."""
 
     def call(row: np.ndarray) -> list[np.ndarray]:
-        if closed.is_set():
+        held = maker[:]
+        if closed.is_set() or not held:
             raise RuntimeError("the stream is closed")
         try:
-            made = make(int(row))
+            made = held[0](int(row))
             return [made[key] for key in keys]
         except Exception as error:
             failures.append(error)
@@ -94,6 +97,7 @@ def _dataset(spec: batch_lib.Spec, rows: range, share: int, call: Callable[[np.n
     return dataset.batch(share, drop_remainder=True).prefetch(BATCHES_AHEAD).with_options(options)
 
 
-def _release(closed: threading.Event, holder: list) -> None:
+def _release(closed: threading.Event, holder: list, maker: list) -> None:
     closed.set()
-    holder.clear()
+    holder.clear()  # waits for the threads
+    maker.clear()
