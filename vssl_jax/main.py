@@ -2,6 +2,7 @@
 
   --config=FILE[:variant]     the recipe; variants of every recipe: smoke (seconds), local (minutes on a CPU)
   --config.KEY=VALUE          overrides a setting, e.g. --config.data.source=folder --config.data.path=VIDEOS
+                              or --config.eval.protocols=knn,linear (empty: no evaluation)
   --workdir=DIR               where the run is kept (default runs/<recipe>); the same command in the same workdir resumes;
                               after the last step it trains nothing, and exports, evaluates and reports again
   --debug                     show tracebacks

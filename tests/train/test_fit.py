@@ -39,6 +39,18 @@ def test_the_error_names_the_numbers_and_the_settings(monkeypatch):
     assert fit.check(compiled, jax.devices()[0], 2048) == (9 * gib, 9 * gib)
 
 
+@pytest.mark.parametrize(("platform", "batches"), [("tpu", 3), ("cpu", 7)])
+def test_batches_that_wait_count(platform, batches, monkeypatch):
+    """Those of the feed, and on a CPU those of the host's input, which are in the same memory."""
+    gib, device = fit.GIB, SimpleNamespace(platform=platform, device_kind=platform)
+    memory = SimpleNamespace(argument_size_in_bytes=9 * gib, output_size_in_bytes=0, alias_size_in_bytes=0, temp_size_in_bytes=0)
+    compiled = SimpleNamespace(memory_analysis=lambda: memory)
+    monkeypatch.setattr(fit, "device_bytes", lambda device: (9 + batches) * gib)
+    assert fit.check(compiled, device, 8, gib) == (9 * gib, (9 + batches) * gib)
+    with pytest.raises(UserError, match=f"needs 9.0 GiB per device and the batches that wait for it {batches * 1.01:.1f} GiB"):
+        fit.check(compiled, device, 8, int(1.01 * gib))
+
+
 @pytest.mark.parametrize("missing", ["needed", "available"])
 def test_where_nobody_says_nothing_is_refused(missing, monkeypatch):
     memory = None if missing == "needed" else SimpleNamespace(

@@ -13,6 +13,8 @@ import jax
 import numpy as np
 
 _END = object()
+AHEAD = 2  # batches that wait on the device
+MOST_PLACED = AHEAD + 1  # with the one that the thread holds until there is room for it
 
 
 class Feed:
@@ -25,7 +27,10 @@ class Feed:
     """
 
     def __init__(
-        self, batches: Iterator[Mapping[str, np.ndarray]], place: Callable[[Mapping[str, np.ndarray]], dict[str, jax.Array]], ahead: int = 2
+        self,
+        batches: Iterator[Mapping[str, np.ndarray]],
+        place: Callable[[Mapping[str, np.ndarray]], dict[str, jax.Array]],
+        ahead: int = AHEAD,
     ):
         self._batches = batches
         self._place = place

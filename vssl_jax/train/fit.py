@@ -9,8 +9,10 @@ from typing import Any
 import jax
 
 from vssl_jax.errors import UserError
+from vssl_jax.train import feed
 
 GIB = 2**30
+HOST_BATCHES = 4  # two that tf.data keeps ready, one in rows and one that they are being put together to
 
 
 def device_bytes(device: jax.Device) -> int | None:
@@ -45,12 +47,21 @@ def needed_bytes(compiled: Any) -> int | None:
     return memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes + memory.temp_size_in_bytes
 
 
-def check(compiled: Any, device: jax.Device, batch_size: int) -> tuple[int | None, int | None]:
-    """(needed, available) bytes per device. Raises UserError where the step cannot fit."""
+def waiting_bytes(batch_bytes: int, device: jax.Device) -> int:
+    """What is held per device of batches besides the one that the step works on: those of the feed, and on a CPU, where it is the same memory,
+    those that the host's input has made or is making too.
+    """
+    return batch_bytes * (feed.MOST_PLACED + (HOST_BATCHES if device.platform == "cpu" else 0))
+
+
+def check(compiled: Any, device: jax.Device, batch_size: int, batch_bytes: int = 0) -> tuple[int | None, int | None]:
+    """(needed by the step, available) bytes per device; `batch_bytes` are one batch's. Raises UserError where it cannot fit."""
     needed, available = needed_bytes(compiled), device_bytes(device)
-    if needed is not None and available is not None and needed > available:
+    waiting = waiting_bytes(batch_bytes, device)
+    if needed is not None and available is not None and needed + waiting > available:
+        and_batches = f" and the batches that wait for it {waiting / GIB:.1f} GiB" if waiting / GIB >= 0.05 else ""
         raise UserError(
-            f"the compiled step needs {needed / GIB:.1f} GiB per device, and {device.device_kind or device.platform} has "
+            f"the compiled step needs {needed / GIB:.1f} GiB per device{and_batches}, and {device.device_kind or device.platform} has "
             f"{available / GIB:.1f} GiB: lower train.batch_size (now {batch_size}), raise train.grad_accumulation, "
             "set model.remat='full', or spread the state with mesh.fsdp"
         )

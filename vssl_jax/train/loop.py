@@ -9,6 +9,7 @@ tell the truth and a stop that is asked for comes soon.
 
 import dataclasses
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -103,7 +104,9 @@ def compile_plan(plan: Plan) -> Program:
         batch_shapes = {k: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=batch_sharding) for k, s in plan.batch_shapes.items()}
         steps = make_steps(plan.objective, plan.optimizers, plan.guard, plan.accumulation)
         compiled = compile_steps(steps, shapes, batch_shapes, NamedSharding(plan.mesh, P()))
-    fits = [fit.check(c, plan.mesh.local_devices[0], plan.batch_size) for c in compiled.values()]
+    shares = [(s.sharding.shard_shape(s.shape), s.dtype.itemsize) for s in batch_shapes.values()]
+    batch_bytes = sum(math.prod(shape) * size for shape, size in shares)
+    fits = [fit.check(c, plan.mesh.local_devices[0], plan.batch_size, batch_bytes) for c in compiled.values()]
     needed = max((n for n, _ in fits if n is not None), default=None)
     return Program(shapes, batch_shapes, compiled, needed, fits[0][1], time.monotonic() - start)
 
