@@ -122,7 +122,7 @@ def test_masks_follow_the_step_s_key(method):
 
 def test_pictures_put_back_what_was_seen_bit_for_bit(method):
     objective, params, batch, _ = method
-    shown = jax.jit(lambda p, b: objective.pictures(p, {}, b, jax.random.key(3)))(params, batch)
+    shown = objective.pictures(params, {}, batch, jax.random.key(3))  # not compiled: fused with other things, a picture may round otherwise
     assert set(shown) == {"original", "visible", "reconstruction"}
     original, visible, rebuilt = (np.asarray(shown[k]) for k in ("original", "visible", "reconstruction"))
     assert original.shape == (8, 4, 32, 32, 3) and original.min() >= 0 and original.max() <= 1
