@@ -111,19 +111,22 @@ def _on_start(objective: Objective, config: ConfigDict, workdir: Path, checkpoin
     return say
 
 
-def _picture_job(objective: Objective, input: Input, workdir: Path, writer: MetricsWriter, every: int) -> Job:
+def picture_job(objective: Objective, input: Input, workdir: Path, writer: MetricsWriter, every: int) -> Job:
     """Pictures of the same few clips at every time, for the report and TensorBoard."""
-    rows = min(4, input.spec.batch_size)
+    rows, names = min(4, input.spec.batch_size), []
 
     @jax.jit
     def draw(params, memory, batch):
-        return objective.pictures(params, memory, batch, jax.random.key(0))
+        shown = objective.pictures(params, memory, batch, jax.random.key(0))
+        names[:] = shown  # while tracing: what comes out of a jitted function has lost the method's order, in which they are to be seen
+        return shown
 
     def run(state: TrainState, step: int):
         batch = next(iter(pipeline.batches(_small(input, rows), 0)))
         replicated = jax.sharding.NamedSharding(jax.tree.leaves(state.params)[0].sharding.mesh, jax.sharding.PartitionSpec())
         local = {k: jax.device_put(np.asarray(v), replicated) for k, v in batch.items()}
-        shown = {name: np.asarray(x) for name, x in draw(state.params, state.memory, local).items()}
+        drawn = draw(state.params, state.memory, local)
+        shown = {name: np.asarray(drawn[name]) for name in names}
         if shown and jax.process_index() == 0:
             pictures_lib.save_pictures(workdir, step, shown, most=rows)
             writer.write_video(step, shown)
@@ -147,7 +150,7 @@ def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter) -> Plan
     workers = None if config.data.workers == 0 else config.data.workers
     jobs = []
     if config.train.picture_every > 0:
-        jobs.append(_picture_job(objective, input, workdir, writer, config.train.picture_every))
+        jobs.append(picture_job(objective, input, workdir, writer, config.train.picture_every))
     main = jax.process_index() == 0
     checkpointer = Checkpointer(workdir / "checkpoints", config.checkpoint.every, config.checkpoint.keep)
     return Plan(
