@@ -192,3 +192,14 @@ def test_it_says_what_it_compiled_before_it_starts(tmp_path):
 def test_jobs_are_added_to_a_plan():
     plan = tiny.plan(tiny.Regression(), tiny.rows(1), jobs=(Job(1, None, "first"),))
     assert [job.name for job in with_jobs(plan, [Job(2, None, "second")]).jobs] == ["first", "second"]
+
+
+@pytest.mark.parametrize("of", [np.asarray, jnp.asarray])
+def test_given_weights_stay_the_callers(of):
+    """Fine-tuning at several label budgets starts from the same arrays; the step donates its own."""
+    fresh = jax.device_get(train(tiny.plan(tiny.Regression(), tiny.rows(1), optimizers=ADAM)).params)
+    given = {name: jax.tree.map(of, part) for name, part in fresh.items()}
+    ends = [jax.device_get(train(tiny.plan(tiny.Regression(), tiny.rows(3), optimizers=ADAM, initial=given)).params) for _ in range(2)]
+    tiny.assert_same_bits(jax.device_get(given), fresh)
+    tiny.assert_same_bits(*ends)
+    assert tiny.largest_difference(ends[0], fresh) > 0

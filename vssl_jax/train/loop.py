@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -117,7 +118,9 @@ def _fresh_state(plan: Plan, program: Program) -> TrainState:
     state = jax.jit(init, out_shardings=out_shardings)()
     if plan.initial:
         params = load_into(state.params, plan.initial, plan.initial_source)
-        params = jax.tree.map(lambda x, s: jax.device_put(x, s.sharding), params, program.state_shapes.params)
+        # Copied by a program: device_put may share the caller's buffers, and the step donates what it is given.
+        place = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=out_shardings.params)
+        params = place(jax.tree.map(np.asarray, params))
         state = state.replace(params=params)
     return state
 
