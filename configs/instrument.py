@@ -32,11 +32,11 @@ def get_config(arg: str = ""):
     for control in config.controls.values():
         control.optimizer.layer_decay = 1.0
         del control["labels"]
-    config.methods = {"videomae-vit": mae, "pace-cnn": _pace(mae)}
-    config.random = {"vit": "videomae-vit", "cnn": "pace-cnn"}  # net -> the method whose backbone it is
+    config.methods = {"videomae_vit": mae, "pace_cnn": _pace(mae)}
+    config.random = {"vit": "videomae_vit", "cnn": "pace_cnn"}  # net -> the method whose backbone it is
     config.tuned = {
-        "videomae-vit": {**vit.to_dict(), "steps": 1000, "labels": (100, 400)},
-        "pace-cnn": {**_tuned(400, 32, 2e-3), "labels": ()},
+        "videomae_vit": {**vit.to_dict(), "steps": 1000, "labels": (100, 400)},
+        "pace_cnn": {**_tuned(400, 32, 2e-3), "labels": ()},
     }
     if arg == "smoke":
         _smoke(config)
@@ -75,10 +75,10 @@ def _smoke(config):
     for group in (config.linear, config.attentive, *config.controls.values(), *config.tuned.values()):
         group.update(few)
         group.optimizer.warmup_steps = 0
-    config.tuned["videomae-vit"].labels = (8,)
-    config.methods["pace-cnn"].train.update(few)
-    config.methods["pace-cnn"].optimizer.warmup_steps = 0
-    config.methods["pace-cnn"].data.world_videos = 16
-    for net in (config.controls.cnn.backbone, config.methods["pace-cnn"].model):
+    config.tuned["videomae_vit"].labels = (8,)
+    config.methods["pace_cnn"].train.update(few)
+    config.methods["pace_cnn"].optimizer.warmup_steps = 0
+    config.methods["pace_cnn"].data.world_videos = 16
+    for net in (config.controls.cnn.backbone, config.methods["pace_cnn"].model):
         net.frames = 4
-    config.methods["pace-cnn"].data.sampler.frames = 13
+    config.methods["pace_cnn"].data.sampler.frames = 13

@@ -63,7 +63,7 @@ def test_settings_go_to_the_sources_that_have_them(tree):
 
 
 def test_the_registry():
-    assert set(SOURCES) == {"folder", "manifest", "tfrecord", "tfds", "embedded", "synthetic"}
+    assert set(SOURCES) == {"folder", "manifest", "tfrecord", "tfds", "embedded", "rendered", "synthetic"}
 
 
 # Folder
