@@ -108,6 +108,18 @@ for kind in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
 module, *sys.argv[1:] = sys.argv[1:]
 runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [("jax.tree_map is deprecated: use jax.tree.map", 1), ("Flax: this will be removed", 1), ("ast.Num is deprecated", 0)],
+)
+def test_the_runner_stops_at_what_is_deprecated(tmp_path, message, code):
+    (tmp_path / "older.py").write_text(f"import warnings\nwarnings.warn({message!r}, DeprecationWarning)\n")
+    done = subprocess.run([sys.executable, "-c", RUNNER, "older"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == code and ("Traceback" in done.stderr) == bool(code), done.stderr
+
+
 # How the lines of a calm run begin, in their order.
 CALM = (
     r"world: slide-8 train: made 16 of 16 videos in \d+ s",

@@ -148,6 +148,8 @@ def measure(config: ConfigDict, clips: int, repeats: int) -> dict[str, Any]:
     """
     if config.data.source == "synthetic":
         raise UserError(f"data.source=synthetic reads nothing: leave it out, or measure --corpus={MADE}")
+    config = config.copy_and_resolve_references()
+    config.data.memory_gb = 0.0  # frames that are kept are not read
     batch_size = min(config.train.batch_size, PIPELINE_BATCH)
     broken = BrokenRecord(config.data.max_broken_fraction)
     input = build_input(config.data, batch_size, config.seed, broken)

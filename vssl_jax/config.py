@@ -247,7 +247,7 @@ LIMITS: tuple[tuple[str, str, Callable[[Any, ConfigDict], bool]], ...] = (
     ),
     (r"(^|\.)(linear|attentive|finetune)\.steps$", "1 or more", lambda v, _: v >= 1),
     (
-        r"(^|\.)(epochs|warmup_epochs|num_examples|world_videos|workers|every|picture_every|short_side|spike_factor|spike_after)$",
+        r"(^|\.)(epochs|warmup_epochs|num_examples|world_videos|workers|every|picture_every|short_side|spike_factor|spike_after|memory_gb)$",
         "0 or more",
         lambda v, _: v >= 0,
     ),
