@@ -73,19 +73,19 @@ def test_work_is_counted_per_device(monkeypatch):
     """10 GFLOP in 2 s on 8 devices is 0.625 GFLOP/s each; of a peak of 2.5 GFLOP/s a quarter."""
 
     class Objective:
-        def flops(self, batch_size):
-            return batch_size * 2.5e9
+        def flops(self, clips):
+            return clips * 2.5e9
 
     class Mesh:
         devices, size = np.array(["device"] * 8), 8
 
     class Plan:
-        objective, mesh, batch_size = Objective(), Mesh(), 4
+        objective, mesh, clips = Objective(), Mesh(), 4
 
     stepper = bench_step.Stepper(Plan(), None, None)
     monkeypatch.setattr(bench_step.peak, "peak_flops", lambda device: 2.5e9)
     assert bench_step.rates(stepper, 2.0) == {"clips_per_second": 2.0, "tflops": pytest.approx(0.625e-3), "mfu": pytest.approx(0.25)}
-    monkeypatch.setattr(Objective, "flops", lambda self, batch_size: None)
+    monkeypatch.setattr(Objective, "flops", lambda self, clips: None)
     assert bench_step.rates(stepper, 2.0) == {"clips_per_second": 2.0, "tflops": None, "mfu": None}
 
 

@@ -85,7 +85,7 @@ def end_to_end(stepper: bench_step.Stepper, config: ConfigDict, steps: int, warm
             waits.append((feed.waited - waited) / steps / walls[-1])
     figures = {"source": config.data.source, "videos": len(input.source), "batch_size": config.train.batch_size, "steps": steps}
     figures |= {"repeats": repeats, "step_seconds": bench_step.spread(walls), "data_wait": bench_step.spread(waits)}
-    return figures | {"clips_per_second": config.train.batch_size / statistics.median(walls)}
+    return figures | {"clips_per_second": stepper.plan.clips / statistics.median(walls)}
 
 
 def _rounded(figures: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from vssl_jax.batch import Spec
 from vssl_jax.bench_step import spread
 from vssl_jax.data import pipeline
 from vssl_jax.data.broken import BrokenRecord
@@ -127,18 +128,18 @@ def report_readers(seconds: dict[str, dict[str, list[float]]], clips: int) -> di
     return {"readers": rates, "ratios": ratios}
 
 
-def time_pipeline(batches: Iterator, batch_size: int, count: int, repeats: int) -> dict[str, Any]:
-    """Batches that nobody uses, `count` a repeat. The first ones are not timed: they start the threads, and fill the memory of indices."""
+def time_pipeline(batches: Iterator, spec: Spec, count: int, repeats: int) -> dict[str, Any]:
+    """Batches of `spec` that nobody uses, `count` a repeat. The first ones are not timed: they start the threads, and fill the memory of indices."""
     for _ in range(2):
         next(batches)
-    cpus, walls = [], []
+    cpus, walls, clips = [], [], count * spec.batch_size * spec.clips
     for _ in range(repeats):
         cpu, wall = time.process_time(), time.perf_counter()
         for _ in range(count):
             next(batches)
-        cpus.append(count * batch_size / (time.process_time() - cpu))
-        walls.append(count * batch_size / (time.perf_counter() - wall))
-    return {"batch_size": batch_size, "clips_per_second": spread(walls), "clips_per_cpu_second": spread(cpus)}
+        cpus.append(clips / (time.process_time() - cpu))
+        walls.append(clips / (time.perf_counter() - wall))
+    return {"batch_size": spec.batch_size, "clips_per_second": spread(walls), "clips_per_cpu_second": spread(cpus)}
 
 
 def measure(config: ConfigDict, clips: int, repeats: int) -> dict[str, Any]:
@@ -163,7 +164,7 @@ def measure(config: ConfigDict, clips: int, repeats: int) -> dict[str, Any]:
         out |= report_readers(seconds, len(chosen))
     made = pipeline.batches(input, 0, workers=config.data.workers)
     try:
-        out["pipeline"] = {"layout": config.data.layout} | time_pipeline(made, batch_size, max(1, clips // batch_size), repeats)
+        out["pipeline"] = {"layout": config.data.layout} | time_pipeline(made, input.spec, max(1, clips // batch_size), repeats)
     finally:
         made.close()
     return out

@@ -119,10 +119,10 @@ def peak_bytes(program: Program, device: jax.Device) -> dict[str, Any]:
 def rates(stepper: Stepper, seconds: float) -> dict[str, Any]:
     """Clips per second, model TFLOP/s per device, and the share of the device's peak; None where that or the model's work is unknown."""
     plan, device, devices = stepper.plan, stepper.plan.mesh.devices.flat[0], stepper.plan.mesh.size
-    flops, top = plan.objective.flops(plan.batch_size), peak.peak_flops(device)
+    flops, top = plan.objective.flops(plan.clips), peak.peak_flops(device)
     per_device = None if flops is None else flops / seconds / devices
     return {
-        "clips_per_second": plan.batch_size / seconds,
+        "clips_per_second": plan.clips / seconds,
         "tflops": None if per_device is None else per_device / 1e12,
         "mfu": None if per_device is None or top is None else per_device / top,
     }

@@ -56,6 +56,8 @@ def base() -> ConfigDict:
             "distributed": "auto",  # join other processes: auto, on, off
             "data": data(),
             "model": {},
+            # Weights that a fresh run starts from: a workdir or an export, which of its parts, and what is left out of its encoder.
+            "initial": {"checkpoint": "", "parts": ("encoder",), "drop": ()},
             "objective": {},
             "optimizer": optimizer(),
             "train": {"steps": 0, "epochs": 0, "batch_size": 256, "grad_accumulation": 1, "log_every": 20, "picture_every": 0},
@@ -100,6 +102,7 @@ def evaluation() -> ConfigDict:
             "linear": probe | {"head": {"name": "linear"}},
             "attentive": probe | {"head": {"name": "attentive", "heads": 4}},
             "finetune": tuned,
+            "classifier": {"view": {"short_side": 0, "crops": 1}},  # the checkpoint's own head
         }
     )
 
@@ -237,7 +240,7 @@ def _whole(values: Any, least: int = 1, count: int | None = None) -> bool:
 LIMITS: tuple[tuple[str, str, Callable[[Any, ConfigDict], bool]], ...] = (
     (r"(^|\.)seed$", "from 0 to 4294967295", lambda v, _: 0 <= v < 2**32),  # what a key of jax.random holds
     (r"(^|\.)seeds$", "one or more whole numbers, each 0 or more", lambda v, _: _whole(v, 0)),
-    (r"(^|\.)(protocols|drop)$", "names with commas between them, or empty", lambda v, _: all(isinstance(name, str) for name in v)),
+    (r"(^|\.)(protocols|parts|drop)$", "names with commas between them, or empty", lambda v, _: all(isinstance(name, str) for name in v)),
     (r"(^|\.)color$", """operations, such as ({'name':'gray'},)""", lambda v, _: all(isinstance(op, dict) and "name" in op for op in v)),
     (r"(^|\.)finetune\.labels$", "one or more numbers of labels, 0 for all of them", lambda v, _: _whole(v, 0)),
     (

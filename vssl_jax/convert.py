@@ -16,8 +16,7 @@ import jax
 from vssl_jax import models
 from vssl_jax.errors import UserError
 from vssl_jax.interop import huggingface, videomae
-
-METHOD = "method/"  # an export keeps the parts beside the backbone under this prefix
+from vssl_jax.objectives.protocol import ENCODER, METHOD
 
 
 def convert(source: str, target: str) -> str:
@@ -27,7 +26,7 @@ def convert(source: str, target: str) -> str:
     if huggingface.is_huggingface(source):
         state, config = huggingface.read(source)
         parts, meta = videomae.from_huggingface(state, config)
-        checkpoint.save_export(target, {name if name == "encoder" else METHOD + name: part for name, part in parts.items()}, meta)
+        checkpoint.save_export(target, {name if name == ENCODER else METHOD + name: part for name, part in parts.items()}, meta)
     else:
         parts, meta = videomae_of_export(*checkpoint.load_export(source))
         state, config = videomae.to_huggingface(parts, meta)
@@ -51,7 +50,7 @@ def videomae_of_export(parts: Mapping[str, Any], meta: Mapping[str, Any]) -> tup
     if "model" in meta and {"encoder", "head"} == set(parts):
         classes = meta.get("classes", recipe.get("classes"))
         if classes is not None:
-            return parts, {"model": meta["model"], "classes": classes}
+            return parts, {"model": meta["model"], "classes": classes, "class_names": meta.get("class_names", [])}
     raise UserError(
         f"the export holds {', '.join(sorted(parts))}: only a VideoMAE pretraining (encoder, decoder) "
         "or a fine-tuned one (encoder, head) has a form in transformers"

@@ -31,7 +31,7 @@ from vssl_jax.data.row import Input
 from vssl_jax.data.source import UNLABELED, Source
 from vssl_jax.data.subset import Subset, balanced
 from vssl_jax.errors import UserError, unknown_name
-from vssl_jax.evals import features, gallery, probes, subject, tables
+from vssl_jax.evals import classifier, features, gallery, probes, subject, tables
 from vssl_jax.evals.classification import Classification, binomial_stderr, classify, seed_stderr
 from vssl_jax.evals.knn import check_neighbors, weighted_knn
 from vssl_jax.models import backbone as backbone_lib
@@ -43,10 +43,10 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What one evaluation is made of: the inputs, the labels of the training videos, and the frozen features' view."""
+    """What one evaluation is made of: the inputs and the names of the classes; `train` is None where no protocol asks for training videos."""
 
     config: Mapping[str, Any]
-    train: Input
+    train: Input | None
     test: Input
     classes: tuple[str, ...]
 
@@ -70,14 +70,19 @@ def _probe(study: Study, tables_: tuple[features.Table, features.Table], config:
 # Protocols on frozen features: (study, (train table, test table), their config, seed) -> result.
 FROZEN: dict[str, Callable[..., Classification]] = {"knn": _knn, "linear": _probe, "attentive": _probe}
 SEEDLESS = ("knn",)  # nothing is drawn: one seed says all
-PROTOCOLS = (*FROZEN, "finetune")
+CLASSIFIER = "classifier"  # the checkpoint's own head: nothing is trained
+PROTOCOLS = (*FROZEN, "finetune", CLASSIFIER)
 
 
 def open_study(config: ConfigDict, workdir: Path | None) -> Study:
-    """Opens both sources. Raises UserError where labels are missing or the two do not have the same classes."""
+    """Opens the sources. Raises UserError where labels are missing or the two do not have the same classes."""
     broken = BrokenRecord(config.train.max_broken_fraction, workdir)
-    train = build_input(config.train, config.batch_size, 0, broken)
     test = build_input(config.test, config.batch_size, 0, broken, shuffle=False)
+    if set(config.protocols) == {CLASSIFIER}:
+        if not test.source.classes:
+            raise UserError("the test data of the evaluation have no labels: name a labeled source in eval.test")
+        return Study(config, None, test, test.source.classes)
+    train = build_input(config.train, config.batch_size, 0, broken)
     if not train.source.classes:
         raise UserError("the training data of the evaluation have no labels: name a labeled source in eval.train")
     if train.source.classes != test.source.classes:
@@ -88,17 +93,21 @@ def open_study(config: ConfigDict, workdir: Path | None) -> Study:
     return Study(config, train, test, train.source.classes)
 
 
-def check(config: ConfigDict, model: Mapping[str, Any]) -> None:
+def check(config: ConfigDict, model: Mapping[str, Any], classes: tuple[str, ...] | None = None) -> None:
     """Raises UserError for a mistake in `config` that shows without the weights of `model`: names, data, sizes. So it is said before the
-    training that an evaluation follows, and before the first protocol, not after it.
+    training that an evaluation follows, and before the first protocol, not after it. `classes` are those of that training's data.
     """
     for name in config.protocols:
         if name not in PROTOCOLS:
             raise unknown_name("protocol", name, PROTOCOLS)
     study = open_study(config, None)
-    found = [_feature_shapes(config, model, input) for input in (study.train, study.test)]
+    found = [_feature_shapes(config, model, input) for input in (study.train, study.test) if input is not None]
     for name in config.protocols:
-        if name == "knn":
+        if name == CLASSIFIER:
+            classifier.check_view(config.classifier.view, model)
+            if classes is not None:
+                classifier.check_classes(classes, study.classes)
+        elif name == "knn":
             check_neighbors(config.knn.k, len(study.train.source), config.knn.center)
         elif name in FROZEN:
             probes.check_probe(config[name], found[0], len(study.classes))
@@ -231,6 +240,8 @@ def evaluate(config: ConfigDict, checkpoint: Path, workdir: Path) -> dict[str, A
     seeds = tuple(config.seeds)
     print(f"evaluating {', '.join(names)} on {len(study.test.source)} videos, seeds {seeds}", file=sys.stderr)
     results = measure(study, dict.fromkeys(seeds, who), names)
+    if CLASSIFIER in names:
+        results[CLASSIFIER] = [classifier.measure(classifier.load(checkpoint, config.classifier.view), study.test)]
     baseline = measure(study, {s: subject.random(who, s) for s in seeds}, names) if config.baseline else {}
     rows = []
     for name, found in results.items():
@@ -243,7 +254,8 @@ def evaluate(config: ConfigDict, checkpoint: Path, workdir: Path) -> dict[str, A
         "protocols": rows,
     }
     tables.write_eval(workdir, result)
-    show_features(study, who, workdir)
+    if study.train is not None:
+        show_features(study, who, workdir)
     print(tables.result_table(result))
     print(f"evaluated in {time.monotonic() - start:.0f} s", file=sys.stderr)
     return result

@@ -26,12 +26,12 @@ def default_workdir(argv: list[str]) -> str:
     return f"runs/{Path(name).stem}" + (f"-{variant}" if variant else "")
 
 
-def _check_evaluation(config: ConfigDict) -> None:
+def _check_evaluation(config: ConfigDict, classes: tuple[str, ...]) -> None:
     """A mistake in `eval` is said before the training that it would follow. Raises UserError."""
     if config.eval and config.eval.protocols and jax.process_index() == 0:
         from vssl_jax import evaluate
 
-        evaluate.check(config.eval, config.model)
+        evaluate.check(config.eval, config.model, classes)
 
 
 def follow(config: ConfigDict, export: Path, workdir: Path) -> None:
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> None:
     workdir = Path(flags.workdir if flags.workdir else default_workdir(argv)).absolute()
     distributed.initialize(config.distributed)
     cli.use_compilation_cache()
-    export = pretrain.pretrain(config, workdir, before=lambda: _check_evaluation(config))
+    export = pretrain.pretrain(config, workdir, before=lambda classes: _check_evaluation(config, classes))
     with cli.stoppable("stopped while evaluating; training is done and exported, and the same command evaluates again"):
         distributed.on_first(lambda: follow(config, export, workdir))
 

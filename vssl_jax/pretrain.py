@@ -16,6 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vssl_jax import config as config_lib
+from vssl_jax import export as export_lib
 from vssl_jax import objectives
 from vssl_jax.data import pipeline
 from vssl_jax.data.broken import BrokenRecord
@@ -26,7 +27,7 @@ from vssl_jax.objectives.protocol import Objective
 from vssl_jax.train import optimizer as optimizer_lib
 from vssl_jax.train import pictures as pictures_lib
 from vssl_jax.train import sharding
-from vssl_jax.train.checkpoint import Checkpointer, save_export
+from vssl_jax.train.checkpoint import Checkpointer
 from vssl_jax.train.guard import GuardRule
 from vssl_jax.train.loop import Job, Plan, Program, train
 from vssl_jax.train.metrics import MetricsWriter
@@ -62,6 +63,14 @@ def check_needs(objective: Objective, keys: frozenset[str]) -> None:
         )
 
 
+def check_classes(objective: Objective, classes: tuple[str, ...]) -> None:
+    """Raises UserError where the objective learns from labels, and the data do not have as many classes."""
+    wanted = objective.label_classes()
+    if wanted is not None and wanted != len(classes):
+        have = f"{len(classes)} classes" if classes else "no labels"
+        raise UserError(f"objective.classes is {wanted}, but the data have {have}: set --config.objective.classes, or name other data")
+
+
 def _keep_config(config: ConfigDict, workdir: Path, resumes: bool) -> None:
     """Writes config.json; where a run goes on, says what differs from the config it began with, which stays."""
     path, new = workdir / "config.json", config_lib.to_dict(config)
@@ -92,7 +101,7 @@ def show_parameters(objective: Objective, program: Program) -> str:
     return parameter_table(rows)
 
 
-def _on_start(objective: Objective, config: ConfigDict, workdir: Path, checkpointer: Checkpointer) -> Callable[[Program], None]:
+def _on_start(objective: Objective, config: ConfigDict, clips: int, workdir: Path, checkpointer: Checkpointer) -> Callable[[Program], None]:
     """Nothing is written before this: a run that does not fit, or whose checkpoints are of another model, leaves the workdir as it was."""
 
     def say(program: Program) -> None:
@@ -100,7 +109,7 @@ def _on_start(objective: Objective, config: ConfigDict, workdir: Path, checkpoin
             return
         _keep_config(config, workdir, resumes=bool(checkpointer.steps()))
         needs = "unknown memory" if program.needed_bytes is None else f"{program.needed_bytes / 2**20:,.0f} MiB"
-        flops = objective.flops(config.train.batch_size)
+        flops = objective.flops(clips)
         work = "" if flops is None else f", {flops / 1e9:.3g} GFLOP a step"
         print(show_parameters(objective, program), file=sys.stderr)
         print(
@@ -139,12 +148,13 @@ def _small(input: Input, rows: int) -> Input:
     return dataclasses.replace(input, spec=dataclasses.replace(input.spec, batch_size=rows))
 
 
-def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter) -> Plan:
-    """Everything of a run but the running of it. Raises UserError for bad data, names or sizes."""
+def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter) -> tuple[Plan, tuple[str, ...]]:
+    """Everything of a run but the running of it, and the names of the data's classes. Raises UserError for bad data, names or sizes."""
     objective = build_objective(config)
     broken = BrokenRecord(config.data.max_broken_fraction, workdir, jax.process_index())
     input = build_input(config.data, config.train.batch_size, config.seed, broken)
     check_needs(objective, input.source.keys)
+    check_classes(objective, input.source.classes)
     if config.train.steps < 1:
         raise UserError(f"train.steps is {config.train.steps}: it must be 1 or more (epochs x data.num_examples / batch_size, or set it)")
     workers = None if config.data.workers == 0 else config.data.workers
@@ -153,7 +163,9 @@ def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter) -> Plan
         jobs.append(picture_job(objective, input, workdir, writer, config.train.picture_every))
     main = jax.process_index() == 0
     checkpointer = Checkpointer(workdir / "checkpoints", config.checkpoint.every, config.checkpoint.keep)
-    return Plan(
+    # A run that goes on has its weights, and may have outlived what it began from.
+    params, memory = ({}, {}) if checkpointer.started() else export_lib.initial(config.initial, config_lib.to_dict(config)["model"])
+    plan = Plan(
         objective=objective,
         optimizers=build_optimizers(objective, config),
         steps=config.train.steps,
@@ -162,27 +174,19 @@ def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter) -> Plan
         mesh=sharding.make_mesh(config.mesh),
         seed=config.seed,
         accumulation=config.train.grad_accumulation,
+        initial=params,
+        initial_memory=memory,
+        initial_source=config.initial.checkpoint,
         guard=GuardRule(**config.guard),
         log_every=config.train.log_every,
         jobs=jobs,
         checkpointer=checkpointer,
         writer=writer,
         progress=lambda start: Progress(config.train.steps, start, enabled=main),
-        on_start=_on_start(objective, config, workdir, checkpointer),
+        on_start=_on_start(objective, config, input.spec.batch_size * input.spec.clips, workdir, checkpointer),
         host_metrics=broken.metrics,
     )
-
-
-def export(objective: Objective, state: TrainState, config: ConfigDict, workdir: Path) -> Path:
-    """Writes <workdir>/export: the backbone ("encoder", "stats"), and the whole method's parameters beside it, with the config that builds them."""
-    encoder, stats = objective.backbone(state.params, state.memory)
-    parts = {"encoder": encoder} | ({"stats": stats} if stats else {})
-    parts |= {f"method/{name}": part for name, part in state.params.items() if name != "encoder"}
-    plain = config_lib.to_dict(config)
-    meta = {"model": plain["model"], "step": int(state.step), "config": plain}
-    path = workdir / "export"
-    save_export(path, parts, meta)
-    return path
+    return plan, input.source.classes
 
 
 @contextlib.contextmanager
@@ -209,14 +213,14 @@ def _writable(workdir: Path) -> Iterator[None]:
         raise
 
 
-def pretrain(config: ConfigDict, workdir: Path, before: Callable[[], None] = lambda: None) -> Path:
-    """Runs the recipe in `workdir` (resuming what is there) and returns the export's path. `before` is called when the plan is built, and may
-    refuse it. Raises as train.loop.train does.
+def pretrain(config: ConfigDict, workdir: Path, before: Callable[[tuple[str, ...]], None] = lambda classes: None) -> Path:
+    """Runs the recipe in `workdir` (resuming what is there) and returns the export's path. `before` is called with the names of the data's
+    classes when the plan is built, and may refuse it. Raises as train.loop.train does.
     """
     main = jax.process_index() == 0
     with _writable(workdir), MetricsWriter(workdir, enabled=main) as writer:
-        plan = build_plan(config, workdir, writer)
-        before()
+        plan, classes = build_plan(config, workdir, writer)
+        before(classes)
         if main:
             print(
                 f"compiling {config.objective.name} with {config.model.name} for {jax.device_count()} device(s); the run is kept in {workdir}",
@@ -226,4 +230,4 @@ def pretrain(config: ConfigDict, workdir: Path, before: Callable[[], None] = lam
             state = train(plan)
         finally:
             plan.checkpointer.close()
-        return export(plan.objective, state, config, workdir)
+        return export_lib.export(plan.objective, state, config, classes, workdir)

@@ -11,6 +11,7 @@ import pytest
 
 from tests.train import tiny
 from vssl_jax import batch as batch_lib
+from vssl_jax.models import flops
 from vssl_jax.models.backbone import Features
 from vssl_jax.models.heads import AttentiveHead, LinearHead
 from vssl_jax.models.vit import ViT
@@ -214,3 +215,11 @@ def test_a_method_s_state_needs_no_data():
     objective = classifier(Small)
     shapes = jax.eval_shape(lambda: state_lib.init(objective, {"main": tiny.sgd()}, 0, SPEC.shapes()))
     assert set(shapes.params) == {"encoder", "head"}
+
+
+def test_the_work_of_a_step_is_counted_where_the_backbone_s_is():
+    """A frozen encoder goes forward only; a backbone whose work is not counted gives no figure rather than a wrong one."""
+    vit = ViT(width=16, depth=2, heads=2, tubelet=(2, 8, 8), frames=4, size=16)
+    whole, frozen = (tiny.classifier(kind, encoder=vit) for kind in (Classify, Probe))
+    assert whole.flops(4) == 3 * 4 * flops.vit(vit) == 3 * frozen.flops(4)
+    assert tiny.classifier().flops(4) is None

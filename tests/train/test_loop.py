@@ -1,5 +1,6 @@
 """The loop: what is done when, what is written, and that a stop at any place changes nothing of it."""
 
+import dataclasses
 import json
 import threading
 
@@ -177,6 +178,21 @@ def test_given_weights_are_where_the_run_starts(tmp_path):
     assert read_metrics(tmp_path)[0]["loss"] < 1e-10
     with pytest.raises(UserError, match=r"weights\.npz"):
         run(tmp_path / "other", given, initial={"model": {"kernel": np.zeros(4)}}, initial_source="weights.npz")
+
+
+def test_given_statistics_are_where_the_run_starts(tmp_path):
+    run(tmp_path, tiny.rows(1), initial_memory={"updates": np.array(40, np.int32)}, every=1)
+    state = train(tiny.plan(tiny.Regression(), tiny.rows(1), initial_memory={"updates": np.array(40, np.int32)}))
+    assert int(state.memory["updates"]) == 41
+    with pytest.raises(UserError, match=r"backbone\.npz has a part 'stats'"):
+        run(tmp_path / "other", tiny.rows(1), initial_memory={"stats": {}}, initial_source="backbone.npz")
+
+
+def test_every_clip_of_a_video_counts_as_one():
+    spec = dataclasses.replace(tiny.SPEC, clips=3)
+    plan = tiny.plan(tiny.videomae(), tiny.batches(1, spec))
+    assert (plan.batch_size, plan.clips) == (8, 24)
+    assert tiny.plan(tiny.Regression(), tiny.rows(1)).clips == 8
 
 
 def test_it_says_what_it_compiled_before_it_starts(tmp_path):

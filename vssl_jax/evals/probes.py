@@ -13,24 +13,23 @@ from vssl_jax.data import pipeline
 from vssl_jax.data.row import Input
 from vssl_jax.errors import UserError
 from vssl_jax.evals.classification import average_views
+from vssl_jax.evals.devices import spread
 from vssl_jax.evals.features import Table
 from vssl_jax.evals.subject import Subject, initial
 from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.models import heads
 from vssl_jax.objectives.classify import FEATURE_MAP, FEATURE_POOLED, CachedProbe, Classify
-from vssl_jax.objectives.protocol import Objective
+from vssl_jax.objectives.protocol import ENCODER, STATS, Memory, Objective, Parts
 from vssl_jax.perturb import recipe
 from vssl_jax.train import optimizer as optimizer_lib
 from vssl_jax.train import sharding
+from vssl_jax.train.checkpoint import leave_out
 from vssl_jax.train.loop import Plan, train
 from vssl_jax.train.state import TrainState
 
 
-def _fit(objective: Objective, config: Mapping[str, Any], shapes, batches, seed: int, initial: Mapping[str, Any]) -> TrainState:
+def _fit(objective: Objective, config: Mapping[str, Any], shapes, batches, seed: int, params: Parts, memory: Memory) -> TrainState:
     """The one loop, on this host's devices, without checkpoints: a probe is short, and repeats from its seed."""
-    devices = jax.local_devices()
-    while config["batch_size"] % len(devices):
-        devices = devices[: len(devices) // 2]
     optimizer = optimizer_lib.build(config["optimizer"], config["steps"], config["batch_size"])
     return train(
         Plan(
@@ -39,9 +38,10 @@ def _fit(objective: Objective, config: Mapping[str, Any], shapes, batches, seed:
             steps=config["steps"],
             batches=batches,
             batch_shapes=shapes,
-            mesh=sharding.make_mesh({"data": len(devices)}, devices),
+            mesh=sharding.local_mesh(config["batch_size"]),
             seed=seed,
-            initial=dict(initial),
+            initial=params,
+            initial_memory=memory,
             log_every=max(config["steps"] // 10, 1),
         )
     )
@@ -79,7 +79,7 @@ def cached_probe(train_table: Table, test_table: Table, classes: int, config: Ma
             step += 1
 
     shapes = {k: jax.ShapeDtypeStruct((size, *v.shape[1:]), v.dtype) for k, v in batch(np.zeros(1, np.int64)).items()}
-    state = _fit(objective, config, shapes, batches, seed, {})
+    state = _fit(objective, config, shapes, batches, seed, {}, {})
     params = jax.device_get(state.params)
     logits = jax.jit(lambda p, b: objective.logits(p, {}, b))
     chunks = [
@@ -89,14 +89,7 @@ def cached_probe(train_table: Table, test_table: Table, classes: int, config: Ma
     return average_views(np.concatenate(chunks)[:, None])
 
 
-def _kept(params: Mapping[str, Any], drop: tuple[str, ...], source: str) -> dict[str, Any]:
-    """The encoder's parameters without those that the recipe drops: the final norm, which fc_norm replaces."""
-    if missing := [name for name in drop if name not in params]:
-        raise UserError(f"finetune.drop names {', '.join(missing)}, which {source} does not have")
-    return {k: v for k, v in params.items() if k not in drop}
-
-
-def _classifier(module: nn.Module, config: Mapping[str, Any], classes: int) -> Classify:
+def classifier(module: nn.Module, config: Mapping[str, Any], classes: int) -> Classify:
     pixels = backbone_lib.pixels(module)
     return Classify(
         encoder=module, head=heads.build(config["head"], classes), classes=classes, frames=module.frames,
@@ -115,10 +108,10 @@ def check_probe(config: Mapping[str, Any], features: backbone_lib.Features, clas
 def check_fine_tuning(config: Mapping[str, Any], model: Mapping[str, Any], train_input: Input) -> None:
     """Raises UserError where `config` could not fine-tune a backbone of `model` on that input."""
     optimizer_lib.build(config["optimizer"], config["steps"], config["batch_size"])
-    objective = _classifier(models.build({**model, **config["model"]}), config, len(train_input.source.classes))
+    objective = classifier(models.build({**model, **config["model"]}), config, len(train_input.source.classes))
     shapes, key = train_input.spec.shapes(), jax.random.key(0)
     whole, _ = jax.eval_shape(lambda: initial(model, 0))
-    _kept(whole, tuple(config["drop"]), "the model")
+    leave_out(whole, config["drop"], "finetune.drop", "the model")
     slots = {**shapes, batch_lib.SLOT: shapes[batch_lib.INDEX]}
     jax.eval_shape(lambda batch: objective.loss(*objective.init(key, shapes), batch, key, objective.turns[0]), slots)
 
@@ -127,22 +120,21 @@ def fine_tune(
     subject: Subject, train_input: Input, test_input: Input, config: Mapping[str, Any], seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Trains encoder and head end to end; returns (probabilities [M,C] averaged over views, labels [M]) of the test videos."""
-    module, params = subject.module(**config["model"]), _kept(subject.params, tuple(config["drop"]), subject.source)
-    objective = _classifier(module, config, len(train_input.source.classes))
+    module, params = subject.module(**config["model"]), leave_out(subject.params, config["drop"], "finetune.drop", subject.source)
+    objective = classifier(module, config, len(train_input.source.classes))
     state = _fit(
         objective, config, train_input.spec.shapes(), lambda start: pipeline.batches(train_input, start), seed,
-        {"encoder": params},
+        {ENCODER: params}, {STATS: subject.stats},
     )  # fmt: skip
-    return test(objective, state, test_input)
+    return test(objective, state.params, state.memory, test_input)
 
 
-def test(objective: Classify, state: TrainState, test_input: Input) -> tuple[np.ndarray, np.ndarray]:
+def test(objective: Classify, params: Parts, memory: Memory, test_input: Input) -> tuple[np.ndarray, np.ndarray]:
     """(probabilities [M,C], labels [M]) of one pass over the test videos: the softmax averaged over clips and crops."""
-    params, memory = jax.device_get((state.params, state.memory))
-    logits = jax.jit(objective.logits)
+    logits = spread(lambda weights, batch: objective.logits(*weights, batch), jax.device_get((params, memory)))
     probabilities, labels = [], []
     for batch in pipeline.epoch(test_input):
         real = np.asarray(batch[batch_lib.WEIGHT]) > 0
-        probabilities.append(average_views(np.asarray(logits(params, memory, dict(batch))))[real])
+        probabilities.append(average_views(np.asarray(logits(batch)))[real])
         labels.append(np.asarray(batch[batch_lib.LABEL])[real])
     return np.concatenate(probabilities), np.concatenate(labels)

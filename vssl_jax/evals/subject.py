@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from vssl_jax import models
 from vssl_jax.errors import UserError
 from vssl_jax.models import backbone as backbone_lib
+from vssl_jax.objectives.protocol import ENCODER, STATS
 from vssl_jax.train.checkpoint import load_export
 
 
@@ -31,9 +32,9 @@ class Subject:
 def load(path: str | os.PathLike) -> Subject:
     """The backbone of an export, or of a workdir that holds one. Raises UserError where there is none or it fits no model."""
     parts, meta = load_export(path)
-    if "model" not in meta or "encoder" not in parts:
+    if "model" not in meta or ENCODER not in parts:
         raise UserError(f"{path} is no export of a backbone (it needs a part 'encoder' and the model's config): export it again")
-    subject = Subject(meta["model"], parts["encoder"], parts.get("stats", {}), str(path))
+    subject = Subject(meta["model"], parts[ENCODER], parts.get(STATS, {}), str(path))
     wanted = jax.eval_shape(lambda: initial(subject.model, 0))
     have = jax.eval_shape(lambda: (subject.params, subject.stats))
     if jax.tree.structure(wanted) != jax.tree.structure(have) or any(

@@ -39,8 +39,8 @@ _REQUIRED = {"model_type": "videomae", "num_channels": 3, "hidden_act": "gelu", 
 
 
 def to_meta(config: Mapping[str, Any]) -> dict[str, Any]:
-    """{"model": fields for models.build, and "decoder": fields of MAEDecoder or "classes": n}. Raises UserError where the config is no
-    VideoMAE's.
+    """{"model": fields for models.build, and "decoder": fields of MAEDecoder or "classes": n and "class_names": [name, ...] ([] where the
+    checkpoint does not say)}. Raises UserError where the config is no VideoMAE's.
     """
     c = _DEFAULTS | dict(config)
     for key, value in _REQUIRED.items():
@@ -68,7 +68,7 @@ def to_meta(config: Mapping[str, Any]) -> dict[str, Any]:
             raise UserError(
                 "config.json has use_mean_pooling=false: transformers then classifies from the first token, VideoMAE from the mean of all"
             )
-        return {"model": model, "classes": _classes(c)}
+        return {"model": model, "classes": _classes(c), "class_names": _class_names(c)}
     decoder = dict(
         width=c["decoder_hidden_size"],
         depth=c["decoder_num_hidden_layers"],
@@ -109,7 +109,8 @@ def to_config(meta: Mapping[str, Any]) -> dict[str, Any]:
         "image_std": list(model.pixel_std),
     }
     if "decoder" not in meta:
-        labels = {str(i): f"LABEL_{i}" for i in range(meta["classes"])}
+        names = meta.get("class_names") or [f"LABEL_{i}" for i in range(meta["classes"])]
+        labels = {str(i): name for i, name in enumerate(names)}
         return config | {
             "architectures": [CLASSIFICATION],
             "id2label": labels,
@@ -138,3 +139,11 @@ def _classes(config: Mapping[str, Any]) -> int:
     if "num_labels" in config:
         return config["num_labels"]
     return len(config["id2label"]) if "id2label" in config else 2  # transformers writes no labels where there are two
+
+
+def _class_names(config: Mapping[str, Any]) -> list[str]:
+    """In the order of the logits. transformers' placeholders (LABEL_0, ...) are no names."""
+    labels = {int(i): name for i, name in config.get("id2label", {}).items()}
+    if sorted(labels) != list(range(_classes(config))) or all(name == f"LABEL_{i}" for i, name in labels.items()):
+        return []
+    return [labels[i] for i in range(len(labels))]

@@ -7,6 +7,8 @@ sizes of ViT-B).
 
 import math
 
+import flax.linen as nn
+
 from vssl_jax.models.mae_decoder import MAEDecoder
 from vssl_jax.models.vit import ViT
 
@@ -23,6 +25,11 @@ def vit(model: ViT, tokens: int | None = None) -> float:
     tokens = math.prod(model.grid) if tokens is None else tokens
     embed = 2.0 * tokens * math.prod(model.tubelet) * 3 * model.width
     return embed + blocks(model.depth, model.width, round(model.width * model.mlp_ratio), tokens)
+
+
+def backbone(model: nn.Module) -> float | None:
+    """FLOPs of a backbone on one whole clip; None where they are not counted here."""
+    return vit(model) if isinstance(model, ViT) else None
 
 
 def mae_decoder(model: MAEDecoder, encoder_width: int, visible: int, masked: int) -> float:

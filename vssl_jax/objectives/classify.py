@@ -13,14 +13,14 @@ import jax.numpy as jnp
 from vssl_jax import batch as batch_lib
 from vssl_jax import models
 from vssl_jax.models import backbone as backbone_lib
-from vssl_jax.models.heads import HEADS
-from vssl_jax.objectives.protocol import Objective, Turn
+from vssl_jax.models import flops as flops_lib
+from vssl_jax.models import heads
+from vssl_jax.objectives.protocol import STATS, Objective, Turn
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb import recipe
 from vssl_jax.perturb.mix import NoMix
 from vssl_jax.perturb.view import EvalView, RandomView
 
-STATS = "stats"  # the backbone's batch statistics, in memory
 # Features computed beforehand, as batch keys: the map [B,T,H,W,D] and its mean [B,D].
 FEATURE_MAP, FEATURE_POOLED = "feature_map", "feature_pooled"
 
@@ -101,6 +101,14 @@ class Classify(Objective):
     def backbone(self, params, memory):
         return params["encoder"], memory[STATS]
 
+    def label_classes(self):
+        return self.classes
+
+    def flops(self, clips):
+        """Without the head, which is small beside any encoder."""
+        forward = flops_lib.backbone(self.encoder)
+        return None if forward is None else 3.0 * forward * clips
+
 
 def _mean_loss(logits, target, labels, weight, memory):
     count = jnp.maximum(jnp.sum(weight), 1.0)
@@ -114,6 +122,11 @@ class Probe(Classify):
     """A head on a frozen encoder in evaluation mode."""
 
     turns: ClassVar[tuple[Turn, ...]] = (Turn("head", trains=("head",)),)
+
+    def flops(self, clips):
+        """The encoder goes forward only."""
+        whole = super().flops(clips)
+        return None if whole is None else whole / 3
 
     def _features(self, params, memory, clips, rng, train):
         features, _ = super()._features(params, memory, clips, None, train=False)
@@ -152,12 +165,10 @@ def from_config(config: Any) -> Classify:
     """A classifier from a recipe: `objective.classes`, `objective.head` by name, `objective.freeze`."""
     c = config["objective"]
     encoder = models.build(config["model"])
-    head_fields = dict(c["head"])
-    head = HEADS[head_fields.pop("name")](classes=c["classes"], **head_fields)
     pixels = backbone_lib.pixels(encoder)
     kind = Probe if c["freeze"] else Classify
     return kind(
-        encoder=encoder, head=head, classes=c["classes"], frames=encoder.frames,
+        encoder=encoder, head=heads.build(c["head"], c["classes"]), classes=c["classes"], frames=encoder.frames,
         view=recipe.build_view(c["view"], pixels), eval_view=recipe.build_eval_view(c["eval_view"], pixels),
         smoothing=c["smoothing"], mix=recipe.build_mix(c["mix"]),
     )  # fmt: skip

@@ -18,6 +18,10 @@ Parts = dict[str, Tree]  # part name -> its parameters ("encoder", "decoder", "d
 Memory = dict[str, Tree]  # what a step carries besides parameters: EMA teachers, queues, banks, batch statistics, centers
 Metrics = dict[str, jax.Array]  # scalars
 
+# The parts of an export: the backbone has a name of its own, whatever method trained it, and so have its batch statistics; every other part
+# of the method stands beside it as METHOD + name.
+ENCODER, STATS, METHOD = "encoder", "stats", "method/"
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -76,9 +80,13 @@ class Objective:
         """
         raise NotImplementedError
 
-    def flops(self, batch_size: int) -> float | None:
-        """Model FLOPs of one training step: matrix products only, multiply and add counted as two, backward as twice the forward pass.
-        None: not known.
+    def label_classes(self) -> int | None:
+        """How many classes the method tells apart by the data's labels. None: it uses no labels."""
+        return None
+
+    def flops(self, clips: int) -> float | None:
+        """Model FLOPs of one training step on that many clips (K of each video): matrix products only, multiply and add counted as two,
+        backward as twice the forward pass. None: not known.
         """
         return None
 

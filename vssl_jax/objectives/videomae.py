@@ -112,10 +112,10 @@ class VideoMAE(Objective):
     def backbone(self, params, memory):
         return params["encoder"], {}
 
-    def flops(self, batch_size):
+    def flops(self, clips):
         visible, masked = self.mask.counts(self.encoder.grid)
         forward = flops_lib.vit(self.encoder, visible) + flops_lib.mae_decoder(self.decoder, self.encoder.width, visible, masked)
-        return 3.0 * forward * batch_size
+        return 3.0 * forward * clips
 
     def pictures(self, params, memory, batch, rng):
         """The clip, what the encoder sees of it, and the reconstruction (masked patches predicted, in the true patch's mean and

@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +168,10 @@ class Checkpointer:
         self._manager.reload()
         return name
 
+    def started(self) -> bool:
+        """Whether there is any checkpoint, asked of the files: the manager would make their folder."""
+        return self.directory.is_dir() and any(folder.name.isdigit() for folder in self.directory.iterdir())
+
     def steps(self) -> list[int]:
         return sorted(self._manager.all_steps())
 
@@ -242,3 +246,13 @@ def load_into(params: Mapping[str, Any], loaded: Mapping[str, Any], source: str)
             more = f" (and {len(differences) - 1} more differences)" if len(differences) > 1 else ""
             raise UserError(f"{source} is of another model: in {part!r}, {differences[0]}{more}")
     return {**params, **loaded}
+
+
+def leave_out(params: Mapping[str, Any], names: Sequence[str], key: str, source: str) -> dict[str, Any]:
+    """`params` without the entries `names`, which the setting `key` asks for: the final norm, for one, where a head brings its own.
+
+    Raises UserError for a name that is not there.
+    """
+    if missing := [name for name in names if name not in params]:
+        raise UserError(f"{key} names {', '.join(missing)}, which {source} does not have")
+    return {name: value for name, value in params.items() if name not in names}

@@ -21,8 +21,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from vssl_jax import batch as batch_lib
 from vssl_jax.errors import UserError
-from vssl_jax.objectives.protocol import Objective, Parts
+from vssl_jax.objectives.protocol import Memory, Objective, Parts
 from vssl_jax.train import fit, peak, sharding
 from vssl_jax.train import state as state_lib
 from vssl_jax.train.checkpoint import Checkpointer, load_into
@@ -51,9 +52,9 @@ class Job:
 class Plan:
     """What a run is made of.
 
-    `batches(start)` iterates over this process's host batches from step `start` on; `batch_shapes` are the global batch's. `initial`
-    replaces whole parts of the fresh parameters (pretrained weights). `host_metrics` adds scalars that only the host knows, such as
-    counts of broken files.
+    `batches(start)` iterates over this process's host batches from step `start` on; `batch_shapes` are the global batch's. `initial` and
+    `initial_memory` replace whole parts of the fresh parameters and memory (pretrained weights and their statistics). `host_metrics` adds
+    scalars that only the host knows, such as counts of broken files.
     """
 
     objective: Objective
@@ -67,6 +68,7 @@ class Plan:
     guard: GuardRule = field(default_factory=GuardRule)
     log_every: int = 10
     initial: Parts = field(default_factory=dict)
+    initial_memory: Memory = field(default_factory=dict)
     initial_source: str = "the given weights"
     jobs: Sequence[Job] = ()
     checkpointer: Checkpointer | None = None
@@ -77,7 +79,14 @@ class Plan:
 
     @property
     def batch_size(self) -> int:
+        """Rows of the global batch: videos."""
         return next(iter(self.batch_shapes.values())).shape[0]
+
+    @property
+    def clips(self) -> int:
+        """Clips of the global batch: K of every video."""
+        extent = self.batch_shapes.get(batch_lib.EXTENT)
+        return self.batch_size if extent is None else extent.shape[0] * extent.shape[1]
 
 
 @dataclass(frozen=True)
@@ -116,12 +125,12 @@ def _fresh_state(plan: Plan, program: Program) -> TrainState:
     out_shardings = jax.tree.map(lambda s: s.sharding, program.state_shapes)
     init = lambda: state_lib.init(plan.objective, plan.optimizers, plan.seed, plan.batch_shapes)  # noqa: E731
     state = jax.jit(init, out_shardings=out_shardings)()
-    if plan.initial:
-        params = load_into(state.params, plan.initial, plan.initial_source)
-        # Copied by a program: device_put may share the caller's buffers, and the step donates what it is given.
-        place = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=out_shardings.params)
-        params = place(jax.tree.map(np.asarray, params))
-        state = state.replace(params=params)
+    for name, given in (("params", plan.initial), ("memory", plan.initial_memory)):
+        if given:
+            tree = load_into(getattr(state, name), given, plan.initial_source)
+            # Copied by a program: device_put may share the caller's buffers, and the step donates what it is given.
+            place = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=getattr(out_shardings, name))
+            state = state.replace(**{name: place(jax.tree.map(np.asarray, tree))})
     return state
 
 
@@ -249,8 +258,8 @@ class _Run:
         self.since = (now, step, waited)
         seconds = max(now - then, 1e-9)
         rate = (step - old_step) / seconds
-        out = {CLIPS_PER_SECOND: rate * self.plan.batch_size, DATA_WAIT: min((waited - old_waited) / seconds, 1.0)}
-        flops, top = self.plan.objective.flops(self.plan.batch_size), peak.peak_flops(jax.devices()[0])
+        out = {CLIPS_PER_SECOND: rate * self.plan.clips, DATA_WAIT: min((waited - old_waited) / seconds, 1.0)}
+        flops, top = self.plan.objective.flops(self.plan.clips), peak.peak_flops(jax.devices()[0])
         if flops is not None and top is not None:
             out[MFU] = flops * rate / (top * jax.device_count())
         return out

@@ -52,6 +52,14 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
     return jax.make_mesh(tuple(shape), AXES, devices=devices, axis_types=(AxisType.Auto,) * len(AXES))
 
 
+def local_mesh(rows: int) -> Mesh:
+    """This host's devices along 'data', or as many of them as divide `rows`: for what one host computes alone."""
+    devices = jax.local_devices()
+    while rows % len(devices):
+        devices = devices[: len(devices) // 2]
+    return make_mesh({"data": len(devices)}, devices)
+
+
 def path_name(path: tuple[Any, ...]) -> str:
     """'params/encoder/blocks/attn/qkv/kernel' for a key path of jax.tree_util."""
     return "/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path)

@@ -1,0 +1,73 @@
+"""A run's weights out of it and into the next: what an export holds, and how another run starts from one.
+
+The one idea: the backbone has a name of its own ("encoder", with its "stats"), whatever method trained it; everything else that the method
+trained stands beside it as "method/NAME". So evaluation and fine-tuning find the backbone of any method, and the same method finds all of
+itself.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from vssl_jax import config as config_lib
+from vssl_jax import models
+from vssl_jax.errors import UserError
+from vssl_jax.objectives.protocol import ENCODER, METHOD, STATS, Objective
+from vssl_jax.train.checkpoint import leave_out, load_export, save_export
+from vssl_jax.train.state import TrainState
+
+log = logging.getLogger(__name__)
+
+# Fields of a backbone that change how it is computed or trained, but not what its weights mean.
+FREE_FIELDS = ("dtype", "impl", "scan", "unroll", "remat", "drop_path", "final_norm", "parent", "name")
+
+
+def export(objective: Objective, state: TrainState, config: ConfigDict, classes: Sequence[str], workdir: Path) -> Path:
+    """Writes <workdir>/export: the backbone ("encoder", "stats"), the method's other parts, and in meta.json the config that builds them and
+    the names of the classes that it learned to tell apart (none: []).
+    """
+    encoder, stats = objective.backbone(state.params, state.memory)
+    parts = {ENCODER: encoder} | ({STATS: stats} if stats else {})
+    parts |= {METHOD + name: part for name, part in state.params.items() if name != ENCODER}
+    plain = config_lib.to_dict(config)
+    meta = {"model": plain["model"], "step": int(state.step), "config": plain}
+    meta["class_names"] = list(classes) if objective.label_classes() is not None else []
+    path = workdir / "export"
+    save_export(path, parts, meta)
+    return path
+
+
+def initial(config: Mapping[str, Any], model: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(params, memory) that a fresh run of a backbone of `model` starts from, by `config.initial`: the parts that it names, less the
+    parameters of the encoder that `drop` names.
+
+    Raises UserError where the checkpoint lacks a part, or a parameter to drop. Differences in what the encoder's weights mean that no shape
+    would show (pixel statistics, positions, another number of frames) are warned of.
+    """
+    if not config["checkpoint"]:
+        return {}, {}
+    source = str(config["checkpoint"])
+    parts, meta = load_export(source)
+    found = {name.removeprefix(METHOD): part for name, part in parts.items() if name != STATS}
+    if missing := [name for name in config["parts"] if name not in found]:
+        raise UserError(f"initial.parts names {', '.join(missing)}, but {source} has {', '.join(sorted(found))}")
+    params = {name: found[name] for name in config["parts"]}
+    if ENCODER not in params:
+        return params, {}
+    params[ENCODER] = leave_out(params[ENCODER], tuple(config["drop"]), "initial.drop", source)
+    for difference in _differences(meta["model"], model):
+        log.warning("the weights of %s come from a model with another %s", source, difference)
+    return params, {STATS: parts[STATS]} if STATS in parts else {}
+
+
+def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """'frames: 16 -> 32' for each field of the backbone that differs and matters."""
+    a, b = models.build(theirs), models.build(ours)
+    if type(a) is not type(b):
+        return [f"architecture: {type(a).__name__} -> {type(b).__name__}"]
+    names = [f.name for f in dataclasses.fields(a) if f.name not in FREE_FIELDS]
+    return [f"{name}: {getattr(a, name)} -> {getattr(b, name)}" for name in names if getattr(a, name) != getattr(b, name)]
