@@ -5,8 +5,10 @@ A classifier starts from the encoder of `initial.checkpoint` (a pretraining's wo
 own, after the mean over tokens. At the end its number is read from several clips x 3 crops of every test video. Rates are per 256 videos of the global
 batch, each of which is seen in two clips a step (repeated augmentation).
 
-Differences from the scripts: the two clips of a video are drawn apart in time, theirs are one clip augmented twice; RandAugment comes after the crop, theirs
-before it; the clips of testing on Something-Something V2 stand at 1/4 and 3/4 of every segment, theirs at 0 and 1/2.
+Differences from the scripts: the two clips of a video are drawn apart in time, theirs are one clip augmented twice; frames of training stand 4 apart, theirs
+64/15 = 4.27; RandAugment comes after the crop, theirs before it; resizing is antialiased, theirs not; the clips of testing on Something-Something V2 stand
+at 1/4 and 3/4 of every segment, theirs at 0 and 1/2. As there, mixup and CutMix are drawn once for the clips that shared a GPU, and a video that is too short
+for a clip repeats its last frame.
 """
 
 from configs import videomae
@@ -20,7 +22,7 @@ FLIP = {"k400": 0.5, "ssv2": 0.0, "ucf101": 0.5}
 
 
 def recipe(variant: str, backbone: str, data: str, **published):
-    """The locked config of one recipe. `published`: epochs, batch_size (videos), learning_rate, and layer_decay, drop_path, dropout and
+    """The locked config of one recipe. `published`: epochs, batch_size (videos), per_gpu (of them), learning_rate, and layer_decay, drop_path, dropout and
     final_learning_rate where they are not the usual ones.
     """
     variants = {"": _paper, "local": _local, "smoke": _smoke}
@@ -34,6 +36,7 @@ def _paper(
     data: str,
     epochs: int,
     batch_size: int,
+    per_gpu: int,
     learning_rate: float,
     layer_decay: float = 0.75,
     drop_path: float = 0.1,
@@ -52,7 +55,7 @@ def _paper(
         "freeze": False,
         "head": {"name": "fc_norm", "dropout": dropout},
         "smoothing": 0.1,
-        "mix": {"mixup": 0.8, "cutmix": 1.0, "prob": 1.0, "switch": 0.5},
+        "mix": {"mixup": 0.8, "cutmix": 1.0, "prob": 1.0, "switch": 0.5, "group": 2 * per_gpu},
         "view": {
             "crop": {"name": "random_resized"},
             "flip": FLIP[data],
@@ -64,7 +67,7 @@ def _paper(
     config.data.layout = "yuv420"
     config.data.canvas = (320, 456)
     sampled = {"name": "segments"} if data == "ssv2" else {"name": "dense", "stride": 4}
-    config.data.sampler.update({**sampled, "frames": 16, "clips": 2})
+    config.data.sampler.update({**sampled, "frames": 16, "clips": 2, "pad": True})
     config.train.batch_size = batch_size
     config_lib.by_epochs(config, epochs, warmup_epochs=5, num_examples=videomae.DATA[data]["num_examples"])
     config.optimizer.update(
@@ -84,7 +87,7 @@ def _testing(config, data: str):
     test = evaluation.test
     test.update({"source": "folder", "layout": "yuv420", "canvas": config.data.canvas})
     name = "segment_views" if data == "ssv2" else "views"
-    test.sampler.update({"name": name, "frames": 16, "stride": 4, "clips": TEST_CLIPS[data]})
+    test.sampler.update({"name": name, "frames": 16, "stride": 4, "clips": TEST_CLIPS[data], "pad": True})
     return evaluation
 
 
@@ -115,7 +118,8 @@ def _embedded(config, small):
     """The same training of the encoder of `small`, videomae's variant of that name, on its data."""
     config.model = {**small.model.to_dict(), "final_norm": False, "drop_path": 0.0}
     config.data = small.data.to_dict()
-    config.objective.update({"classes": 8, "mix": {}, "smoothing": 0.0})
+    config.objective.update({"classes": 8, "smoothing": 0.0})
+    config.objective.mix = {}
     config.objective.head.dropout = 0.0
     config.objective.view = {"crop": {"name": "whole"}, "flip": 0.0, "color": ()}  # a flip would change the class
     config.objective.eval_view = {"short_side": 0, "crops": 1}

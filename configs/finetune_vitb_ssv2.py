@@ -14,4 +14,4 @@ from configs import finetune
 
 
 def get_config(arg: str = ""):
-    return finetune.recipe(arg, "vit_base", "ssv2", epochs=30, batch_size=384, learning_rate=5e-4)
+    return finetune.recipe(arg, "vit_base", "ssv2", epochs=30, batch_size=384, per_gpu=6, learning_rate=5e-4)

@@ -20,6 +20,7 @@ def get_config(arg: str = ""):
         "ucf101",
         epochs=100,
         batch_size=128,
+        per_gpu=16,
         learning_rate=5e-4,
         layer_decay=0.7,
         drop_path=0.2,

@@ -14,4 +14,4 @@ from configs import finetune
 
 
 def get_config(arg: str = ""):
-    return finetune.recipe(arg, "vit_large", "k400", epochs=35, batch_size=128, learning_rate=2e-3)
+    return finetune.recipe(arg, "vit_large", "k400", epochs=35, batch_size=128, per_gpu=2, learning_rate=2e-3)

@@ -14,4 +14,4 @@ from configs import finetune
 
 
 def get_config(arg: str = ""):
-    return finetune.recipe(arg, "vit_small", "k400", epochs=150, batch_size=384, learning_rate=5e-4)
+    return finetune.recipe(arg, "vit_small", "k400", epochs=150, batch_size=384, per_gpu=12, learning_rate=5e-4)

@@ -14,4 +14,4 @@ from configs import finetune
 
 
 def get_config(arg: str = ""):
-    return finetune.recipe(arg, "vit_small", "ssv2", epochs=40, batch_size=384, learning_rate=1e-3, layer_decay=0.7)
+    return finetune.recipe(arg, "vit_small", "ssv2", epochs=40, batch_size=384, per_gpu=12, learning_rate=1e-3, layer_decay=0.7)

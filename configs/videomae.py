@@ -42,6 +42,7 @@ def _paper(backbone: str, data: dict, epochs: int, batch_size: int):
     config.data.canvas = (320, 456)  # a 16:9 film of 256 rows fits; larger ones are reduced
     config.data.sampler.frames = 16
     config.data.sampler.stride = data["stride"]
+    config.data.sampler.pad = True  # as the authors' loader, which repeats the last frame of a short video
     config.train.batch_size = batch_size
     config_lib.by_epochs(config, epochs, warmup_epochs=40, num_examples=data["num_examples"])
     # AdamW (.9, .95), decay .05; both rates are per 256 clips; the warm-up starts from 0.
@@ -61,6 +62,7 @@ def _small(config, frames: int, size: int):
     config.data.layout = "rgb"
     config.data.canvas = (64, 64)
     config.data.memory_gb = 2.0
+    config.data.sampler.pad = False
     config.data.sampler.frames = frames
     config.data.sampler.stride = STRIDE
     config.objective.view.crop = {"name": "whole"}
@@ -103,16 +105,16 @@ def _local(backbone: str, data: dict, epochs: int, batch_size: int):
     config.objective.decoder = {"width": 96, "depth": 1, "heads": 4}
     _small(config, frames=8, size=16)
     config.train.batch_size = 16
-    config.train.steps = 8000
+    config.train.steps = 10_000
     config.train.log_every = 100
     config.optimizer.update(
         {"warmup_steps": 100, "learning_rate": 4e-3, "final_learning_rate": 4e-5, "lr_batch": 0, "weight_decay": 0.0, "b2": 0.999, "clip_norm": 1.0}
     )
     config.train.picture_every = 2000
     config.checkpoint.every = 1000
-    config.eval.finetune.labels = (400,)
+    config.eval.finetune.labels = (200,)
     config.eval.finetune.steps = 600
-    config.eval.finetune.optimizer.update({"learning_rate": 1e-3, "layer_decay": 1.0, "warmup_steps": 50})
+    config.eval.finetune.optimizer.update({"learning_rate": 3e-3, "layer_decay": 1.0, "warmup_steps": 50})
     return config
 
 

@@ -86,3 +86,10 @@ def test_a_row_is_measured_once_and_older_settings_are_not_read(tmp_path, capsys
 def test_a_pattern_that_matches_no_row_is_one_line(tmp_path):
     with pytest.raises(UserError, match="--only=contrl matches no row; rows are control/cnn/coded/mean"):
         instrument.main([RECIPE, f"--workdir={tmp_path}", "--only=contrl"])
+
+
+def test_a_method_is_pretrained_and_read(tmp_path, capsys):
+    """One that draws its own labels, on data that have others."""
+    instrument.main([RECIPE, f"--workdir={tmp_path}", "--only=(pace_cnn|random-cnn)/knn", "--config.seeds=0"])
+    rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert [(r["name"], r["steps"]) for r in rows] == [("pace_cnn/knn", 2), ("random-cnn/knn", 0)]

@@ -1,6 +1,9 @@
 """What a run shows on its way."""
 
+import pytest
+
 from tests.train import tiny
+from vssl_jax import config as config_lib
 from vssl_jax import pretrain
 from vssl_jax.data.broken import BrokenRecord
 from vssl_jax.data.row import Input
@@ -21,3 +24,21 @@ def test_pictures_are_in_the_methods_order(tmp_path):
         pretrain.picture_job(objective, input, tmp_path, writer, every=1).run(state, 3)
     (shown,) = pictures.load_pictures(tmp_path).values()
     assert list(shown) == ["original", "visible", "reconstruction"]
+
+
+def config(**changes):
+    made = config_lib.base()
+    made.train.update({"steps": 100, "batch_size": 10, "epochs": changes.get("epochs", 5)})
+    made.data.num_examples = changes.get("num_examples", 200)
+    return made
+
+
+@pytest.mark.parametrize(("changes", "videos"), [({}, 200), ({}, 209), ({"epochs": 4}, 20), ({"num_examples": 0}, 20)])
+def test_steps_that_fit_the_data_are_not_talked_about(changes, videos, caplog):
+    pretrain._count_epochs(config(**changes), videos)
+    assert not caplog.records
+
+
+def test_steps_counted_for_other_data_are(caplog):
+    pretrain._count_epochs(config(), 20)
+    assert "counted for 200 videos, the data have 20: they are seen 50 times each (for 5 epochs set data.num_examples=20)" in caplog.text

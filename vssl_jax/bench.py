@@ -70,7 +70,7 @@ def end_to_end(stepper: bench_step.Stepper, config: ConfigDict, steps: int, warm
 
     input = build_input(config.data, config.train.batch_size, config.seed, BrokenRecord(config.data.max_broken_fraction))
     pretrain.check_needs(stepper.plan.objective, input.source.keys)
-    made = pipeline.batches(input, 0, jax.process_index(), jax.process_count(), config.data.workers)
+    made = pipeline.batches(input, 0, jax.process_index(), jax.process_count())
     walls, waits = [], []
     with Feed(made, lambda batch: sharding.global_batch(batch, stepper.plan.mesh)) as feed, jax.set_mesh(stepper.plan.mesh):
         for _ in range(warmup):

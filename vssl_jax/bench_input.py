@@ -162,7 +162,7 @@ def measure(config: ConfigDict, clips: int, repeats: int) -> dict[str, Any]:
         seconds = time_readers(readers(tuple(config.data.canvas)), chosen, repeats)
         out |= {"clips": len(chosen), "left_out": left_out, "megabytes_per_video": round(megabytes, 3), "repeats": repeats}
         out |= report_readers(seconds, len(chosen))
-    made = pipeline.batches(input, 0, workers=config.data.workers)
+    made = pipeline.batches(input, 0)
     try:
         out["pipeline"] = {"layout": config.data.layout} | time_pipeline(made, input.spec, max(1, clips // batch_size), repeats)
     finally:

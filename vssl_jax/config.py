@@ -32,7 +32,7 @@ def data(split: str = "train") -> dict[str, Any]:
         "num_classes": 8,  # of the source synthetic
         "layout": "rgb",  # rgb, or yuv420: half the conversion work on the host
         "canvas": (256, 340),  # rows, columns
-        "sampler": {"name": "dense", "frames": 16, "stride": 4, "clips": 1, "target_fps": 0.0},
+        "sampler": {"name": "dense", "frames": 16, "stride": 4, "clips": 1, "target_fps": 0.0, "pad": False},
         "max_broken_fraction": 0.05,
         "memory_gb": 0.0,  # decoded frames to keep in memory, at most; what does not fit is decoded every time
         "workers": 0,  # decoding threads; 0: one per core

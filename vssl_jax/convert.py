@@ -46,7 +46,9 @@ def videomae_of_export(parts: Mapping[str, Any], meta: Mapping[str, Any]) -> tup
     if "model" in meta and {"encoder", "decoder"} == set(parts):
         decoder = meta.get("decoder", recipe.get("decoder"))
         if decoder is not None:
-            return parts, {"model": meta["model"], "decoder": dict(decoder, out=3 * math.prod(models.build(meta["model"]).tubelet))}
+            decoder = dict(decoder, out=3 * math.prod(models.build(meta["model"]).tubelet))
+            normalized = meta.get("normalize_target", recipe.get("normalize_target", True))
+            return parts, {"model": meta["model"], "decoder": decoder, "normalize_target": normalized}
     if "model" in meta and {"encoder", "head"} == set(parts):
         classes = meta.get("classes", recipe.get("classes"))
         if classes is not None:

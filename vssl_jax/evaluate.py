@@ -36,6 +36,7 @@ from vssl_jax.evals.classification import Classification, binomial_stderr, class
 from vssl_jax.evals.knn import check_neighbors, weighted_knn
 from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.perturb import recipe
+from vssl_jax.perturb import view as view_lib
 from vssl_jax.train import distributed
 
 log = logging.getLogger(__name__)
@@ -51,18 +52,25 @@ class Study:
     classes: tuple[str, ...]
 
 
+Tables = tuple[features.Table, features.Table]  # frozen features of the training and the test videos
+
+
 class Measured(dict):
-    """Results of one subject: protocol name -> list of Classification, one per seed."""
+    """Results of one subject: protocol name -> list of Classification, one per seed. `tables` are the features that they are from, without
+    their maps; None where no protocol computed any.
+    """
+
+    tables: Tables | None = None
 
 
-def _knn(study: Study, tables_: tuple[features.Table, features.Table], config: Mapping[str, Any], seed: int) -> Classification:
+def _knn(study: Study, tables_: Tables, config: Mapping[str, Any], seed: int) -> Classification:
     train, test = tables_
     how = (config["k"], config["temperature"], config["center"])
     scores = weighted_knn(train.pooled_NxD, train.labels_N, test.pooled_NxD, len(study.classes), *how)
     return classify(scores, test.labels_N)
 
 
-def _probe(study: Study, tables_: tuple[features.Table, features.Table], config: Mapping[str, Any], seed: int) -> Classification:
+def _probe(study: Study, tables_: Tables, config: Mapping[str, Any], seed: int) -> Classification:
     train, test = tables_
     return classify(probes.cached_probe(train, test, len(study.classes), config, seed), test.labels_N)
 
@@ -76,13 +84,12 @@ PROTOCOLS = (*FROZEN, "finetune", CLASSIFIER)
 
 def open_study(config: ConfigDict, workdir: Path | None) -> Study:
     """Opens the sources. Raises UserError where labels are missing or the two do not have the same classes."""
-    broken = BrokenRecord(config.train.max_broken_fraction, workdir)
-    test = build_input(config.test, config.batch_size, 0, broken, shuffle=False)
+    test = _open(config, "test", workdir)
     if set(config.protocols) == {CLASSIFIER}:
         if not test.source.classes:
             raise UserError("the test data of the evaluation have no labels: name a labeled source in eval.test")
         return Study(config, None, test, test.source.classes)
-    train = build_input(config.train, config.batch_size, 0, broken)
+    train = _open(config, "train", workdir)
     if not train.source.classes:
         raise UserError("the training data of the evaluation have no labels: name a labeled source in eval.train")
     if train.source.classes != test.source.classes:
@@ -93,9 +100,20 @@ def open_study(config: ConfigDict, workdir: Path | None) -> Study:
     return Study(config, train, test, train.source.classes)
 
 
+def _open(config: ConfigDict, split: str, workdir: Path | None) -> Input:
+    """The input that config.train or config.test describes. Raises UserError that says which of the two it is about."""
+    data = config[split]
+    try:
+        broken = BrokenRecord(data.max_broken_fraction, workdir, data=split)
+        return build_input(data, config.batch_size, 0, broken, shuffle=split == "train")
+    except UserError as error:
+        raise UserError(f"the evaluation's {split} data ({split}.* of its settings): {error}") from error
+
+
 def check(config: ConfigDict, model: Mapping[str, Any], classes: tuple[str, ...] | None = None) -> None:
     """Raises UserError for a mistake in `config` that shows without the weights of `model`: names, data, sizes. So it is said before the
-    training that an evaluation follows, and before the first protocol, not after it. `classes` are those of that training's data.
+    training that an evaluation follows, and before the first protocol, not after it. `classes` are those that this training learns; None: the
+    checkpoint is there to be asked.
     """
     for name in config.protocols:
         if name not in PROTOCOLS:
@@ -105,12 +123,17 @@ def check(config: ConfigDict, model: Mapping[str, Any], classes: tuple[str, ...]
     for name in config.protocols:
         if name == CLASSIFIER:
             classifier.check_view(config.classifier.view, model)
+            if classes == ():
+                raise UserError(
+                    "the protocol 'classifier' tests a run's own head, and this one learns no classes: leave it out of protocols"
+                )
             if classes is not None:
                 classifier.check_classes(classes, study.classes)
         elif name == "knn":
             check_neighbors(config.knn.k, len(study.train.source), config.knn.center)
         elif name in FROZEN:
-            probes.check_probe(config[name], found[0], len(study.classes))
+            videos = len(study.train.source) + len(study.test.source)
+            probes.check_probe(config[name], found[0], len(study.classes), videos)
         else:
             most = max(config.finetune.labels)
             if most > len(study.train.source):
@@ -131,7 +154,7 @@ def _feature_shapes(config: ConfigDict, model: Mapping[str, Any], input: Input) 
     return jax.eval_shape(run, input.spec.shapes())
 
 
-def _extract(study: Study, who: subject.Subject, keep_map: bool) -> tuple[features.Table, features.Table]:
+def _extract(study: Study, who: subject.Subject, keep_map: bool) -> Tables:
     """Frozen features of the training and the test videos."""
     view = recipe.build_eval_view(study.config["view"], backbone_lib.pixels(who.module()))
     train, test = (features.extract(who, view, pipeline.epoch(i), keep_map) for i in (study.train, study.test))
@@ -146,6 +169,8 @@ def _frozen(study: Study, who: subject.Subject, names: list[str], seeds: tuple[i
     for name in names:
         config = study.config[name]
         out[name] = [FROZEN[name](study, both, config, seed) for seed in (seeds[:1] if name in SEEDLESS else seeds)]
+    train, test = (table._replace(map_NxTxHxWxD=None) for table in both)
+    out.tables = (train, test)
     return out
 
 
@@ -189,6 +214,7 @@ def measure(study: Study, subjects: Mapping[int, subject.Subject], names: list[s
         parts = [_frozen(study, who, frozen, seeds)] if frozen else []
         parts += [_finetuned(study, who, seed) for seed in seeds if "finetune" in names]
         for part in parts:
+            merged.tables = part.tables if merged.tables is None else merged.tables
             for name, results in part.items():
                 merged.setdefault(name, []).extend(results)
     return merged
@@ -213,21 +239,26 @@ def _row(
     }  # fmt: skip
 
 
-def show_features(study: Study, who: subject.Subject, workdir: Path) -> None:
-    """The report's map of the features and the nearest neighbors of a few test videos."""
-    both = _extract(study, who, keep_map=False)
-    gallery.save_map(workdir, both[1], study.classes)
+def show_features(study: Study, both: Tables, workdir: Path) -> None:
+    """The report's map of the features and the nearest neighbors of a few test videos. Where they cannot be had (too few videos, no
+    scikit-learn), a warning says why: the numbers stand without them.
+    """
     readers = tuple(functools.partial(_middle_clip, i) for i in (study.train, study.test))
-    gallery.save_neighbors(workdir, both, readers, study.classes)
+    try:
+        gallery.save_map(workdir, both[1], study.classes)
+        gallery.save_neighbors(workdir, both, readers, study.classes)
+    except (UserError, ImportError) as error:
+        log.warning("the report lacks the map of the features or the nearest neighbors: %s", error)
 
 
 def _middle_clip(input: Input, i: int) -> np.ndarray:
     """uint8 [T,H,W,3]: the clip of video i that evaluation looks at, without its canvas."""
     video = input.source.open(i)
     frames = input.sampler(np.random.default_rng(0), video.index.seconds, video.span)[0]
-    wanted, place = np.unique(frames, return_inverse=True)
-    arrays, (rows, columns) = video.read(wanted.tolist(), "rgb", (input.spec.height, input.spec.width))
-    return arrays[batch_lib.VIDEO][place][:, :rows, :columns]
+    arrays, (rows, columns) = video.read(frames.tolist(), input.spec.layout, (input.spec.height, input.spec.width))
+    clip = {key: array[None, None] for key, array in arrays.items()}
+    clip |= {batch_lib.EXTENT: np.array([[[rows, columns]]], np.int32), batch_lib.YUV_SPACE: np.array([[video.index.yuv_space]], np.int32)}
+    return np.asarray(255 * view_lib.unit_rgb(clip)[0, 0, :, :rows, :columns] + 0.5).astype(np.uint8)
 
 
 def evaluate(config: ConfigDict, checkpoint: Path, workdir: Path) -> dict[str, Any]:
@@ -239,9 +270,13 @@ def evaluate(config: ConfigDict, checkpoint: Path, workdir: Path) -> dict[str, A
     study = open_study(config, workdir)
     seeds = tuple(config.seeds)
     print(f"evaluating {', '.join(names)} on {len(study.test.source)} videos, seeds {seeds}", file=sys.stderr)
-    results = measure(study, dict.fromkeys(seeds, who), names)
+    own_head = None
     if CLASSIFIER in names:
-        results[CLASSIFIER] = [classifier.measure(classifier.load(checkpoint, config.classifier.view), study.test)]
+        own_head = classifier.load(checkpoint, config.classifier.view)
+        classifier.check_classes(own_head.class_names or own_head.objective.classes, study.classes)
+    results = measure(study, dict.fromkeys(seeds, who), names)
+    if own_head is not None:
+        results[CLASSIFIER] = [classifier.measure(own_head, study.test)]
     baseline = measure(study, {s: subject.random(who, s) for s in seeds}, names) if config.baseline else {}
     rows = []
     for name, found in results.items():
@@ -251,12 +286,13 @@ def evaluate(config: ConfigDict, checkpoint: Path, workdir: Path) -> dict[str, A
         "dataset": f"{config.test.source} {config.test.path if config.test.path else config.test.world} {config.test.split}",
         "checkpoint": str(checkpoint),
         "class_names": list(study.classes),
+        "inputs": {name: config_lib.to_dict(config)[name] for name in ("train", "test", "view")},
         "protocols": rows,
     }
     tables.write_eval(workdir, result)
-    if study.train is not None:
-        show_features(study, who, workdir)
-    print(tables.result_table(result))
+    print(tables.result_table(result), flush=True)
+    if results.tables is not None:
+        show_features(study, results.tables, workdir)
     print(f"evaluated in {time.monotonic() - start:.0f} s", file=sys.stderr)
     return result
 

@@ -35,7 +35,7 @@ def export(objective: Objective, state: TrainState, config: ConfigDict, classes:
     parts |= {METHOD + name: part for name, part in state.params.items() if name != ENCODER}
     plain = config_lib.to_dict(config)
     meta = {"model": plain["model"], "step": int(state.step), "config": plain}
-    meta["class_names"] = list(classes) if objective.label_classes() is not None else []
+    meta["class_names"] = list(classes)
     path = workdir / "export"
     save_export(path, parts, meta)
     return path
@@ -49,13 +49,21 @@ def initial(config: Mapping[str, Any], model: Mapping[str, Any]) -> tuple[dict[s
     would show (pixel statistics, positions, another number of frames) are warned of.
     """
     if not config["checkpoint"]:
+        if config["drop"]:
+            log.warning("initial.checkpoint is not set: training starts from random weights")
         return {}, {}
     source = str(config["checkpoint"])
+    if not config["parts"]:
+        raise UserError(f"initial.parts is empty: name what to take of {source}, such as encoder")
+    if config["drop"] and ENCODER not in config["parts"]:
+        raise UserError("initial.drop leaves parameters out of the encoder, which initial.parts does not name: set one of them")
     parts, meta = load_export(source)
     found = {name.removeprefix(METHOD): part for name, part in parts.items() if name != STATS}
     if missing := [name for name in config["parts"] if name not in found]:
         raise UserError(f"initial.parts names {', '.join(missing)}, but {source} has {', '.join(sorted(found))}")
     params = {name: found[name] for name in config["parts"]}
+    without = f" (without {', '.join(config['drop'])})" if config["drop"] else ""
+    log.warning("starting from %s of %s%s", " and ".join(params), source, without)
     if ENCODER not in params:
         return params, {}
     params[ENCODER] = leave_out(params[ENCODER], tuple(config["drop"]), "initial.drop", source)

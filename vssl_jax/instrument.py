@@ -121,7 +121,7 @@ def methods(config: ConfigDict, films: Films, workdir: Path) -> Iterator[Task]:
         for seed in config.seeds:
             fresh = functools.cache(functools.partial(_fresh, model, seed))
             settings = {"model": model, "train": config_lib.to_dict(config.train)}
-            yield from _protocols(f"random-{net}", fresh, config, films, seed, 0, settings, config.tuned[name])
+            yield from _protocols(f"random-{net}", fresh, config, films, seed, 0, settings, config.tuned[f"random_{net}"])
 
 
 def _pretrained(run: ConfigDict, seed: int, folder: Path) -> subject.Subject:

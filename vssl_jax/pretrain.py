@@ -71,6 +71,18 @@ def check_classes(objective: Objective, classes: tuple[str, ...]) -> None:
         raise UserError(f"objective.classes is {wanted}, but the data have {have}: set --config.objective.classes, or name other data")
 
 
+def _count_epochs(config: ConfigDict, videos: int) -> None:
+    """Says so where the recipe's steps were counted for a data set of another length."""
+    counted, batch_size = config.data.num_examples, config.train.batch_size
+    by_epochs = config.train.steps == config.train.epochs * counted // batch_size > 0  # and not set by hand
+    if by_epochs and abs(videos - counted) > 0.05 * counted:
+        seen = config.train.steps * batch_size / videos
+        log.warning(
+            "train.steps=%d were counted for %d videos, the data have %d: they are seen %.4g times each (for %g epochs set data.num_examples=%d)",
+            config.train.steps, counted, videos, seen, config.train.epochs, videos,
+        )  # fmt: skip
+
+
 def _keep_config(config: ConfigDict, workdir: Path, resumes: bool) -> None:
     """Writes config.json; where a run goes on, says what differs from the config it began with, which stays."""
     path, new = workdir / "config.json", config_lib.to_dict(config)
@@ -149,15 +161,17 @@ def _small(input: Input, rows: int) -> Input:
 
 
 def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter) -> tuple[Plan, tuple[str, ...]]:
-    """Everything of a run but the running of it, and the names of the data's classes. Raises UserError for bad data, names or sizes."""
+    """Everything of a run but the running of it, and the names of the classes that it learns from labels (none: ()). Raises UserError for bad
+    data, names or sizes.
+    """
     objective = build_objective(config)
     broken = BrokenRecord(config.data.max_broken_fraction, workdir, jax.process_index())
     input = build_input(config.data, config.train.batch_size, config.seed, broken)
     check_needs(objective, input.source.keys)
     check_classes(objective, input.source.classes)
+    _count_epochs(config, len(input.source))
     if config.train.steps < 1:
         raise UserError(f"train.steps is {config.train.steps}: it must be 1 or more (epochs x data.num_examples / batch_size, or set it)")
-    workers = None if config.data.workers == 0 else config.data.workers
     jobs = []
     if config.train.picture_every > 0:
         jobs.append(picture_job(objective, input, workdir, writer, config.train.picture_every))
@@ -169,7 +183,7 @@ def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter) -> tupl
         objective=objective,
         optimizers=build_optimizers(objective, config),
         steps=config.train.steps,
-        batches=lambda start: pipeline.batches(input, start, jax.process_index(), jax.process_count(), workers),
+        batches=lambda start: pipeline.batches(input, start, jax.process_index(), jax.process_count()),
         batch_shapes=input.spec.shapes(),
         mesh=sharding.make_mesh(config.mesh),
         seed=config.seed,
@@ -186,7 +200,7 @@ def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter) -> tupl
         on_start=_on_start(objective, config, input.spec.batch_size * input.spec.clips, workdir, checkpointer),
         host_metrics=broken.metrics,
     )
-    return plan, input.source.classes
+    return plan, () if objective.label_classes() is None else input.source.classes
 
 
 @contextlib.contextmanager
@@ -214,8 +228,8 @@ def _writable(workdir: Path) -> Iterator[None]:
 
 
 def pretrain(config: ConfigDict, workdir: Path, before: Callable[[tuple[str, ...]], None] = lambda classes: None) -> Path:
-    """Runs the recipe in `workdir` (resuming what is there) and returns the export's path. `before` is called with the names of the data's
-    classes when the plan is built, and may refuse it. Raises as train.loop.train does.
+    """Runs the recipe in `workdir` (resuming what is there) and returns the export's path. `before` is called with the names of the classes
+    that the run learns (none: ()) when the plan is built, and may refuse it. Raises as train.loop.train does.
     """
     main = jax.process_index() == 0
     with _writable(workdir), MetricsWriter(workdir, enabled=main) as writer:

@@ -21,10 +21,10 @@ def get_config(arg: str = ""):
     config.baseline = False
     config.batch_size = 8
     config.classifier.view = {"short_side": 224, "crops": 3}
-    config.test.update({"source": "folder", "canvas": (320, 456)})
-    config.test.sampler.update({"name": "views", "frames": 16, "stride": 4, "clips": 5})
+    config.test.update({"source": "folder", "layout": "yuv420", "canvas": (320, 456)})
+    config.test.sampler.update({"name": "views", "frames": 16, "stride": 4, "clips": 5, "pad": True})
     if arg == "smoke":
         config.classifier.view = {"short_side": 0, "crops": 1}
-        config.test.update({"source": "embedded", "world_videos": 16, "canvas": (64, 64)})
+        config.test.update({"source": "embedded", "layout": "rgb", "world_videos": 16, "canvas": (64, 64)})
         config.test.sampler.update({"frames": 4, "stride": 2})
     return config.lock()

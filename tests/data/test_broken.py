@@ -1,5 +1,6 @@
 """Broken videos are replaced, counted once by cause, written down, and stop the run when they are too many."""
 
+import dataclasses
 import json
 from itertools import islice
 from pathlib import Path
@@ -25,8 +26,8 @@ def make_input(source, broken: BrokenRecord, frames: int = 4) -> Input:
     return Input(source, spec, Dense(frames, 2), broken)
 
 
-def take(input, n: int, **kwargs) -> list[dict]:
-    iterator = batches(input, **kwargs)
+def take(input, n: int) -> list[dict]:
+    iterator = batches(input)
     found = list(islice(iterator, n))
     iterator.close()
     return found
@@ -38,7 +39,7 @@ def lines(path) -> list[dict]:
 
 def test_substitutes_are_drawn_from_the_position():
     source = ArraySource(12, broken={3: "corrupt", 7: "empty", 8: "missing"})
-    a, b = (take(make_input(source, BrokenRecord(1.0)), 9, workers=n) for n in (1, 3))
+    a, b = (take(dataclasses.replace(make_input(source, BrokenRecord(1.0)), workers=n), 9) for n in (1, 3))
     good = take(make_input(ArraySource(12), BrokenRecord(1.0)), 9)
     replaced = 0
     for x, y, g in zip(a, b, good, strict=True):
@@ -145,3 +146,14 @@ def test_every_kind_of_broken_file_among_good_ones(tmp_path):
     iterator.close()
     assert {line["name"].split("/")[-1]: line["cause"] for line in lines(workdir / "broken_videos.jsonl")} == causes
     assert record.counts() == {"too_short": 1, "no_video_stream": 1, "not_a_video": 1, "empty": 1, "truncated": 2}
+
+
+def test_the_data_of_an_evaluation_have_files_and_limits_of_their_own(tmp_path):
+    """Many broken training videos say nothing about the few of testing."""
+    train, test = (BrokenRecord(fraction, tmp_path, data=name) for name, fraction in (("train", 0.5), ("test", 0.1)))
+    for i in range(40):
+        train.add(f"{i}.mp4", BrokenVideo("not_a_video", "text"), 100)
+    test.add("a.mp4", BrokenVideo("not_a_video", "text"), 10)
+    assert (len(lines(tmp_path / "broken_videos.train.jsonl")), len(lines(tmp_path / "broken_videos.test.jsonl"))) == (40, 1)
+    with pytest.raises(UserError, match=r"2 of 10 videos .* than test\.max_broken_fraction=0\.1 allows"):
+        test.add("b.mp4", BrokenVideo("not_a_video", "text"), 10)

@@ -65,7 +65,7 @@ def test_resuming_at_step_k_gives_the_same_bytes(source, k):
 
 
 def test_workers_change_nothing():
-    one, four = (take(batches(make_input(), workers=n), 8) for n in (1, 4))
+    one, four = (take(batches(make_input(workers=n)), 8) for n in (1, 4))
     assert_same(four, one)
 
 
@@ -134,7 +134,7 @@ def test_closing_while_threads_work_ends_them():
         reading.set()
         assert go_on.wait(30)
 
-    iterator = batches(make_input(ArraySource(10, on_read=on_read)), workers=2)
+    iterator = batches(make_input(ArraySource(10, on_read=on_read), workers=2))
     reader = threading.Thread(target=lambda: list(islice(iterator, 1)))
     reader.start()
     assert reading.wait(30)
@@ -173,7 +173,7 @@ from vssl_jax.data.pipeline import Input, batches
 from vssl_jax.data.sample import Dense
 pause = threading.Event()
 source = ArraySource(10, on_read=lambda i: pause.wait(0.2))
-iterator = batches(Input(source, batch.Spec(2, 1, 2, 8, 8), Dense(2), BrokenRecord(1.0)), workers=2)
+iterator = batches(Input(source, batch.Spec(2, 1, 2, 8, 8), Dense(2), BrokenRecord(1.0), workers=2))
 next(iterator)
 raise SystemExit(7)
 """

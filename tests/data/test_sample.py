@@ -1,5 +1,7 @@
 """Frames are chosen inside the video, evenly where it is said, and never by wrapping or padding."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -102,3 +104,29 @@ def test_impossible_settings_are_refused(settings):
 
 def test_the_registry_has_the_evaluation_form_of_segments():
     assert SAMPLERS["segment_views"](frames=4, clips=2) == Segments(4, 2, random=False)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "expected"),
+    [
+        (Dense(4, 3, pad=True), [[0, 3, 5, 5]]),
+        (Views(4, 3, clips=2, pad=True), [[0, 3, 5, 5]] * 2),
+        (Views(4, 3, target_fps=FPS, pad=True), [[0, 3, 5, 5]]),
+        (Segments(9, random=False, pad=True), [[0, 0, 1, 2, 2, 3, 4, 4, 5]]),
+    ],
+)
+def test_where_it_is_asked_for_a_short_video_keeps_its_last_frame(sampler, expected):
+    """Six frames. Longer videos give what they would without `pad`."""
+    assert draw(sampler, 6).tolist() == expected
+    plain = dataclasses.replace(sampler, pad=False)
+    np.testing.assert_array_equal(draw(sampler, 30), draw(plain, 30))
+    with pytest.raises(BrokenVideo):
+        draw(plain, 6)
+    with pytest.raises(BrokenVideo):
+        draw(sampler, 6, part=(1000.0, 2000.0))
+
+
+def test_random_segments_of_a_short_video_stay_in_order():
+    for seed in range(20):
+        frames = draw(Segments(9, clips=2, pad=True), 5, seed)
+        assert frames.min() >= 0 and frames.max() == 4 and (np.diff(frames) >= 0).all()

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.commands import CONFIGS, error_line, run
+from tests.commands import CONFIGS, SMOKE, error_line, run
 from tests.interop import make_golden
 from vssl_jax import convert, evaluate, main
 from vssl_jax.errors import UserError
@@ -109,3 +109,14 @@ def test_a_wrong_test_path_is_said_before_training(trained, tmp_path):
     argv = (FINETUNE, f"--config.data.cache={world}", "--config.eval.test.source=folder", "--config.eval.test.path=/nowhere")
     assert "/nowhere" in error_line(run(main.main, *argv, f"--workdir={tmp_path / 'run'}"))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_pretraining_has_no_classifier_and_that_is_said_before_it(trained, tmp_path):
+    argv = (SMOKE, f"--config.data.cache={trained[1]}", f"--config.eval.test.cache={trained[1]}", "--config.eval.protocols=classifier")
+    assert "this one learns no classes" in error_line(run(main.main, *argv, f"--workdir={tmp_path / 'run'}"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_which_data_is_wrong_is_said(trained, tmp_path):
+    argv = (READ, f"--config.checkpoint={trained[0]}", "--config.test.source=folder", f"--workdir={tmp_path}")
+    assert "the evaluation's test data (test.* of its settings): " in error_line(run(evaluate.main, *argv))

@@ -46,3 +46,18 @@ def test_the_map_holds_the_labels_of_its_rows(tmp_path):
     assert saved.xy_Nx2.shape == (30, 2) and np.bincount(saved.labels_N).tolist() == [10, 10, 10] and "30 of 60" in saved.about
     distance = np.linalg.norm(saved.xy_Nx2[:, None] - saved.xy_Nx2[None], axis=-1) + 1e9 * np.eye(30)
     assert (saved.labels_N[distance.argmin(axis=1)] == saved.labels_N).all()
+
+
+def test_pictures_of_other_sizes_stand_in_one_frame(tmp_path):
+    """A folder of films has wide and high ones: the smaller are framed in black, in the middle."""
+    train, test = table(0, 30), table(1, 12)
+
+    def read(index):
+        return np.full((2, 4, 6, 3) if index % 2 else (2, 5, 3, 3), 9, np.uint8)
+
+    gallery.save_neighbors(tmp_path, (train, test), (read, read), ("a", "b", "c"), queries=3, k=4)
+    saved = report_data.load_neighbor_pictures(tmp_path)
+    assert saved.neighbor_QxKxTxHxWx3.shape == (3, 4, 2, 5, 6, 3)
+    for clip in [*saved.query_QxTxHxWx3, *saved.neighbor_QxKxTxHxWx3.reshape(12, 2, 5, 6, 3)]:
+        rows, columns = (np.flatnonzero((clip[0, :, :, 0] == 9).any(axis)).tolist() for axis in (1, 0))
+        assert (rows, columns) in (([0, 1, 2, 3], [0, 1, 2, 3, 4, 5]), ([0, 1, 2, 3, 4], [1, 2, 3]))

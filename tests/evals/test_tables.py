@@ -69,3 +69,15 @@ def test_eval_json_round_trip_and_mistakes(tmp_path):
     with pytest.raises(UserError, match="not a number"):
         tables.write_eval(tmp_path, result(protocol(value=math.nan)))
     assert tables.read_eval(tmp_path) == result(protocol()), "a refused result leaves the old file"
+
+
+def test_numbers_of_other_data_or_protocols_are_kept(tmp_path, caplog):
+    first, again, other = result(protocol()), result(protocol(value=0.5)), result(protocol(name="classifier"))
+    for each in (first, again):
+        tables.write_eval(tmp_path, each)
+    assert not caplog.records and [p.name for p in tmp_path.iterdir()] == ["eval.json"], "the same evaluation again takes its own place"
+    for each in (other, first):
+        tables.write_eval(tmp_path, each)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["eval.1.json", "eval.2.json", "eval.json"] and len(caplog.records) == 2
+    assert tables.read_eval(tmp_path) == first
+    assert [json.loads((tmp_path / f"eval.{n}.json").read_text()) for n in (1, 2)] == [again, other]

@@ -8,7 +8,7 @@ import pytest
 from tests.objectives.test_classify import Means
 from tests.train import tiny
 from vssl_jax import batch as batch_lib
-from vssl_jax import objectives
+from vssl_jax import objectives, pretrain
 from vssl_jax.errors import UserError
 from vssl_jax.models.heads import LinearHead
 from vssl_jax.objectives.pace import Pace
@@ -63,3 +63,10 @@ def test_a_recipe_makes_it():
     config["objective"]["paces"] = (3,)
     with pytest.raises(UserError, match="paces"):
         objectives.build(config)
+
+
+def test_its_labels_are_its_own():
+    """So the classes of the data are none of its business, and it needs none."""
+    assert METHOD.label_classes() is None
+    pretrain.check_classes(METHOD, ("a", "b", "c", "d", "e"))
+    pretrain.check_classes(METHOD, ())

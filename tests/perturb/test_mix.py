@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vssl_jax.errors import UserError
 from vssl_jax.perturb.mix import Mix, NoMix
 from vssl_jax.perturb.recipe import build_mix
 
@@ -67,3 +68,20 @@ def test_the_kind_of_the_pixels_is_kept():
 def test_by_name():
     assert build_mix({}) == NoMix()
     assert build_mix({"mixup": 0.5, "prob": 0.9}) == Mix(mixup=0.5, prob=0.9)
+
+
+def test_a_group_mixes_within_itself_by_a_draw_of_its_own():
+    """As the GPUs of the original: two groups of two, of which each is what a batch of two would be."""
+    shares = set()
+    for seed in range(8):
+        clips, target = Mix(switch=0.0, group=2)(jax.random.key(seed), CLIPS, TARGET)
+        for first in (0, 2):
+            assert set(np.flatnonzero(np.asarray(target[first]))) <= {first, first + 1}
+            np.testing.assert_allclose(clips[first], np.full(SHAPE[1:], target[first] @ np.arange(1.0, 5.0)), rtol=1e-5)
+        assert target[0, 0] != target[2, 2]
+        shares.add(float(target[0, 0]))
+    assert len(shares) == 8
+    whole = Mix(group=4)(jax.random.key(0), CLIPS, TARGET)
+    jax.tree.map(np.testing.assert_array_equal, whole, Mix()(jax.random.key(0), CLIPS, TARGET))
+    with pytest.raises(UserError, match=r"mix\.group=3 does not divide the 4 clips"):
+        Mix(group=3)(jax.random.key(0), CLIPS, TARGET)

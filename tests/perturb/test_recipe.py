@@ -57,3 +57,11 @@ def test_mix():
 def test_an_unknown_name_is_refused_with_the_nearest(build, config, near):
     with pytest.raises(UserError, match=near):
         build(config, Pixels(32))
+
+
+def test_erasing_is_noise_as_the_backbone_reads_it():
+    pixels = Pixels(16, (0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
+    erase = build_view({"crop": {"name": "whole"}, "color": ({"name": "erase", "prob": 1.0},)}, pixels).color[0]
+    assert (erase.prob, erase.mean, erase.std) == (1.0, pixels.mean, pixels.std)
+    own = {"name": "erase", "std": [1.0, 1.0, 1.0]}
+    assert build_view({"crop": {"name": "whole"}, "color": (own,)}, pixels).color[0].std == (1.0, 1.0, 1.0)

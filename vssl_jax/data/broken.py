@@ -18,20 +18,24 @@ FILE_NAME = "broken_videos.jsonl"
 class BrokenRecord:
     """What has been found broken so far. Thread-safe.
 
-    Appends a line {"name", "cause", "detail"} per broken video to `<workdir>/broken_videos.jsonl` (host p > 0: `broken_videos.p.jsonl`); no
-    video is written twice, over restarts either. The counts are of this process since it started. `workdir` None keeps them in memory only.
+    Appends a line {"name", "cause", "detail"} per broken video to `<workdir>/broken_videos.jsonl` (host p > 0: `broken_videos.p.jsonl`; of
+    other `data` than "data", such as "test": `broken_videos.test.jsonl`); no video is written twice, over restarts either. The counts are of
+    this process since it started. `workdir` None keeps them in memory only.
     """
 
-    def __init__(self, max_fraction: float, workdir: str | Path | None = None, process_index: int = 0):
+    def __init__(self, max_fraction: float, workdir: str | Path | None = None, process_index: int = 0, data: str = "data"):
         if not 0 <= max_fraction <= 1:
-            raise UserError(f"data.max_broken_fraction is {max_fraction}: it must be from 0 to 1")
-        self.max_fraction = max_fraction
+            raise UserError(f"{data}.max_broken_fraction is {max_fraction}: it must be from 0 to 1")
+        self.max_fraction, self.data = max_fraction, data
         self.path = None
         self._lock = threading.Lock()
         self._causes: dict[str, str] = {}
         self._written: set[str] = set()
         if workdir is not None:
-            self.path = Path(workdir) / (FILE_NAME if process_index == 0 else f"broken_videos.{process_index}.jsonl")
+            which = "" if data == "data" else f".{data}"
+            self.path = Path(workdir) / (
+                f"broken_videos{which}.jsonl" if process_index == 0 else f"broken_videos{which}.{process_index}.jsonl"
+            )
             self._written = _names_in(self.path)
 
     def add(self, name: str, error: BrokenVideo, videos: int) -> None:
@@ -47,7 +51,7 @@ class BrokenRecord:
                     file.write(json.dumps({"name": name, "cause": error.cause, "detail": error.detail}) + "\n")
             if len(self._causes) > self.max_fraction * videos:
                 raise self.error(
-                    videos, f"more than data.max_broken_fraction={self.max_fraction:g} allows; mend or remove them, or raise it"
+                    videos, f"more than {self.data}.max_broken_fraction={self.max_fraction:g} allows; mend or remove them, or raise it"
                 )
 
     def counts(self) -> dict[str, int]:

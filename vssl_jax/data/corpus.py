@@ -14,11 +14,12 @@ FRAMES, HEIGHT, WIDTH, RATE = 300, 256, 340, 30
 GOPS = (50, 100, 250, 150, 75, 200)  # film i has GOPS[i % 6]
 SPRITES = 4
 _WORLD = 1024  # side of the texture that the camera pans over
-_VERSION = 1  # of what is drawn: films of another version are other files
+_VERSION = 2  # of what is drawn: films of another version are other files
 
 
 def corpus(folder: str | os.PathLike, videos: int = 8, seed: int = 0, frames: int = FRAMES) -> str:
-    """The path of a folder under `folder` with `videos` mp4 files, made if they are not there yet: a few seconds each, once.
+    """The path of a folder under `folder` with `videos` mp4 files in two sub-folders (which are classes to whoever asks for labels), made if
+    they are not there yet: a few seconds each, once.
 
     The pictures of a film are a function of (seed, its number); x264 does not always code them to the same bytes. Processes that make the
     same films at once do no harm.
@@ -26,9 +27,10 @@ def corpus(folder: str | os.PathLike, videos: int = 8, seed: int = 0, frames: in
     root = Path(folder) / f"films-v{_VERSION}-{videos}x{frames}-seed{seed}"
     root.mkdir(parents=True, exist_ok=True)
     for number in range(videos):
-        path = root / f"{number:03d}.mp4"
+        path = root / ("even", "odd")[number % 2] / f"{number:03d}.mp4"
+        path.parent.mkdir(exist_ok=True)
         if not path.exists():
-            partial = root / f".{number:03d}.{os.getpid()}.mp4"  # hidden: the source 'folder' does not take it for a film
+            partial = path.with_name(f".{path.stem}.{os.getpid()}.mp4")  # hidden: the source 'folder' does not take it for a film
             _write(partial, _film(np.random.default_rng((seed, number)), frames), GOPS[number % len(GOPS)])
             os.replace(partial, path)
     return str(root)

@@ -22,9 +22,7 @@ __all__ = ["Input", "batches", "epoch"]
 Batch = dict[str, np.ndarray | jax.Array]
 
 
-def batches(
-    input: Input, start_step: int = 0, process_index: int = 0, process_count: int = 1, workers: int | None = None
-) -> Iterator[Batch]:
+def batches(input: Input, start_step: int = 0, process_index: int = 0, process_count: int = 1) -> Iterator[Batch]:
     """This host's rows of the global batches of steps start_step, start_step + 1, ...: never ends. Close it (`.close()`) to stop the
     threads.
 
@@ -37,10 +35,10 @@ def batches(
             input, itertools.count(start_step), share, lambda row: index_at(position(row), len(input.source), input.seed, input.shuffle)
         )
     first = start_step * share
-    return Stream(input.spec, range(first, first + 2**62), share, lambda row: training_row(input, position(row)), workers)
+    return Stream(input.spec, range(first, first + 2**62), share, lambda row: training_row(input, position(row)), input.workers)
 
 
-def epoch(input: Input, process_index: int = 0, process_count: int = 1, workers: int | None = None) -> Iterator[Batch]:
+def epoch(input: Input, process_index: int = 0, process_count: int = 1) -> Iterator[Batch]:
     """This host's rows of one pass over the whole source, in order. Broken videos and what fills up the last batch have WEIGHT 0; every
     host gets the same number of batches. Raises as `batches` does."""
     share = _share(input, process_count)
@@ -49,7 +47,7 @@ def epoch(input: Input, process_index: int = 0, process_count: int = 1, workers:
     steps = -(-videos // input.spec.batch_size)
     if isinstance(input.source, Synthetic):
         return _made(input, range(steps), share, lambda row: position(row) if position(row) < videos else -1)
-    return Stream(input.spec, range(steps * share), share, lambda row: evaluation_row(input, position(row)), workers)
+    return Stream(input.spec, range(steps * share), share, lambda row: evaluation_row(input, position(row)), input.workers)
 
 
 def _share(input: Input, process_count: int) -> int:

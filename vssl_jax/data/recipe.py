@@ -31,4 +31,4 @@ def build_input(config: Mapping[str, Any], batch_size: int, seed: int, broken: B
     source = open_source(config)
     if config["memory_gb"] > 0 and not isinstance(source, Synthetic):
         source = InMemory(source, spec.layout, (height, width), int(config["memory_gb"] * 1e9))
-    return Input(source, spec, sampler, broken, seed=seed, shuffle=shuffle)
+    return Input(source, spec, sampler, broken, seed=seed, shuffle=shuffle, workers=config["workers"])

@@ -27,6 +27,7 @@ class Input:
     broken: BrokenRecord
     seed: int = 0
     shuffle: bool = True
+    workers: int = 0  # threads; 0: one per core
 
     def __post_init__(self):
         made, wanted = (self.sampler.clips, self.sampler.frames), (self.spec.clips, self.spec.frames)

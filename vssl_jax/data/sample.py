@@ -1,9 +1,11 @@
 """Which frames make a clip: chosen before anything is decoded, by pure functions of a generator and the frames' times.
 
 A sampler returns frame numbers int64 [K, T], never decreasing along T. A video with too few frames is BrokenVideo("too_short"): a clip is
-never wrapped, padded or slowed down silently, because a network learns such seams. With `target_fps` the stride counts frames of that rate
-instead of the file's own, picked by their times (right for variable frame rates too); a file slower than that rate shows some frames twice,
-as any player would.
+never wrapped, padded or slowed down silently, because a network learns such seams. `pad` is for protocols that say so: a video that is too
+short is shown from its start, and its last frame stays until the clip is full (segments: frames are shown more than once).
+
+With `target_fps` the stride counts frames of that rate instead of the file's own, picked by their times (right for variable frame rates
+too); a file slower than that rate shows some frames twice, as any player would.
 """
 
 import functools
@@ -39,6 +41,7 @@ class Dense:
     stride: int = 1
     clips: int = 1
     target_fps: float = 0.0
+    pad: bool = False
 
     def __post_init__(self):
         _check(self)
@@ -49,8 +52,8 @@ class Dense:
 
     def __call__(self, rng, seconds, part=None):
         if self.target_fps == 0:
-            first, stop = window(seconds, part, self.span)
-            starts_K = rng.integers(first, stop - self.span + 1, size=self.clips)
+            first, stop = window(seconds, part, 1 if self.pad else self.span)
+            starts_K = rng.integers(first, max(stop - self.span, first) + 1, size=self.clips)
         else:
             first, last = _time_range(self, seconds, part)
             starts_K = rng.uniform(first, last, size=self.clips)
@@ -65,6 +68,7 @@ class Views:
     stride: int = 1
     clips: int = 1
     target_fps: float = 0.0
+    pad: bool = False
 
     def __post_init__(self):
         _check(self)
@@ -76,8 +80,8 @@ class Views:
     def __call__(self, rng, seconds, part=None):
         places_K = np.linspace(0.0, 1.0, self.clips) if self.clips > 1 else np.array([0.5])
         if self.target_fps == 0:
-            first, stop = window(seconds, part, self.span)
-            starts_K = first + np.floor(places_K * (stop - first - self.span) + 0.5).astype(np.int64)
+            first, stop = window(seconds, part, 1 if self.pad else self.span)
+            starts_K = first + np.floor(places_K * max(stop - first - self.span, 0) + 0.5).astype(np.int64)
         else:
             first, last = _time_range(self, seconds, part)
             starts_K = first + places_K * (last - first)
@@ -93,6 +97,7 @@ class Segments:
     frames: int
     clips: int = 1
     random: bool = True
+    pad: bool = False
 
     def __post_init__(self):
         _check(self)
@@ -102,10 +107,10 @@ class Segments:
         return self.frames
 
     def __call__(self, rng, seconds, part=None):
-        first, stop = window(seconds, part, self.span)
+        first, stop = window(seconds, part, 1 if self.pad else self.span)
         bounds = first + np.arange(self.frames + 1) * (stop - first) // self.frames
         if self.random:
-            return rng.integers(bounds[:-1], bounds[1:], size=(self.clips, self.frames))
+            return rng.integers(bounds[:-1], np.maximum(bounds[1:], bounds[:-1] + 1), size=(self.clips, self.frames))
         places_Kx1 = (np.arange(self.clips)[:, None] + 0.5) / self.clips
         return bounds[:-1] + np.floor(np.diff(bounds) * places_Kx1).astype(np.int64)
 
@@ -130,7 +135,7 @@ def _time_range(sampler: Dense | Views, seconds: np.ndarray, part: tuple[float, 
     first, stop = window(seconds, part, 1)
     length = (sampler.frames - 1) * sampler.stride / sampler.target_fps
     last = seconds[stop - 1] - length
-    if last < seconds[first] - 1e-6:
+    if last < seconds[first] - 1e-6 and not sampler.pad:
         raise BrokenVideo(
             "too_short", f"{seconds[stop - 1] - seconds[first]:.2f} s, a clip at {sampler.target_fps:g} frames/s needs {length:.2f} s"
         )
@@ -140,9 +145,9 @@ def _time_range(sampler: Dense | Views, seconds: np.ndarray, part: tuple[float, 
 def _strided(sampler: Dense | Views, seconds: np.ndarray, starts_K: np.ndarray, part: tuple[float, float] | None) -> np.ndarray:
     """Frames at starts + stride * t: numbers of frames, or, at `target_fps`, the frames nearest in time within `part`."""
     steps_T = np.arange(sampler.frames) * sampler.stride
-    if sampler.target_fps == 0:
-        return (starts_K[:, None] + steps_T).astype(np.int64)
     first, stop = window(seconds, part, 1)
+    if sampler.target_fps == 0:
+        return np.minimum(starts_K[:, None] + steps_T, stop - 1).astype(np.int64)
     times_KxT = starts_K[:, None] + steps_T / sampler.target_fps
     middles = (seconds[first : stop - 1] + seconds[first + 1 : stop]) / 2
     return first + np.searchsorted(middles, times_KxT, side="left")

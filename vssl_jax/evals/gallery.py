@@ -11,7 +11,7 @@ import numpy as np
 from vssl_jax.evals import report_data, tsne
 from vssl_jax.evals.features import Table
 
-ReadClip = Callable[[int], np.ndarray]  # a video's number in its source (Table.index_N) -> uint8 [T,H,W,3], of one size for all videos
+ReadClip = Callable[[int], np.ndarray]  # a video's number in its source (Table.index_N) -> uint8 [T,H,W,3]; videos may differ in H and W
 
 
 def save_map(workdir: str | os.PathLike, test: Table, class_names: Sequence[str], most: int = 1000, seed: int = 0) -> None:
@@ -39,11 +39,12 @@ def save_neighbors(
     train, test = tables
     rows = tsne.choose(test.labels_N, queries, seed)
     found = tsne.find_neighbors(test.pooled_NxD, train.pooled_NxD, rows, k)
-    query_clips = np.stack([read[1](int(i)) for i in test.index_N[rows]])
-    near_clips = np.stack([[read[0](int(i)) for i in train.index_N[row]] for row in found.neighbor_QxK])
+    queries_of = [read[1](int(i)) for i in test.index_N[rows]]
+    near_of = [read[0](int(i)) for i in train.index_N[found.neighbor_QxK].ravel()]
+    clips = _of_one_size([*queries_of, *near_of])
     pictures = report_data.NeighborPictures(
-        query_clips,
-        near_clips,
+        clips[: len(rows)],
+        clips[len(rows) :].reshape(len(rows), -1, *clips.shape[1:]),
         test.labels_N[rows],
         train.labels_N[found.neighbor_QxK],
         found.cosine_QxK,
@@ -51,3 +52,21 @@ def save_neighbors(
         "Queries are test videos, their neighbors training videos.",
     )
     report_data.save_neighbor_pictures(workdir, pictures)
+
+
+def _of_one_size(clips: Sequence[np.ndarray]) -> np.ndarray:
+    """[N,T,H,W,3]: every picture in the middle of a black one as large as the largest."""
+    height, width = (max(clip.shape[axis] for clip in clips) for axis in (1, 2))
+
+    def framed(clip):
+        over = [
+            (0, 0),
+            *[
+                ((whole - have) // 2, whole - have - (whole - have) // 2)
+                for whole, have in zip((height, width), clip.shape[1:3], strict=True)
+            ],
+            (0, 0),
+        ]
+        return np.pad(clip, over)
+
+    return np.stack([framed(clip) for clip in clips])

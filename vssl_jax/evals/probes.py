@@ -1,5 +1,6 @@
 """What is trained to evaluate: a linear or attentive probe on cached features, and fine-tuning. Objectives in the one loop."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -21,8 +22,8 @@ from vssl_jax.models import heads
 from vssl_jax.objectives.classify import FEATURE_MAP, FEATURE_POOLED, CachedProbe, Classify
 from vssl_jax.objectives.protocol import ENCODER, STATS, Memory, Objective, Parts
 from vssl_jax.perturb import recipe
+from vssl_jax.train import fit, sharding
 from vssl_jax.train import optimizer as optimizer_lib
-from vssl_jax.train import sharding
 from vssl_jax.train.checkpoint import leave_out
 from vssl_jax.train.loop import Plan, train
 from vssl_jax.train.state import TrainState
@@ -98,8 +99,17 @@ def classifier(module: nn.Module, config: Mapping[str, Any], classes: int) -> Cl
     )  # fmt: skip
 
 
-def check_probe(config: Mapping[str, Any], features: backbone_lib.Features, classes: int) -> None:
-    """Raises UserError where `config` could not be trained on `features` (shapes of a batch of them)."""
+def check_probe(config: Mapping[str, Any], features: backbone_lib.Features, classes: int, videos: int) -> None:
+    """Raises UserError where `config` could not be trained on `features` (shapes of a batch of them) of so many videos in all."""
+    if config["head"]["name"] == "attentive":
+        # as extracted, and standardized
+        needed, available = 2 * 4 * math.prod(features.map_BxTxHxWxD.shape[1:]) * videos, fit.host_bytes()
+        if needed > available:
+            raise UserError(
+                f"the attentive probe keeps the feature maps of {videos:,} videos in memory, {needed / fit.GIB:.1f} GiB of this machine's "
+                f"{available / fit.GIB:.1f}: name fewer videos, leave 'attentive' out of protocols, or train it as a run "
+                "(objective classify with freeze=true and the attentive head)"
+            )
     optimizer_lib.build(config["optimizer"], config["steps"], config["batch_size"])
     objective = CachedProbe(heads.build(config["head"], classes), classes)
     jax.eval_shape(lambda: objective.init(jax.random.key(0), {FEATURE_MAP: features.map_BxTxHxWxD, FEATURE_POOLED: features.pooled_BxD}))

@@ -7,6 +7,7 @@ eval.json:
 
     {"dataset": "...", "checkpoint": "...",           what was evaluated, required
      "class_names": ["...", ...],                      optional, by label
+     "inputs": {"train": {...}, "test": {...}},        optional, the settings of the data: sampler, clips, layout, canvas
      "protocols": [{
         "name": "knn",                                 the protocol
         "metric": "top1",                              what `value` is
@@ -22,7 +23,9 @@ eval.json:
 """
 
 import html
+import itertools
 import json
+import logging
 import math
 import os
 import textwrap
@@ -31,6 +34,8 @@ from pathlib import Path
 from typing import Any
 
 from vssl_jax.errors import UserError
+
+log = logging.getLogger(__name__)
 
 FILE = "eval.json"
 COLUMNS = ("protocol", "metric", "pretrained", "random init", "gain", "n", "seeds")
@@ -53,14 +58,25 @@ def check(result: Mapping[str, Any]) -> None:
 
 
 def write_eval(workdir: str | os.PathLike, result: Mapping[str, Any]) -> Path:
-    """Writes WORKDIR/eval.json: whole or not at all."""
+    """Writes WORKDIR/eval.json: whole or not at all. Numbers of other data or other protocols that stand there are kept as eval.N.json, and
+    said.
+    """
     check(result)
     path = Path(workdir) / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and _of(json.loads(path.read_text(encoding="utf-8"))) != _of(result):
+        number = next(n for n in itertools.count(1) if not path.with_suffix(f".{n}.json").exists())
+        os.replace(path, path.with_suffix(f".{number}.json"))
+        log.warning("%s held other numbers: they are kept as %s", path, path.with_suffix(f".{number}.json").name)
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(partial, path)
     return path
+
+
+def _of(result: Mapping[str, Any]) -> tuple[Any, set[str]]:
+    """What the numbers are of: the data and the protocols."""
+    return result.get("dataset"), {protocol.get("name") for protocol in result.get("protocols", ())}
 
 
 def read_eval(workdir: str | os.PathLike) -> dict[str, Any] | None:

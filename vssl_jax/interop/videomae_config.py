@@ -88,6 +88,10 @@ def to_config(meta: Mapping[str, Any]) -> dict[str, Any]:
     tubelet = getattr(model, "tubelet", None)
     if tubelet is None or tubelet[1] != tubelet[2]:
         raise UserError(f"the model {meta['model']['name']!r} is no VideoMAE with square patches: it has no form in transformers")
+    if model.positions != "sincos_1d":
+        raise UserError(f"the model has positions {model.positions!r}: transformers' VideoMAE has sincos_1d only")
+    if "decoder" not in meta and model.final_norm:
+        raise UserError("the classifier's encoder has a final norm: transformers' VideoMAE would classify from its first token")
     config = {
         "model_type": "videomae",
         "image_size": model.size,
@@ -123,7 +127,7 @@ def to_config(meta: Mapping[str, Any]) -> dict[str, Any]:
         "decoder_num_hidden_layers": decoder["depth"],
         "decoder_num_attention_heads": decoder["heads"],
         "decoder_intermediate_size": round(decoder["width"] * decoder.get("mlp_ratio", 4.0)),
-        "norm_pix_loss": True,
+        "norm_pix_loss": meta.get("normalize_target", True),
     }
 
 

@@ -102,7 +102,7 @@ class Classify(Objective):
         return params["encoder"], memory[STATS]
 
     def label_classes(self):
-        return self.classes
+        return self.classes if batch_lib.LABEL in self.needs else None  # a pretext task draws its own
 
     def flops(self, clips):
         """Without the head, which is small beside any encoder."""

@@ -1,6 +1,7 @@
-"""Mixing pairs of clips and their targets: mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019), one draw for the batch as in timm's batch mode.
+"""Mixing pairs of clips and their targets: mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019), one draw for a group of clips as in timm's batch mode,
+where the group is what one GPU has.
 
-A clip is mixed with the one at the mirrored place of its (micro-)batch, so the result depends on which clips share it.
+A clip is mixed with the one at the mirrored place of its group, so the result depends on which clips share it.
 """
 
 from dataclasses import dataclass
@@ -25,13 +26,14 @@ class Mix:
     """Mixup with Beta(mixup, mixup) or CutMix with Beta(cutmix, cutmix), CutMix with probability `switch`; with probability `prob` at all.
 
     0 for `mixup` or `cutmix` leaves that one out. The box of CutMix is the same in all frames; the target's share is the box's true area
-    after clipping.
+    after clipping. `group` is how many clips in a row share a draw; 0: the whole (micro-)batch.
     """
 
     mixup: float = 0.8
     cutmix: float = 1.0
     prob: float = 1.0
     switch: float = 0.5
+    group: int = 0
 
     def __post_init__(self):
         check_probability("mix", self.prob)
@@ -39,7 +41,19 @@ class Mix:
             raise UserError("mix needs mixup and cutmix of at least 0, not both 0 (an empty mix is none), and switch from 0 to 1")
 
     def __call__(self, key: jax.Array, clip_BxTxHxWx3: jax.Array, target_BxC: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """(mixed clips, mixed targets [B,C])."""
+        """(mixed clips, mixed targets [B,C]). Raises UserError where the clips are no whole number of groups."""
+        count = len(clip_BxTxHxWx3)
+        group = self.group if self.group else count
+        if count % group:
+            raise UserError(
+                f"mix.group={group} does not divide the {count} clips of a (micro-)batch: choose a divisor, or 0 for all of them"
+            )
+        keys_G = jax.random.split(key, count // group)
+        cut = lambda x: x.reshape(count // group, group, *x.shape[1:])  # noqa: E731
+        mixed = jax.vmap(self._mix)(keys_G, cut(clip_BxTxHxWx3), cut(target_BxC))
+        return tuple(x.reshape(count, *x.shape[2:]) for x in mixed)
+
+    def _mix(self, key: jax.Array, clip_BxTxHxWx3: jax.Array, target_BxC: jax.Array) -> tuple[jax.Array, jax.Array]:
         on_key, switch_key, mix_key, cut_key, box_key = jax.random.split(key, 5)
         on = jax.random.bernoulli(on_key, self.prob)
         switch = 1.0 if self.mixup == 0 else 0.0 if self.cutmix == 0 else self.switch

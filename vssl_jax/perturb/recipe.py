@@ -38,6 +38,13 @@ def _named(kind: str, config: Mapping[str, Any], registry: Mapping[str, Callable
     return registry[name](**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
 
+def _of_pixels(op: Any, config: Mapping[str, Any], pixels: Pixels) -> Any:
+    """An operation that works on what the network reads takes the backbone's own statistics, where the recipe does not give others."""
+    known = {f.name for f in dataclasses.fields(op)}
+    own = {name: getattr(pixels, name) for name in ("mean", "std") if name in known and name not in config}
+    return dataclasses.replace(op, **own) if own else op
+
+
 def _ordered(view: Any, fields: dict[str, Any]) -> Any:
     """`order`, where the recipe has it: a way of losing the order of frames (perturb/order.py)."""
     return OrderFree(view, fields["order"]) if "order" in fields else view
@@ -50,7 +57,7 @@ def build_view(config: Mapping[str, Any], pixels: Pixels) -> RandomView | OrderF
     fields = dict(config)
     order = {key: fields.pop(key) for key in ("order",) if key in fields}
     crop_config, colors = fields.pop("crop"), fields.pop("color", ())
-    ops = tuple(_named("color operation", c, COLORS) for c in colors)
+    ops = tuple(_of_pixels(_named("color operation", c, COLORS), c, pixels) for c in colors)
     known = [f.name for f in dataclasses.fields(RandomView) if f.name not in Pixels._fields]
     for field in fields:
         if field not in known:

@@ -254,5 +254,5 @@ def leave_out(params: Mapping[str, Any], names: Sequence[str], key: str, source:
     Raises UserError for a name that is not there.
     """
     if missing := [name for name in names if name not in params]:
-        raise UserError(f"{key} names {', '.join(missing)}, which {source} does not have")
+        raise UserError(f"{key} names {', '.join(missing)}, which {source} does not have: leave it out of {key}")
     return {name: value for name, value in params.items() if name not in names}

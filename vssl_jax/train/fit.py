@@ -20,11 +20,14 @@ def device_bytes(device: jax.Device) -> int | None:
     nobody says.
     """
     if device.platform == "cpu":
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        limit = _cgroup_limit()
-        return int(min(total, limit)) // jax.local_device_count()
+        return host_bytes() // jax.local_device_count()
     stats = device.memory_stats()
     return None if not stats else stats.get("bytes_limit")
+
+
+def host_bytes() -> int:
+    """The memory of this machine, or of the container that it is."""
+    return int(min(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), _cgroup_limit()))
 
 
 def _cgroup_limit() -> float:

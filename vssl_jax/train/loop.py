@@ -127,10 +127,12 @@ def _fresh_state(plan: Plan, program: Program) -> TrainState:
     state = jax.jit(init, out_shardings=out_shardings)()
     for name, given in (("params", plan.initial), ("memory", plan.initial_memory)):
         if given:
-            tree = load_into(getattr(state, name), given, plan.initial_source)
-            # Copied by a program: device_put may share the caller's buffers, and the step donates what it is given.
-            place = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=getattr(out_shardings, name))
-            state = state.replace(**{name: place(jax.tree.map(np.asarray, tree))})
+            fresh, placed = getattr(state, name), getattr(out_shardings, name)
+            load_into(fresh, given, plan.initial_source)  # or refuses them
+            # Copied by a program: device_put may share the caller's buffers, and the step donates what it is given. The given parts alone:
+            # of the fresh ones a process may hold but a shard.
+            place = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings={part: placed[part] for part in given})
+            state = state.replace(**{name: fresh | place({part: jax.tree.map(np.asarray, tree) for part, tree in given.items()})})
     return state
 
 
