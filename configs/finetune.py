@@ -61,7 +61,7 @@ def _paper(
             "flip": FLIP[data],
             "color": ({"name": "randaugment", "magnitude": 7.0, "layers": 4, "magnitude_std": 0.5}, {"name": "erase", "prob": 0.25}),
         },
-        "eval_view": {"short_side": 224, "crops": 3},
+        "eval_view": {"short_side": 224, "crops": 1},  # of validation on the way
     }
     config.data.source = "folder"
     config.data.layout = "yuv420"
@@ -73,6 +73,7 @@ def _paper(
     config.optimizer.update(
         {"learning_rate": learning_rate, "final_learning_rate": final_learning_rate, "b2": 0.999, "layer_decay": layer_decay}
     )
+    config.train.validate_every = config.data.get_ref("num_examples") // config.train.get_ref("batch_size")  # once an epoch
     config.checkpoint.every = 1000
     config.eval = _testing(config, data)
     return config
@@ -99,6 +100,7 @@ def _local(backbone: str, data: str, **published):
     config.train.batch_size = 64
     config.train.steps = 1000
     config.train.log_every = 50
+    config.train.validate_every = 250
     config.optimizer.update({"learning_rate": 1e-3, "final_learning_rate": 0.0, "warmup_steps": 50})
     config.checkpoint.every = 500
     return config
@@ -109,6 +111,7 @@ def _smoke(backbone: str, data: str, **published):
     config.train.batch_size = 8
     config.train.steps = 4
     config.train.log_every = 1
+    config.train.validate_every = 2
     config.optimizer.warmup_steps = 2
     config.checkpoint.every = 2
     return config

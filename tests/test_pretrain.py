@@ -4,7 +4,7 @@ import pytest
 
 from tests.train import tiny
 from vssl_jax import config as config_lib
-from vssl_jax import pretrain
+from vssl_jax import jobs, pretrain
 from vssl_jax.data.broken import BrokenRecord
 from vssl_jax.data.row import Input
 from vssl_jax.data.sample import Dense
@@ -21,7 +21,7 @@ def test_pictures_are_in_the_methods_order(tmp_path):
     plan = tiny.plan(objective, tiny.batches(1))
     state = tiny.fresh(plan, compile_plan(plan))
     with MetricsWriter(tmp_path, enabled=False) as writer:
-        pretrain.picture_job(objective, input, tmp_path, writer, every=1).run(state, 3)
+        jobs.pictures(objective, input, tmp_path, writer, every=1).run(state, 3)
     (shown,) = pictures.load_pictures(tmp_path).values()
     assert list(shown) == ["original", "visible", "reconstruction"]
 

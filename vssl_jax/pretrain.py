@@ -1,7 +1,6 @@
 """A recipe -> a run: opens the data, builds the method, trains it, exports it."""
 
 import contextlib
-import dataclasses
 import json
 import logging
 import math
@@ -12,11 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from vssl_jax import config as config_lib
 from vssl_jax import export as export_lib
+from vssl_jax import jobs as jobs_lib
 from vssl_jax import objectives
 from vssl_jax.data import pipeline
 from vssl_jax.data.broken import BrokenRecord
@@ -25,14 +24,12 @@ from vssl_jax.data.row import Input
 from vssl_jax.errors import UserError
 from vssl_jax.objectives.protocol import Objective
 from vssl_jax.train import optimizer as optimizer_lib
-from vssl_jax.train import pictures as pictures_lib
 from vssl_jax.train import sharding
 from vssl_jax.train.checkpoint import Checkpointer
 from vssl_jax.train.guard import GuardRule
-from vssl_jax.train.loop import Job, Plan, Program, train
+from vssl_jax.train.loop import Plan, Program, train
 from vssl_jax.train.metrics import MetricsWriter
 from vssl_jax.train.progress import ParameterRow, Progress, parameter_table
-from vssl_jax.train.state import TrainState
 
 log = logging.getLogger(__name__)
 
@@ -132,32 +129,17 @@ def _on_start(objective: Objective, config: ConfigDict, clips: int, workdir: Pat
     return say
 
 
-def picture_job(objective: Objective, input: Input, workdir: Path, writer: MetricsWriter, every: int) -> Job:
-    """Pictures of the same few clips at every time, for the report and TensorBoard."""
-    rows, names = min(4, input.spec.batch_size), []
-
-    @jax.jit
-    def draw(params, memory, batch):
-        shown = objective.pictures(params, memory, batch, jax.random.key(0))
-        names[:] = shown  # while tracing: what comes out of a jitted function has lost the method's order, in which they are to be seen
-        return shown
-
-    def run(state: TrainState, step: int):
-        batch = next(iter(pipeline.batches(_small(input, rows), 0)))
-        replicated = jax.sharding.NamedSharding(jax.tree.leaves(state.params)[0].sharding.mesh, jax.sharding.PartitionSpec())
-        local = {k: jax.device_put(np.asarray(v), replicated) for k, v in batch.items()}
-        drawn = draw(state.params, state.memory, local)
-        shown = {name: np.asarray(drawn[name]) for name in names}
-        if shown and jax.process_index() == 0:
-            pictures_lib.save_pictures(workdir, step, shown, most=rows)
-            writer.write_video(step, shown)
-        return state, {}
-
-    return Job(every, run, "pictures")
-
-
-def _small(input: Input, rows: int) -> Input:
-    return dataclasses.replace(input, spec=dataclasses.replace(input.spec, batch_size=rows))
+def _validation_input(config: ConfigDict, training: Input, workdir: Path) -> Input:
+    """One clip of every video of eval.test, in batches of as many videos as training has."""
+    data = config_lib.to_dict(config.eval)["test"] if config.eval else None
+    if data is None:
+        raise UserError("train.validate_every needs test data: set eval.test, or train.validate_every=0")
+    data["sampler"]["clips"] = 1
+    broken = BrokenRecord(data["max_broken_fraction"], workdir, jax.process_index(), data="validation")
+    try:
+        return build_input(data, training.spec.batch_size, 0, broken, shuffle=False)
+    except UserError as error:
+        raise UserError(f"the data of validation (eval.test.* of its settings): {error}") from error
 
 
 def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter) -> tuple[Plan, tuple[str, ...]]:
@@ -174,7 +156,9 @@ def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter) -> tupl
         raise UserError(f"train.steps is {config.train.steps}: it must be 1 or more (epochs x data.num_examples / batch_size, or set it)")
     jobs = []
     if config.train.picture_every > 0:
-        jobs.append(picture_job(objective, input, workdir, writer, config.train.picture_every))
+        jobs.append(jobs_lib.pictures(objective, input, workdir, writer, config.train.picture_every))
+    if config.train.validate_every > 0:
+        jobs.append(jobs_lib.validation(objective, input, _validation_input(config, input, workdir), config.train.validate_every))
     main = jax.process_index() == 0
     checkpointer = Checkpointer(workdir / "checkpoints", config.checkpoint.every, config.checkpoint.keep)
     # A run that goes on has its weights, and may have outlived what it began from.

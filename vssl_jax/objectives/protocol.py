@@ -84,6 +84,10 @@ class Objective:
         """How many classes the method tells apart by the data's labels. None: it uses no labels."""
         return None
 
+    def logits(self, params: Parts, memory: Memory, batch: batch_lib.Batch) -> jax.Array:
+        """Where there are label_classes: their logits of every view of every video, float32 [B, S, C]."""
+        raise NotImplementedError
+
     def flops(self, clips: int) -> float | None:
         """Model FLOPs of one training step on that many clips (K of each video): matrix products only, multiply and add counted as two,
         backward as twice the forward pass. None: not known.

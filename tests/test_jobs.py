@@ -1,0 +1,58 @@
+"""What a run does besides its steps: validation counts every held-out video once, on one device and on eight."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from tests.data.array_source import ArraySource
+from tests.train import tiny
+from vssl_jax import batch as batch_lib
+from vssl_jax import jobs
+from vssl_jax.data import pipeline
+from vssl_jax.data.broken import BrokenRecord
+from vssl_jax.data.row import Input
+from vssl_jax.data.sample import Dense
+from vssl_jax.errors import UserError
+from vssl_jax.train.loop import compile_plan
+
+SPEC = batch_lib.Spec(batch_size=8, clips=1, frames=4, height=16, width=16)
+
+
+def videos(count: int, **changes) -> Input:
+    return Input(ArraySource(count, **changes), SPEC, Dense(4), BrokenRecord(1.0), shuffle=False)
+
+
+def state_of(objective, mesh=None):
+    plan = tiny.plan(objective, tiny.batches(1, SPEC), mesh=mesh)
+    return tiny.fresh(plan, compile_plan(plan))
+
+
+@pytest.mark.parametrize("mesh", [None, {"data": 8}, {"data": 2, "fsdp": 4}])
+def test_validation_is_the_share_of_videos_told_right(mesh):
+    """Eleven videos in batches of eight, one of them broken: ten count."""
+    held_out = videos(11, broken={3: "corrupt"})
+    classes = len(held_out.source.classes)
+    objective = tiny.classifier(classes=classes, head=tiny.LinearHead(classes, init_std=30.0))
+    state = state_of(objective, mesh)
+    state_after, metrics = jobs.validation(objective, held_out, held_out, every=1).run(state, 1)
+    right = total = 0
+    for batch in pipeline.epoch(held_out):
+        logits = np.asarray(objective.logits(jax.device_get(state.params), jax.device_get(state.memory), batch))
+        real = batch[batch_lib.WEIGHT] > 0
+        right, total = right + (logits[:, 0].argmax(-1) == batch[batch_lib.LABEL])[real].sum(), total + real.sum()
+    assert total == 10 and 0 < right < 10, "a constant answer would show nothing"
+    assert metrics == {jobs.ACCURACY: pytest.approx(right / 10)} and state_after is state
+
+
+def test_validation_of_what_learns_no_classes_is_refused():
+    with pytest.raises(UserError, match="VideoMAE learns no classes"):
+        jobs.validation(tiny.videomae(), videos(4), videos(4), every=1)
+
+
+def test_validation_on_other_classes_is_refused():
+    other = videos(4)
+    renamed = dataclasses.replace(other, source=dataclasses.replace(other.source, classes=("x", "y", "z")))
+    with pytest.raises(UserError, match="have other classes"):
+        jobs.validation(tiny.classifier(), videos(4), renamed, every=1)
