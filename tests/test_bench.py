@@ -11,7 +11,7 @@ import pytest
 
 from tests.data.video_files import Clip, shapes_NxHxWx3, write_video
 from vssl_jax import bench, bench_input, bench_step
-from vssl_jax.data import corpus
+from vssl_jax.data import corpus, open_source
 from vssl_jax.data.decode import read_frames
 from vssl_jax.data.index import index_video
 from vssl_jax.data.plain import read_plainly
@@ -139,13 +139,14 @@ def test_a_film_is_drawn_from_its_seed():
 
 def test_a_corpus_is_made_once_and_is_what_decoders_find_in_the_wild(tmp_path, monkeypatch):
     root = Path(corpus.corpus(tmp_path, videos=2, frames=60))
-    assert [path.name for path in sorted(root.iterdir())] == ["000.mp4", "001.mp4"]
+    assert sorted(str(path.relative_to(root)) for path in root.rglob("*.mp4")) == ["even/000.mp4", "odd/001.mp4"]
+    assert open_source({"source": "folder", "path": str(root)}).classes == ("even", "odd"), "who asks for labels finds some"
     monkeypatch.setattr(corpus, "_write", None)
     assert corpus.corpus(tmp_path, videos=2, frames=60) == str(root)
-    index = index_video(str(root / "000.mp4"))
+    index = index_video(str(root / "even/000.mp4"))
     assert (index.num_frames, index.height, index.width, index.skippable) == (60, 256, 340, True)
     assert len(index.keyframes) == 2
-    times = _decoding_order(root / "000.mp4")
+    times = _decoding_order(root / "even" / "000.mp4")
     assert times != sorted(times), "there are B-frames"
 
 
