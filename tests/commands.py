@@ -13,6 +13,8 @@ from vssl_jax import cli, convert
 CONFIGS = Path(__file__).parents[1] / "configs"
 SMOKE = f"--config={CONFIGS / 'videomae_vitb.py'}:smoke"
 NOISE = "--config.data.source=synthetic"
+# The smallest run there is: its evaluation is off.
+TINY = (SMOKE, NOISE, "--config.model.depth=1", "--config.train.steps=2", "--config.train.picture_every=0", "--config.eval.protocols=")
 
 
 class Done(NamedTuple):

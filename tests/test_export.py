@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.commands import CONFIGS, NOISE, SMOKE, error_line, run
+from tests.commands import CONFIGS, NOISE, SMOKE, TINY, error_line, run
 from tests.train.processes import Run
 from vssl_jax import export, main
 from vssl_jax.errors import UserError
@@ -14,7 +14,6 @@ from vssl_jax.train.checkpoint import load_export, save_export
 from vssl_jax.train.metrics import read_metrics
 
 VIT = {"name": "vit", "width": 8, "depth": 1, "heads": 2, "frames": 4, "size": 16}
-TINY = (SMOKE, NOISE, "--config.model.depth=1", "--config.train.steps=2", "--config.train.picture_every=0", "--config.eval.protocols=")
 FINETUNE = (
     f"--config={CONFIGS / 'finetune_vitb.py'}:smoke", NOISE, "--config.model.depth=1", "--config.train.steps=1",
     "--config.optimizer.warmup_steps=0", "--config.eval.protocols=",

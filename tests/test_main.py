@@ -14,7 +14,7 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from tests.commands import CONFIGS, NOISE, SMOKE, error_line, files, run
+from tests.commands import CONFIGS, NOISE, SMOKE, TINY, error_line, files, run
 from tests.data.video_files import Clip, shapes_NxHxWx3, write_video
 from tests.train.processes import Run
 from vssl_jax import cli, evaluate, main
@@ -23,8 +23,6 @@ from vssl_jax.train.metrics import read_metrics
 
 RECIPES = sorted(path.stem for path in CONFIGS.glob("*_*.py") if not path.stem.startswith("__"))
 PROBES = f"--config={CONFIGS / 'eval' / 'probes.py'}:smoke"
-# The smallest run there is: its evaluation is off.
-TINY = (SMOKE, NOISE, "--config.model.depth=1", "--config.train.steps=2", "--config.train.picture_every=0", "--config.eval.protocols=")
 EVALUATED = ("--config.eval.protocols=knn", "--config.eval.baseline=false")
 
 

@@ -1,24 +1,14 @@
 """The fine-tuning recipes: published hyper-parameters pinned, every full-size recipe checked by shapes."""
 
-import importlib
-from pathlib import Path
-
 import jax
-import jax.numpy as jnp
 import pytest
 
-from vssl_jax import batch as batch_lib
+from tests.configs.recipes import full_size_step, names, recipe
 from vssl_jax import config as config_lib
-from vssl_jax import objectives, pretrain
+from vssl_jax import objectives
 from vssl_jax.perturb.erase import RandomErase
 from vssl_jax.perturb.mix import NoMix
 from vssl_jax.perturb.randaugment import RandAugment
-from vssl_jax.train import state as state_lib
-from vssl_jax.train.guard import GuardRule
-from vssl_jax.train.step import make_step
-
-CONFIGS = Path(__file__).parents[2] / "configs"
-RECIPES = sorted(p.stem for p in CONFIGS.glob("finetune_*.py"))
 
 # (backbone, classes, videos, epochs, batch, of them per GPU, base rate, final rate, layer decay, drop path, dropout): the scripts of the authors' repository
 PUBLISHED = {
@@ -32,12 +22,8 @@ PUBLISHED = {
 }
 
 
-def recipe(name: str, variant: str = ""):
-    return importlib.import_module(f"configs.{name}").get_config(variant)
-
-
 def test_every_recipe_is_listed():
-    assert RECIPES == sorted(PUBLISHED)
+    assert names("finetune") == sorted(PUBLISHED)
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
@@ -71,13 +57,7 @@ def test_the_augmentation_is_the_papers():
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_full_size_step_has_its_shapes(name):
     c = recipe(name)
-    objective = objectives.build(c)
-    height, width = c.data.canvas
-    spec = batch_lib.Spec(c.objective.mix.group // 2, 2, 16, height, width, c.data.layout)
-    optimizers = pretrain.build_optimizers(objective, c)
-    state = jax.eval_shape(lambda: state_lib.init(objective, optimizers, 0, spec.shapes()))
-    after, metrics = jax.eval_shape(make_step(objective, objective.turns[0], optimizers["main"], GuardRule()), state, spec.shapes())
-    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
+    state, metrics = full_size_step(c, videos=c.objective.mix.group // 2)
     assert metrics["accuracy"].shape == ()
     if name == "finetune_vitb":  # the count of transformers' classification model
         assert sum(x.size for x in jax.tree.leaves(state.params)) == pytest.approx(86.535e6, rel=1e-5)

@@ -1,22 +1,11 @@
 """The VideoMAE recipes: published hyper-parameters pinned, every full-size recipe checked by shapes, every `:smoke` of the same keys."""
 
-import importlib
-from pathlib import Path
-
 import jax
-import jax.numpy as jnp
 import pytest
 
-from vssl_jax import batch as batch_lib
+from tests.configs.recipes import full_size_step, names, recipe
 from vssl_jax import config as config_lib
-from vssl_jax import objectives, pretrain
 from vssl_jax.errors import UserError
-from vssl_jax.train import state as state_lib
-from vssl_jax.train.guard import GuardRule
-from vssl_jax.train.step import make_step
-
-CONFIGS = Path(__file__).parents[2] / "configs"
-RECIPES = sorted(p.stem for p in CONFIGS.glob("videomae_*.py"))
 
 # (backbone, epochs, batch, stride, mask ratio, base rate, parameters of the whole method)
 PUBLISHED = {
@@ -33,12 +22,8 @@ PUBLISHED = {
 DECODERS = {"vit_small": (192, 4, 3), "vit_base": (384, 4, 6), "vit_large": (512, 12, 8), "vit_huge": (640, 12, 8)}
 
 
-def recipe(name: str, variant: str = ""):
-    return importlib.import_module(f"configs.{name}").get_config(variant)
-
-
 def test_every_recipe_is_listed():
-    assert RECIPES == sorted(PUBLISHED)
+    assert names("videomae") == sorted(PUBLISHED)
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
@@ -48,6 +33,7 @@ def test_published_hyper_parameters(name):
     assert (c.model.name, c.train.epochs, c.train.batch_size, c.data.sampler.stride) == (backbone, epochs, batch, stride)
     assert (c.objective.mask_ratio, c.optimizer.learning_rate, c.optimizer.final_learning_rate) == (ratio, rate, 1e-5)
     assert (c.model.frames, c.model.size, tuple(c.model.tubelet), c.data.sampler.frames) == (16, 224, (2, 16, 16), 16)
+    assert c.data.sampler.pad
     assert (c.optimizer.b1, c.optimizer.b2, c.optimizer.eps, c.optimizer.weight_decay) == (0.9, 0.95, 1e-8, 0.05)
     assert (c.optimizer.start_learning_rate, c.optimizer.clip_norm, c.optimizer.lr_batch, c.optimizer.schedule) == (0.0, 0.0, 256, "cosine")
     assert (c.objective.view.flip, tuple(c.objective.view.color), c.objective.view.crop.name) == (0.0, (), "multiscale")
@@ -70,13 +56,7 @@ def test_steps_follow_what_the_command_line_overrides():
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_full_size_step_has_its_shapes(name):
     c = recipe(name)
-    objective = objectives.build(c)
-    height, width = c.data.canvas
-    spec = batch_lib.Spec(4, 1, 16, height, width, c.data.layout)
-    optimizers = pretrain.build_optimizers(objective, c)
-    state = jax.eval_shape(lambda: state_lib.init(objective, optimizers, 0, spec.shapes()))
-    after, metrics = jax.eval_shape(make_step(objective, objective.turns[0], optimizers["main"], GuardRule()), state, spec.shapes())
-    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
+    state, metrics = full_size_step(c, videos=4)
     assert metrics["loss"].shape == ()
     if c.model.name == "vit_base":
         assert sum(x.size for x in jax.tree.leaves(state.params)) == 94_210_944

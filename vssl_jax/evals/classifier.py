@@ -75,4 +75,4 @@ def check_view(view: Mapping[str, Any], model: Mapping[str, Any]) -> None:
 
 def measure(classifier: Classifier, test_input: Input) -> Classification:
     """Multi-view testing. The classes of the data are the classifier's, see check_classes."""
-    return classify(*probes.test(classifier.objective, classifier.params, classifier.memory, test_input))
+    return classify(*probes.multi_view(classifier.objective, classifier.params, classifier.memory, test_input))

@@ -136,10 +136,10 @@ def fine_tune(
         objective, config, train_input.spec.shapes(), lambda start: pipeline.batches(train_input, start), seed,
         {ENCODER: params}, {STATS: subject.stats},
     )  # fmt: skip
-    return test(objective, state.params, state.memory, test_input)
+    return multi_view(objective, state.params, state.memory, test_input)
 
 
-def test(objective: Classify, params: Parts, memory: Memory, test_input: Input) -> tuple[np.ndarray, np.ndarray]:
+def multi_view(objective: Classify, params: Parts, memory: Memory, test_input: Input) -> tuple[np.ndarray, np.ndarray]:
     """(probabilities [M,C], labels [M]) of one pass over the test videos: the softmax averaged over clips and crops."""
     logits = spread(lambda weights, batch: objective.logits(*weights, batch), jax.device_get((params, memory)))
     probabilities, labels = [], []
