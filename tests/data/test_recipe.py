@@ -23,3 +23,9 @@ def test_an_input_has_the_sizes_of_its_recipe():
     assert (made.spec.layout, made.seed, made.shuffle) == ("yuv420", 3, True)
     with pytest.raises(UserError, match="synthetic"):
         build_input(config | {"source": "sythetic"}, 5, 3, BrokenRecord(0.0))
+
+
+@pytest.mark.parametrize("name", ["dense", "views", "segments", "segment_views"])
+def test_every_sampler_pads_where_the_recipe_says_so(name):
+    fields = {"name": name, "frames": 4, "stride": 2, "clips": 1, "target_fps": 0.0}
+    assert [build_sampler(fields | {"pad": pad}).pad for pad in (True, False)] == [True, False]

@@ -10,7 +10,7 @@ from tests.commands import CONFIGS, SMOKE, error_line, run
 from tests.interop import make_golden
 from vssl_jax import convert, evaluate, main
 from vssl_jax.errors import UserError
-from vssl_jax.evals import classifier
+from vssl_jax.evals import classifier, probes
 from vssl_jax.interop import huggingface
 from vssl_jax.train.checkpoint import load_export, save_export
 
@@ -120,3 +120,13 @@ def test_a_pretraining_has_no_classifier_and_that_is_said_before_it(trained, tmp
 def test_which_data_is_wrong_is_said(trained, tmp_path):
     argv = (READ, f"--config.checkpoint={trained[0]}", "--config.test.source=folder", f"--workdir={tmp_path}")
     assert "the evaluation's test data (test.* of its settings): " in error_line(run(evaluate.main, *argv))
+
+
+def test_maps_of_features_that_do_not_fit_are_refused_before_they_are_computed(trained, tmp_path, monkeypatch):
+    """16 + 16 videos of 8 tokens of 24 channels, as extracted and standardized: 48 KiB."""
+    monkeypatch.setattr(probes.fit, "host_bytes", lambda: 40_000)
+    caches = [f"--config.{split}.cache={trained[1]}" for split in ("train", "test")]
+    probing = f"--config={CONFIGS / 'eval' / 'probes.py'}:smoke"
+    argv = (probing, *caches, f"--config.checkpoint={trained[0]}", "--config.protocols=attentive", f"--workdir={tmp_path}")
+    line = error_line(run(evaluate.main, *argv))
+    assert "keeps the feature maps of 32 videos in memory" in line and "leave 'attentive' out" in line

@@ -163,3 +163,24 @@ def test_convert_says_in_one_line_what_is_wrong(tmp_path, capsys):
         if expected != "nothing there":
             assert expected in error
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [("pretraining", {"positions": "sincos_3d"}, "sincos_1d only"), ("classification", {"final_norm": True}, "from its first token")],
+)
+def test_a_model_that_transformers_would_compute_otherwise_is_refused(kind, change, message):
+    ref, _ = golden(kind)
+    meta = videomae.to_meta(ref.config)
+    with pytest.raises(UserError, match=message):
+        videomae.to_config(meta | {"model": meta["model"] | change})
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+def test_the_target_of_a_run_s_recipe_goes_into_config_json(normalized):
+    ref, state = golden("pretraining")
+    parts, meta = videomae.from_huggingface(state, ref.config)
+    objective = {"decoder": {k: v for k, v in meta["decoder"].items() if k != "out"}, "normalize_target": normalized}
+    export = {"encoder": parts["encoder"], "method/decoder": parts["decoder"]}
+    _, config = videomae.to_huggingface(*convert.videomae_of_export(export, {"model": meta["model"], "config": {"objective": objective}}))
+    assert config["norm_pix_loss"] is normalized
