@@ -16,7 +16,7 @@ from vssl_jax.train.metrics import read_metrics
 VIT = {"name": "vit", "width": 8, "depth": 1, "heads": 2, "frames": 4, "size": 16}
 FINETUNE = (
     f"--config={CONFIGS / 'finetune_vitb.py'}:smoke", NOISE, "--config.model.depth=1", "--config.train.steps=1",
-    "--config.optimizer.warmup_steps=0", "--config.eval.protocols=",
+    "--config.optimizer.warmup_steps=0", "--config.train.validate_every=0", "--config.eval.protocols=",
 )  # fmt: skip
 
 

@@ -58,7 +58,10 @@ def validation(objective: Objective, training: Input, held_out: Input, every: in
     if objective.label_classes() is None:
         raise UserError(f"train.validate_every: {type(objective).__name__} learns no classes, set it to 0")
     if training.source.classes != held_out.source.classes:
-        raise UserError("train.validate_every: the data of training and of eval.test have other classes: give both the same classes file")
+        raise UserError(
+            "the data of training and of eval.test, on which it is validated, have other classes: give both the same classes file, "
+            "or set train.validate_every=0"
+        )
 
     @jax.jit
     def count(params, memory, batch):
