@@ -7,6 +7,7 @@ files, the tf.data input and the report need the extra `data`. Why each package 
   safetensors   reads and writes Hugging Face weights without torch.
   av            PyAV, the FFmpeg libraries in a wheel: exact frame access, no FFmpeg program needed. PyAV 19 has no wheel for Python 3.11.
   pillow, scikit-learn   the report: animated pictures, t-SNE.
+  pytest-xdist  two test processes: most of the suite is compilation, which one process does on one core.
 """
 
 import re
@@ -53,7 +54,7 @@ setup(
     install_requires=core,
     extras_require={
         "data": data,
-        "test": [*data, "pytest>=8", "pytest-timeout", "ruff"],
+        "test": [*data, "pytest>=8", "pytest-timeout", "pytest-xdist", "ruff"],
         "tpu": ["jax[tpu]>=0.10.2"],
         "cuda": ["jax[cuda13]>=0.10.2"],
         "parity": ["torch>=2.9", "transformers>=5.23"],

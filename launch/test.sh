@@ -5,4 +5,5 @@ cd "$(dirname "$0")/.."
 EXTRAS=test
 . launch/environment.sh
 "$VENV/bin/python" -m ruff check .
-exec "$VENV/bin/python" -m pytest "$@"
+# By file: what a file compiles once for all its tests stays in one process.
+exec "$VENV/bin/python" -m pytest -n auto --maxprocesses=4 --dist loadfile "$@"
