@@ -83,7 +83,7 @@ def test_work_is_counted_per_device(monkeypatch):
         objective, mesh, clips = Objective(), Mesh(), 4
 
     stepper = bench_step.Stepper(Plan(), None, None)
-    monkeypatch.setattr(bench_step.peak, "peak_flops", lambda device: 2.5e9)
+    monkeypatch.setattr(bench_step.chips, "peak_flops", lambda device: 2.5e9)
     assert bench_step.rates(stepper, 2.0) == {"clips_per_second": 2.0, "tflops": pytest.approx(0.625e-3), "mfu": pytest.approx(0.25)}
     monkeypatch.setattr(Objective, "flops", lambda self, clips: None)
     assert bench_step.rates(stepper, 2.0) == {"clips_per_second": 2.0, "tflops": None, "mfu": None}

@@ -19,12 +19,14 @@ OPTIONAL = ("tensorflow", "tensorflow_datasets", "av", "clu", "torch", "transfor
 ARROWS = {
     "batch": {"errors"},
     "errors": set(),
+    "chips": set(),
+    "compiled": {"chips"},
     "config": {"errors"},
     "data": {"batch", "errors"},
     "perturb": {"batch", "errors"},
     "models": {"batch", "errors", "perturb"},
     "objectives": {"batch", "errors", "perturb", "models"},
-    "train": {"batch", "errors", "config", "perturb", "objectives"},
+    "train": {"batch", "chips", "errors", "config", "perturb", "objectives"},
     "interop": {"errors", "perturb", "models", "objectives"},
     "evals": {"batch", "errors", "config", "data", "perturb", "models", "objectives", "train"},
 }

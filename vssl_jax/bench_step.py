@@ -14,10 +14,10 @@ import jax
 from ml_collections import ConfigDict
 
 from vssl_jax import batch as batch_lib
-from vssl_jax import objectives
+from vssl_jax import chips, objectives
 from vssl_jax.models.platform import compute_dtype
 from vssl_jax.train import optimizer as optimizer_lib
-from vssl_jax.train import peak, sharding
+from vssl_jax.train import sharding
 from vssl_jax.train import state as state_lib
 from vssl_jax.train.guard import GuardRule
 from vssl_jax.train.loop import Plan, Program, compile_plan
@@ -57,25 +57,32 @@ def spec_of(config: ConfigDict) -> batch_lib.Spec:
     return batch_lib.Spec(config.train.batch_size, data.sampler.clips, data.sampler.frames, *data.canvas, data.layout)
 
 
-def build(config: ConfigDict) -> Stepper:
-    """Compiles the recipe's step and makes a fresh state. Raises UserError where it does not fit the device or the mesh."""
-    objective = objectives.build(config)
+def plan_of(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Plan:
+    """The recipe's run on `devices` (None: those that are here), without its input."""
+    mesh = sharding.make_mesh(config.mesh, devices)
+    with jax.set_mesh(mesh):  # which decides what 'auto' is
+        objective = objectives.build(config)
     steps = max(1, config.train.steps)
-    plan = Plan(
+    return Plan(
         objective=objective,
         optimizers={turn.name: optimizer_lib.build(config.optimizer, steps, config.train.batch_size) for turn in objective.turns},
         steps=steps,
         batches=lambda start: iter(()),
         batch_shapes=spec_of(config).shapes(),
-        mesh=sharding.make_mesh(config.mesh),
+        mesh=mesh,
         seed=config.seed,
         accumulation=config.train.grad_accumulation,
         guard=GuardRule(**config.guard),
     )
+
+
+def build(config: ConfigDict) -> Stepper:
+    """Compiles the recipe's step and makes a fresh state. Raises UserError where it does not fit the device or the mesh."""
+    plan = plan_of(config)
     program = compile_plan(plan)
     with jax.set_mesh(plan.mesh):
         init = jax.jit(
-            lambda: state_lib.init(objective, plan.optimizers, plan.seed, plan.batch_shapes),
+            lambda: state_lib.init(plan.objective, plan.optimizers, plan.seed, plan.batch_shapes),
             out_shardings=jax.tree.map(lambda s: s.sharding, program.state_shapes),
         )
         return Stepper(plan, program, init())
@@ -119,7 +126,7 @@ def peak_bytes(program: Program, device: jax.Device) -> dict[str, Any]:
 def rates(stepper: Stepper, seconds: float) -> dict[str, Any]:
     """Clips per second, model TFLOP/s per device, and the share of the device's peak; None where that or the model's work is unknown."""
     plan, device, devices = stepper.plan, stepper.plan.mesh.devices.flat[0], stepper.plan.mesh.size
-    flops, top = plan.objective.flops(plan.clips), peak.peak_flops(device)
+    flops, top = plan.objective.flops(plan.clips), chips.peak_flops(device)
     per_device = None if flops is None else flops / seconds / devices
     return {
         "clips_per_second": plan.clips / seconds,

@@ -22,9 +22,10 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from vssl_jax import batch as batch_lib
+from vssl_jax import chips
 from vssl_jax.errors import UserError
 from vssl_jax.objectives.protocol import Memory, Objective, Parts
-from vssl_jax.train import fit, peak, sharding
+from vssl_jax.train import fit, sharding
 from vssl_jax.train import state as state_lib
 from vssl_jax.train.checkpoint import Checkpointer, load_into
 from vssl_jax.train.feed import Feed
@@ -34,7 +35,7 @@ from vssl_jax.train.optimizer import Optimizer
 from vssl_jax.train.preemption import Listener, Preempted
 from vssl_jax.train.progress import Progress
 from vssl_jax.train.state import TrainState
-from vssl_jax.train.step import compile_steps, make_steps
+from vssl_jax.train.step import lower_steps, make_steps
 
 log = logging.getLogger(__name__)
 
@@ -90,21 +91,44 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Lowered:
+    """The run as the compiler gets it: shapes with shardings, and one step per turn."""
+
+    state_shapes: Any
+    batch_shapes: Any
+    steps: Mapping[str, jax.stages.Lowered]
+
+    @property
+    def batch_bytes(self) -> int:
+        """One batch's share of one device."""
+        return _share_bytes(self.batch_shapes)
+
+    @property
+    def state_bytes(self) -> int:
+        """The state's share of one device."""
+        return _share_bytes(self.state_shapes)
+
+
+def _share_bytes(shapes: Any) -> int:
+    shares = [(s.sharding.shard_shape(s.shape), s.dtype.itemsize) for s in jax.tree.leaves(shapes)]
+    return sum(math.prod(shape) * size for shape, size in shares)
+
+
+@dataclass(frozen=True)
 class Program:
     """The compiled run: shapes with shardings, one compiled step per turn, and what compiling said."""
 
     state_shapes: Any
     batch_shapes: Any
-    steps: Mapping[str, Any]
+    steps: Mapping[str, jax.stages.Compiled]
     needed_bytes: int | None
     available_bytes: int | None
     compile_seconds: float
 
 
-def compile_plan(plan: Plan) -> Program:
-    """Shapes -> shardings -> compiled steps, before any array of the run exists. Raises UserError where a step does not fit the device."""
+def lower_plan(plan: Plan) -> Lowered:
+    """Shapes -> shardings -> steps for the compiler, before any array of the run exists, and for devices that need not be here."""
     sharding.check_batch_size(plan.batch_size, plan.accumulation, plan.mesh)
-    start = time.monotonic()
     with jax.set_mesh(plan.mesh):
         init = lambda: state_lib.init(plan.objective, plan.optimizers, plan.seed, plan.batch_shapes)  # noqa: E731
         shapes = jax.eval_shape(init)
@@ -113,12 +137,18 @@ def compile_plan(plan: Plan) -> Program:
         batch_sharding = sharding.batch_sharding(plan.mesh)
         batch_shapes = {k: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=batch_sharding) for k, s in plan.batch_shapes.items()}
         steps = make_steps(plan.objective, plan.optimizers, plan.guard, plan.accumulation)
-        compiled = compile_steps(steps, shapes, batch_shapes, NamedSharding(plan.mesh, P()))
-    shares = [(s.sharding.shard_shape(s.shape), s.dtype.itemsize) for s in batch_shapes.values()]
-    batch_bytes = sum(math.prod(shape) * size for shape, size in shares)
-    fits = [fit.check(c, plan.mesh.local_devices[0], plan.batch_size, batch_bytes) for c in compiled.values()]
+        return Lowered(shapes, batch_shapes, lower_steps(steps, shapes, batch_shapes, NamedSharding(plan.mesh, P())))
+
+
+def compile_plan(plan: Plan) -> Program:
+    """The run, compiled. Raises UserError where a step does not fit the device."""
+    start = time.monotonic()
+    lowered = lower_plan(plan)
+    with jax.set_mesh(plan.mesh):
+        compiled = {name: step.compile() for name, step in lowered.steps.items()}
+    fits = [fit.check(c, plan.mesh.local_devices[0], plan.batch_size, lowered.batch_bytes) for c in compiled.values()]
     needed = max((n for n, _ in fits if n is not None), default=None)
-    return Program(shapes, batch_shapes, compiled, needed, fits[0][1], time.monotonic() - start)
+    return Program(lowered.state_shapes, lowered.batch_shapes, compiled, needed, fits[0][1], time.monotonic() - start)
 
 
 def _fresh_state(plan: Plan, program: Program) -> TrainState:
@@ -261,7 +291,7 @@ class _Run:
         seconds = max(now - then, 1e-9)
         rate = (step - old_step) / seconds
         out = {CLIPS_PER_SECOND: rate * self.plan.clips, DATA_WAIT: min((waited - old_waited) / seconds, 1.0)}
-        flops, top = self.plan.objective.flops(self.plan.clips), peak.peak_flops(jax.devices()[0])
+        flops, top = self.plan.objective.flops(self.plan.clips), chips.peak_flops(jax.devices()[0])
         if flops is not None and top is not None:
             out[MFU] = flops * rate / (top * jax.device_count())
         return out

@@ -93,10 +93,10 @@ def make_steps(objective: Objective, optimizers: Mapping[str, Optimizer], guard_
     return {t.name: make_step(objective, t, optimizers[t.name], guard_rule, accumulation) for t in objective.turns}
 
 
-def compile_steps(steps: Mapping[str, StepFn], state_shapes: Any, batch_shapes: Any, metrics_sharding: Any) -> dict[str, Any]:
-    """Ahead-of-time compiled steps (state donated). The shapes carry their shardings; the new state keeps the old one's."""
+def lower_steps(steps: Mapping[str, StepFn], state_shapes: Any, batch_shapes: Any, metrics_sharding: Any) -> dict[str, jax.stages.Lowered]:
+    """The steps for the compiler (state donated). The shapes carry their shardings; the new state keeps the old one's."""
     state_shardings = jax.tree.map(lambda s: s.sharding, state_shapes)
     return {
-        name: jax.jit(step, donate_argnums=0, out_shardings=(state_shardings, metrics_sharding)).lower(state_shapes, batch_shapes).compile()
+        name: jax.jit(step, donate_argnums=0, out_shardings=(state_shardings, metrics_sharding)).lower(state_shapes, batch_shapes)
         for name, step in steps.items()
     }

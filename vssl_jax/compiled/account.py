@@ -1,0 +1,131 @@
+"""The whole program: FLOPs, memory traffic and collectives of one execution on one device, each times the turns of the loops around it."""
+
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vssl_jax.compiled import hlo
+from vssl_jax.compiled.flops import flops, is_unknown, target
+from vssl_jax.compiled.traffic import traffic
+
+KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+_GROUPS = re.compile(r"replica_groups=\{\{([\d,]*)\}")
+_IOTA = re.compile(r"replica_groups=\[(\d+),(\d+)\]")
+_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}")
+
+
+@dataclass(frozen=True)
+class Collective:
+    """Collectives of one kind over groups of `group` devices: `count` of them a step, and together the `bytes` of what each device ends up
+    with (of an all-gather the gathered array, of a reduce-scatter the array that is scattered).
+    """
+
+    kind: str
+    group: int
+    count: int
+    bytes: int
+
+    @property
+    def sent_bytes(self) -> float:
+        """What one device sends, by the algorithms that send the least (rings): an all-reduce is a reduce-scatter and an all-gather."""
+        if self.kind == "collective-permute":
+            return float(self.bytes)
+        return self.bytes * (self.group - 1) / self.group * (2 if self.kind == "all-reduce" else 1)
+
+
+@dataclass(frozen=True)
+class Account:
+    """Of one device and one execution. `collectives` are one for each (kind, size of group); `uncounted` names the kernels whose FLOPs nobody
+    states, which `flops` lacks.
+    """
+
+    flops: int = 0
+    traffic_bytes: int = 0
+    collectives: tuple[Collective, ...] = ()
+    uncounted: frozenset[str] = frozenset()
+
+    def __add__(self, other: "Account") -> "Account":
+        merged: dict[tuple[str, int], Collective] = {}
+        for c in self.collectives + other.collectives:
+            old = merged.get((c.kind, c.group), Collective(c.kind, c.group, 0, 0))
+            merged[c.kind, c.group] = Collective(c.kind, c.group, old.count + c.count, old.bytes + c.bytes)
+        ordered = tuple(merged[key] for key in sorted(merged))
+        uncounted = self.uncounted | other.uncounted
+        return Account(self.flops + other.flops, self.traffic_bytes + other.traffic_bytes, ordered, uncounted)
+
+    def __mul__(self, times: int) -> "Account":
+        each = tuple(Collective(c.kind, c.group, c.count * times, c.bytes * times) for c in self.collectives)
+        return Account(self.flops * times, self.traffic_bytes * times, each, self.uncounted)
+
+    def counts(self) -> Mapping[str, int]:
+        """Collectives a step, by kind."""
+        return {kind: sum(c.count for c in self.collectives if c.kind == kind) for kind in KINDS}
+
+
+def read(text: str, devices: int = 1) -> Account:
+    """The account of a program's text (`compiled.as_text()`) for `devices` devices. Raises ValueError where a loop's length is not in the text."""
+    module = hlo.parse(text)
+
+    @functools.cache
+    def cost(name: str) -> Account:
+        computation = module.computations[name]
+        return sum((_one(i, computation) for i in computation.instructions.values()), Account())
+
+    def _one(instruction: hlo.Instruction, computation: hlo.Computation) -> Account:
+        uncounted = frozenset({target(instruction)} if is_unknown(instruction, computation) else ())
+        own = Account(flops(instruction, computation), traffic(instruction, computation, module), (), uncounted)
+        if instruction.opcode == "while":
+            return cost(instruction.called["body"][0]) * hlo.trip_count(instruction, module)
+        if instruction.opcode == "conditional":  # the branch that costs the most
+            branches = [cost(name) for names in instruction.called.values() for name in names]
+            return max(branches, key=lambda account: (account.flops, account.traffic_bytes))
+        if found := _collective(instruction, computation, devices):
+            return own + Account(collectives=(found,))
+        if instruction.opcode == "fusion":
+            return own + _inside(instruction, cost)
+        if instruction.opcode in ("call", "async-start"):
+            return own + sum((cost(name) for name in instruction.called.get("calls", instruction.called.get("to_apply", ()))), Account())
+        return own
+
+    def _inside(instruction: hlo.Instruction, cost) -> Account:
+        """What a fusion computes; its memory traffic is that of its ends."""
+        (name,) = instruction.called["calls"]
+        inner = cost(name)
+        return Account(inner.flops, 0, _scattered(name, inner.collectives), inner.uncounted)
+
+    return cost(module.entry)
+
+
+def _scattered(name: str, collectives: tuple[Collective, ...]) -> tuple[Collective, ...]:
+    """A TPU's reduce-scatter is a fusion of an all-reduce and the slice that each device keeps."""
+    if "all-reduce-scatter" not in name:
+        return collectives
+    return tuple(Collective("reduce-scatter", c.group, c.count, c.bytes) if c.kind == "all-reduce" else c for c in collectives)
+
+
+def _collective(instruction: hlo.Instruction, computation: hlo.Computation, devices: int) -> Collective | None:
+    kind = instruction.opcode.removesuffix("-start")
+    if kind not in KINDS:
+        return None
+    operands = [shape for operand in instruction.operands for shape in computation.shapes(operand)]
+    moved = sum(shape.bytes for shape in operands)
+    group = _group(instruction.attributes, devices)
+    return Collective(kind, group, 1, moved * group if kind == "all-gather" else moved)
+
+
+def _group(attributes: str, devices: int) -> int:
+    """Devices of one group, from any of the three ways in which the text names them; no groups are one of all."""
+    if "source_target_pairs=" in attributes:
+        return devices
+    if found := _GROUPS.search(attributes):
+        return found.group(1).count(",") + 1
+    if found := _IOTA.search(attributes):
+        return int(found.group(2))
+    if found := _MESH.search(attributes):
+        sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", found.group(1))}
+        size = 1
+        for name in re.findall(r"'([^']+)'", found.group(2)):
+            size *= sizes[name]
+        return size
+    return devices
