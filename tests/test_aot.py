@@ -32,7 +32,7 @@ def measured(*argv: str) -> dict:
 
 def test_figures_fit_each_other(simulated):
     found = measured()
-    assert (found["config"], found["chips"], found["mesh"]) == ("videomae_vitb:smoke", 8, {"data": 8, "fsdp": 1, "model": 1})
+    assert (found["config"], found["chips"], found["mesh"]) == ("videomae_vitb:smoke", 8, {"data": 8, "fsdp": 1, "seq": 1, "model": 1})
     (step,) = found["turns"].values()
     assert found["fits"] and step["fits"] and 0 < step["peak_bytes"] < found["capacity_bytes"] == 2**30
     assert step["argument_bytes"] + step["temporary_bytes"] <= step["peak_bytes"]
@@ -54,7 +54,7 @@ def test_what_is_sharded_is_gathered(simulated):
         measured("--config.model.width=256", "--config.mesh.data=1", "--config.mesh.fsdp=-1"),
     )
     (whole_step,), (parts_step,) = whole["turns"].values(), parts["turns"].values()
-    assert parts["mesh"] == {"data": 1, "fsdp": 8, "model": 1}
+    assert parts["mesh"] == {"data": 1, "fsdp": 8, "seq": 1, "model": 1}
     assert parts_step["argument_bytes"] < 0.4 * whole_step["argument_bytes"]
     assert any(c["kind"] == "all-gather" for c in parts_step["collectives"])
 

@@ -71,7 +71,7 @@ def base() -> ConfigDict:
             },
             "guard": {"spike_factor": 10.0, "spike_after": 100, "decay": 0.99, "max_in_a_row": 10},
             "checkpoint": {"every": 1000, "keep": 2},
-            "mesh": {"data": -1, "fsdp": 1, "model": 1},
+            "mesh": {"data": -1, "fsdp": 1, "seq": 1, "model": 1},
             "eval": {},
             "report": True,
         }

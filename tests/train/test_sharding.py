@@ -18,7 +18,7 @@ def cube():
 
 def test_the_mesh_has_auto_axes_and_fills_the_rest(cube):
     assert cube.axis_names == sharding.AXES and set(cube.axis_types) == {AxisType.Auto}
-    assert dict(sharding.make_mesh({"data": -1, "fsdp": 2}).shape) == {"data": 4, "fsdp": 2, "model": 1}
+    assert dict(sharding.make_mesh({"data": -1, "fsdp": 2}).shape) == {"data": 4, "fsdp": 2, "seq": 1, "model": 1}
 
 
 @pytest.mark.parametrize("sizes", [{"data": 3}, {"data": -1, "fsdp": 3}, {"data": -1, "fsdp": -1}, {"data": 0}, {"data": -2}, {"data": 16}])

@@ -6,13 +6,13 @@ mesh in use, so that a program compiled on a CPU for a TPU takes the TPU's path.
 """
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
 from vssl_jax.errors import unknown_name
+from vssl_jax.models import layout
 from vssl_jax.models.platform import platform
 
 CHUNK = 196  # queries a chunk holds at most: 1568 = 8 chunks
@@ -79,15 +79,9 @@ def _splash(q_BxNxHxhd, k_BxNxHxhd, v_BxNxHxhd):
     axis that does not divide them (the batch of one that gives shapes at initialization) computes the same on all its devices.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty:
+    if mesh.empty or mesh.manual_axes:  # no mesh, or a shard already
         return _splash_local(q_BxNxHxhd, k_BxNxHxhd, v_BxNxHxhd)
-
-    def axes(names, size):
-        names = tuple(name for name in names if name in mesh.axis_names)
-        return names if names and size % math.prod(mesh.shape[name] for name in names) == 0 else None
-
-    b, _, heads, _ = q_BxNxHxhd.shape
-    spec = P(axes(("data", "fsdp"), b), None, axes(("model",), heads), None)
+    spec = P(layout.axes(layout.BATCH, q_BxNxHxhd.shape[0]), None, layout.axes((layout.MODEL,), q_BxNxHxhd.shape[2]), None)
     return jax.shard_map(_splash_local, in_specs=(spec,) * 3, out_specs=spec, check_vma=False)(q_BxNxHxhd, k_BxNxHxhd, v_BxNxHxhd)
 
 
@@ -96,13 +90,19 @@ def _splash_local(q, k, v, interpret: bool = False):
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
     length, heads, hd = q.shape[1:]
-    padded = -(-length // _SPLASH_BLOCK) * _SPLASH_BLOCK
-    pad = ((0, 0), (0, 0), (0, padded - length), (0, 0))
-    q, k, v = (jnp.pad(jnp.swapaxes(x, 1, 2), pad) for x in (q * hd**-0.5, k, v))
-    segment = (jnp.arange(padded) >= length).astype(jnp.int32)
-    full = masks.MultiHeadMask([masks.FullMask((padded, padded))] * heads)
+
+    def padded(x):
+        x = jnp.swapaxes(x, 1, 2)
+        return jnp.pad(x, ((0, 0), (0, 0), (0, -x.shape[2] % _SPLASH_BLOCK), (0, 0)))
+
+    def segments(x, real):
+        return (jnp.arange(x.shape[2]) >= real).astype(jnp.int32)
+
+    q, k, v, keys = padded(q * hd**-0.5), padded(k), padded(v), k.shape[1]
+    full = masks.MultiHeadMask([masks.FullMask((q.shape[2], k.shape[2]))] * heads)
     call = kernel.make_splash_mha_single_device(mask=full, interpret=interpret)
-    out = jax.vmap(functools.partial(call, segment_ids=kernel.SegmentIds(q=segment, kv=segment)))(q, k, v)
+    ids = kernel.SegmentIds(q=segments(q, length), kv=segments(k, keys))
+    out = jax.vmap(functools.partial(call, segment_ids=ids))(q, k, v)
     return jnp.swapaxes(out[:, :, :length], 1, 2)
 
 

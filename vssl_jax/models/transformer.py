@@ -5,6 +5,7 @@ The one idea: a stack of blocks is one block scanned over parameters stacked [L,
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from vssl_jax.errors import unknown_name
+from vssl_jax.models import layout
 from vssl_jax.models.attention import attention
 
 LN_EPS = 1e-6
@@ -88,7 +90,8 @@ class Attention(nn.Module):
         q_bias, v_bias = (self.param(name, nn.initializers.zeros, (self.heads, width // self.heads)) for name in ("q_bias", "v_bias"))
         qkv_BxNx3xHxhd = QKV(self.heads, self.dtype, name="qkv")(x_BxNxD)
         q, k, v = (qkv_BxNx3xHxhd[:, :, i] for i in range(3))
-        out_BxNxHxhd = attention(q + q_bias.astype(q.dtype), k, v + v_bias.astype(v.dtype), self.impl)
+        q, v = q + q_bias.astype(q.dtype), v + v_bias.astype(v.dtype)
+        out_BxNxHxhd = layout.across(functools.partial(attention, impl=self.impl), q, k, v)
         return nn.DenseGeneral(width, axis=(-2, -1), dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="proj")(
             out_BxNxHxhd
         )
@@ -121,8 +124,9 @@ class Block(nn.Module):
         def branch(i, y):
             return y if keep_2xB is None else y * keep_2xB[i, :, None, None].astype(dtype)
 
+        x_BxNxD = layout.tokens(x_BxNxD)
         x = x_BxNxD + branch(0, Attention(self.heads, dtype, self.config.impl, name="attn")(layer_norm(dtype, "norm1")(x_BxNxD)))
-        return x + branch(1, Mlp(self.hidden, dtype, name="mlp")(layer_norm(dtype, "norm2")(x))), None
+        return layout.tokens(x + branch(1, Mlp(self.hidden, dtype, name="mlp")(layer_norm(dtype, "norm2")(x)))), None
 
 
 def block_stack(depth: int, heads: int, hidden: int, config: BlockConfig, name: str | None = None) -> nn.Module:

@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec as P
 
 from vssl_jax.errors import UserError
 
-AXES = ("data", "fsdp", "model")
+AXES = ("data", "fsdp", "seq", "model")
 BATCH_SPEC = P(("data", "fsdp"))
 Rules = Sequence[tuple[str, tuple[str | None, ...]]]
 
@@ -33,7 +33,7 @@ FSDP_MIN_SIZE = 2**16  # elements; below this an all-gather costs more than the 
 
 
 def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The mesh ('data', 'fsdp', 'model'); one size may be -1, "the rest". Raises UserError where the sizes do not multiply to the number
+    """The mesh ('data', 'fsdp', 'seq', 'model'); one size may be -1, "the rest". Raises UserError where the sizes do not multiply to the number
     of devices.
     """
     devices = jax.devices() if devices is None else list(devices)
@@ -102,10 +102,12 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def check_batch_size(batch_size: int, accumulation: int, mesh: Mesh) -> None:
     """Raises UserError where a micro-batch does not split evenly over the data-parallel devices and hosts."""
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
-    if jax.process_count() > 1 and len(mesh.local_devices) % mesh.shape["model"]:
+    processes = {device.process_index for device in mesh.devices.flat}
+    inner = mesh.shape["seq"] * mesh.shape["model"]  # devices that work on the same rows
+    if len(processes) > 1 and (mesh.size // len(processes)) % inner:
         raise UserError(
-            f"mesh.model={mesh.shape['model']} reaches over hosts of {len(mesh.local_devices)} devices, which read different rows: "
-            "choose a divisor of a host's devices, and mesh.fsdp for the rest"
+            f"mesh.seq={mesh.shape['seq']} x mesh.model={mesh.shape['model']} reaches over hosts of {mesh.size // len(processes)} devices, which "
+            "read different rows: choose divisors of a host's devices, and mesh.fsdp for the rest"
         )
     if batch_size % accumulation:
         raise UserError(f"train.batch_size={batch_size} is not a multiple of train.grad_accumulation={accumulation}")

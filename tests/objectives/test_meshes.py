@@ -1,0 +1,78 @@
+"""Every objective is the same on any mesh: loss, gradients and memory of eight devices are those of one.
+
+A step is written for one device; this shows that no objective breaks it, such as by a statistic of a device's own rows.
+"""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from tests.configs import recipes
+from tests.train import tiny
+from vssl_jax import bench_step, objectives
+from vssl_jax.train import sharding
+
+STEPS = 2
+MESHES = ({"data": 8}, {"data": 1, "fsdp": 8}, {"data": 2, "fsdp": 2, "model": 2}, {"data": 2, "seq": 2, "model": 2})
+
+
+def smoke(name: str):
+    config = recipes.recipe(name, "smoke").unlock()
+    config.train.batch_size = 8
+    config.optimizer.update(
+        {"name": "sgd", "learning_rate": 0.1, "lr_batch": 0, "schedule": "none", "warmup_steps": 0, "weight_decay": 0.0}
+    )
+    return config
+
+
+def pace():
+    config = smoke("finetune_vitb")
+    config.data.sampler.frames = 2 * config.model.frames
+    view, eval_view = config.objective.view, config.objective.eval_view
+    config.objective = {"name": "pace", "paces": (1, 2), "view": view, "eval_view": eval_view}
+    return config
+
+
+CASES = {"videomae": lambda: smoke("videomae_vitb"), "classify": lambda: smoke("finetune_vitb"), "pace": pace}
+
+
+def run(config, mesh, devices):
+    """States and metrics on the same batches for every mesh."""
+    config.mesh.update({"data": 1, "fsdp": 1, "seq": 1, "model": 1} | mesh)
+    plan = bench_step.plan_of(config, devices)
+    given = tiny.batches(STEPS, bench_step.spec_of(config))
+    plan = dataclasses.replace(plan, steps=STEPS, batches=lambda start: iter(given[start:]))
+    states, metrics, _ = tiny.advance(plan)
+    return states, metrics
+
+
+@pytest.fixture(scope="module")
+def alone():
+    made = {}
+
+    def of(name):
+        if name not in made:
+            made[name] = run(CASES[name](), {}, jax.devices()[:1])
+        return made[name]
+
+    return of
+
+
+@pytest.mark.parametrize("mesh", MESHES, ids=lambda m: "x".join(str(m.get(a, 1)) for a in sharding.AXES))
+@pytest.mark.parametrize("name", CASES)
+def test_eight_devices_are_one(name, mesh, alone, monkeypatch):
+    monkeypatch.setattr(sharding, "FSDP_MIN_SIZE", 64)
+    (one, one_metrics), (eight, eight_metrics) = alone(name), run(CASES[name](), mesh, jax.devices())
+    np.testing.assert_allclose([m["loss"] for m in one_metrics], [m["loss"] for m in eight_metrics], atol=1e-5)
+    first = [state.opt for state in (one[1], eight[1])]  # SGD's trace after one step is the gradient
+    assert max(float(np.max(np.abs(x))) for x in jax.tree.leaves(first[0])) > 1e-3
+    assert tiny.largest_difference(*first) <= 1e-5
+    for a, b in zip(one, eight, strict=True):
+        assert tiny.largest_difference((a.params, a.memory), (b.params, b.memory)) <= 1e-5
+
+
+def test_every_objective_is_among_the_cases():
+    assert set(CASES) == set(objectives.OBJECTIVES)
+    assert all(CASES[name]().objective.name == name for name in CASES)
