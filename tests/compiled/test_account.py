@@ -55,6 +55,7 @@ def test_in_a_loop_they_count_every_turn():
         ("replica_groups=[4,2]<=[2,4]T(1,0)", 2),
         ("replica_groups=mesh['a'=4,'b'=2] {'a'}", 4),
         ("replica_groups=mesh['a'=4,'b'=2] {'a','b'}", 8),
+        ("replica_groups=mesh['a'=1,'b'=2,'c'=4], device_ids=([4,2]T(1,0)) {'b'}", 2),
         ("replica_groups={}", 8),
     ],
 )
@@ -73,6 +74,11 @@ ENTRY %main (p: f32[6]) -> f32[6] {{
 }}
 """
     assert account_lib.read(text, 8).collectives == (Collective("all-reduce", size, 1, 24),)
+
+
+def test_groups_in_another_notation_are_refused():
+    with pytest.raises(ValueError, match="notation that is not known"):
+        account_lib._group(", replica_groups=other[8]", 8)
 
 
 def test_sums_merge_what_is_alike():

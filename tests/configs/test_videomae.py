@@ -19,11 +19,26 @@ PUBLISHED = {
     "videomae_vith_ssv2": ("vit_huge", 2400, 1024, 2, 0.9, 1.5e-4),
     "videomae_vitb_ucf101": ("vit_base", 3200, 192, 4, 0.75, 3e-4),
 }
+# Not published as a whole: V2's network with VideoMAE's masks. (remat and mesh as `vssl_jax.aot` finds that it fits)
+OWN = ("videomae_vitg",)
 DECODERS = {"vit_small": (192, 4, 3), "vit_base": (384, 4, 6), "vit_large": (512, 12, 8), "vit_huge": (640, 12, 8)}
 
 
 def test_every_recipe_is_listed():
-    assert names("videomae") == sorted(PUBLISHED)
+    assert names("videomae") == sorted([*PUBLISHED, *OWN])
+
+
+def test_the_giant_is_v2s_network_with_videomaes_masks():
+    c = recipe("videomae_vitg")
+    state, metrics = full_size_step(c, videos=4)
+    sizes = {part: sum(x.size for x in jax.tree.leaves(tree)) for part, tree in state.params.items()}
+    width, hidden, depth = 1408, 6144, 40
+    block = 4 * width * width + 3 * width + 2 * width * hidden + hidden + width + 4 * width  # keys have no bias
+    assert sizes["encoder"] == 1176 * width + width + depth * block + 2 * width == 1_011_610_752
+    assert (c.objective.decoder.width, c.objective.decoder.depth, c.objective.decoder.heads) == (512, 4, 8)
+    assert (c.objective.mask_ratio, c.train.batch_size, c.optimizer.learning_rate, c.optimizer.clip_norm) == (0.9, 2048, 6e-4, 0.02)
+    assert (c.mesh.data, c.mesh.fsdp, c.model.remat, tuple(c.model.tubelet)) == (-1, 64, "dots", (2, 14, 14))
+    assert metrics["loss"].shape == ()
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))

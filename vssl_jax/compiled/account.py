@@ -12,7 +12,7 @@ from vssl_jax.compiled.traffic import traffic
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _GROUPS = re.compile(r"replica_groups=\{\{([\d,]*)\}")
 _IOTA = re.compile(r"replica_groups=\[(\d+),(\d+)\]")
-_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}")
+_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}")  # an order of devices may stand between
 
 
 @dataclass(frozen=True)
@@ -128,4 +128,6 @@ def _group(attributes: str, devices: int) -> int:
         for name in re.findall(r"'([^']+)'", found.group(2)):
             size *= sizes[name]
         return size
-    return devices
+    if "replica_groups={}" in attributes or "replica_groups=" not in attributes:
+        return devices
+    raise ValueError(f"groups of a collective in a notation that is not known: {attributes[:200]}")

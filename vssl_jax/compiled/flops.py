@@ -18,7 +18,15 @@ _STATED = re.compile(r'"flops":"?(\d+)"?')
 # Kernels that do not state their FLOPs: how many products of [N, hd] with [hd, N] (or [N, N] with [N, hd]) each makes per head.
 ATTENTION_KERNELS = {"splash_mha_fwd": 2, "splash_mha_dq": 3, "splash_mha_dkv": 4}
 # Names for memory and hints to the compiler.
-NO_WORK = ("AllocateBuffer", "ConcatBitcast", "AssumeGatherIndicesInBound", "GatherScatterIndicesBitpacked", "Sharding")
+NO_WORK = (
+    "AllocateBuffer",
+    "ConcatBitcast",
+    "AssumeGatherIndicesInBound",
+    "GatherScatterIndicesBitpacked",
+    "Sharding",
+    "AsyncCollectiveStart",
+    "AsyncCollectiveDone",
+)
 
 
 def flops(instruction: Instruction, computation: Computation) -> int:

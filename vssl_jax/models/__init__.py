@@ -22,6 +22,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "vit_base": functools.partial(ViT, width=768, depth=12, heads=12),
     "vit_large": functools.partial(ViT, width=1024, depth=24, heads=16),
     "vit_huge": functools.partial(ViT, width=1280, depth=32, heads=16),
+    # VideoMAE V2 (Wang et al. 2023): the hidden layer of its MLP is 6144
+    "vit_giant": functools.partial(ViT, width=1408, depth=40, heads=16, mlp_ratio=48 / 11, tubelet=(2, 14, 14)),
     "cnn_small": CNN,
 }
 
@@ -31,6 +33,7 @@ MAE_DECODERS: dict[str, dict[str, int]] = {
     "vit_base": dict(width=384, depth=4, heads=6),
     "vit_large": dict(width=512, depth=12, heads=8),
     "vit_huge": dict(width=640, depth=12, heads=8),
+    "vit_giant": dict(width=512, depth=4, heads=8),
 }
 
 
