@@ -2,7 +2,7 @@
 # The test suite, from nothing. Extra arguments go to pytest, e.g. ./launch/test.sh tests/train
 set -euo pipefail
 cd "$(dirname "$0")/.."
-EXTRAS=test
+EXTRAS="test"
 . launch/environment.sh
 "$VENV/bin/python" -m ruff check .
 # By file: what a file compiles once for all its tests stays in one process.

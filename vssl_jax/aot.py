@@ -25,12 +25,19 @@ from vssl_jax.compiled import account as account_lib
 from vssl_jax.compiled import roofline as roofline_lib
 from vssl_jax.errors import UserError
 from vssl_jax.train import feed, fit
-from vssl_jax.train.loop import Lowered, Plan, lower_plan
+from vssl_jax.train.loop import Plan, lower_plan
 
-# libtpu asks these at its start; without them it looks for the machine that it is not on, and says so at length.
-_ENVIRONMENT = {"TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": "v5litepod-16", "TPU_WORKER_HOSTNAMES": "localhost"}
-# What the compiler says of a program that it cannot place, in either of two stages.
-_TOO_LARGE = re.compile(r"(?:HLO temporaries \(|Used )([\d.]+)([KMGT])\)? (?:exceeds available HBM|of)")
+# libtpu asks these at its start; without them it looks for the machine that it is not on, and says so at length. It only compiles here, which
+# several processes may do at once.
+_ENVIRONMENT = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-16",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+# What the compiler says of a program that it cannot place, in either of two stages: of its temporaries, or of the whole.
+_TEMPORARIES = re.compile(r"HLO temporaries \(([\d.]+)([KMGT])\) exceeds available HBM")
+_WHOLE = re.compile(r"Used ([\d.]+)([KMGT]) of [\d.]+[KMGT] hbm")
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -53,15 +60,15 @@ def topology(name: str) -> Sequence[jax.Device]:
         raise UserError(f"--topology={name} is no slice of that chip ({text[:200]})") from error
 
 
-def _compile(lowered: jax.stages.Lowered) -> tuple[jax.stages.Compiled | None, int | None]:
-    """(the program, None), or (None, the bytes of temporaries that it would need) where the compiler finds that it cannot fit the chip."""
+def _compile(lowered: jax.stages.Lowered, arguments: int) -> jax.stages.Compiled | int:
+    """The program, or the bytes that it would need where the compiler finds that it cannot fit the chip; `arguments` are the step's."""
     try:
-        return lowered.compile(), None
+        return lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        found = _TOO_LARGE.search(str(error))
-        if found is None:
-            raise
-        return None, int(float(found.group(1)) * _UNITS[found.group(2)])
+        for pattern, besides in ((_TEMPORARIES, arguments), (_WHOLE, 0)):
+            if found := pattern.search(str(error)):
+                return int(float(found.group(1)) * _UNITS[found.group(2)]) + besides
+        raise
 
 
 def _of_turn(compiled: jax.stages.Compiled, plan: Plan, chip: chips.Chip, waiting: int) -> dict[str, Any]:
@@ -97,15 +104,14 @@ def measure(config: ConfigDict, name: str) -> dict[str, Any]:
         raise UserError(f"--topology={name}: nothing is known of {devices[0].device_kind} (see vssl_jax/chips.py)")
     plan = bench_step.plan_of(config, devices)
     start = time.monotonic()
-    lowered: Lowered = lower_plan(plan)
+    lowered = lower_plan(plan)
     waiting = lowered.batch_bytes * feed.MOST_PLACED
-    arguments = lowered.batch_bytes + lowered.state_bytes
     turns: dict[str, dict[str, Any]] = {}
     with jax.set_mesh(plan.mesh):
         for turn, step in lowered.steps.items():
-            compiled, needed = _compile(step)
-            refused = {"fits": False, "peak_bytes": arguments + (needed or 0)}
-            turns[turn] = refused if compiled is None else _of_turn(compiled, plan, chip, waiting)
+            compiled = _compile(step, lowered.batch_bytes + lowered.state_bytes)
+            refused = isinstance(compiled, int)
+            turns[turn] = {"fits": False, "peak_bytes": compiled} if refused else _of_turn(compiled, plan, chip, waiting)
     model = plan.objective.flops(plan.clips)
     return {
         "topology": name,

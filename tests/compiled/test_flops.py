@@ -104,6 +104,19 @@ def test_a_kernel_states_its_work_or_is_named(name, config, flops, uncounted):
     assert (found.flops, found.uncounted) == (flops, uncounted)
 
 
+def test_a_kernel_for_one_example_has_no_batch_and_keys_may_be_more():
+    text = """HloModule m
+
+ENTRY %main (t: s8[1,2,8], q: bf16[4,256,64], k: bf16[4,1024,64]) -> bf16[4,256,64] {
+  %t = s8[1,2,8]{2,1,0} parameter(0)
+  %q = bf16[4,256,64]{2,1,0} parameter(1)
+  %k = bf16[4,1024,64]{2,1,0} parameter(2)
+  ROOT %splash_mha_fwd.1 = bf16[4,256,64]{2,1,0} custom-call(%t, %q, %k, %k), custom_call_target="tpu_custom_call", backend_config={}
+}
+"""
+    assert account_lib.read(text).flops == 2 * 2 * 4 * 256 * 1024 * 64
+
+
 def test_the_more_expensive_branch_counts():
     def either(x, w):
         return jax.lax.cond(x[0, 0] > 0, lambda: x @ w @ w, lambda: x)

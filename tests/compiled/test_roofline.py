@@ -21,3 +21,5 @@ def test_links_by_the_ring():
     assert whole.communication == pytest.approx(14 / 2)
     part = roofline(Account(flops=200, collectives=(Collective("all-reduce", 4, 1, 64),)), CHIP, devices=8)
     assert part.links == pytest.approx(96 / 4)
+    sent = roofline(Account(flops=200, collectives=(Collective("collective-permute", 8, 1, 64),)), CHIP, devices=8)
+    assert sent.links == pytest.approx(64 / 2)

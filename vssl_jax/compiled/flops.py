@@ -57,9 +57,9 @@ def _kernel(instruction: Instruction, computation: Computation) -> int | None:
         return int(stated.group(1))
     for name, products in ATTENTION_KERNELS.items():
         if instruction.name.startswith(name):
-            arrays = [shape for operand in instruction.operands for shape in computation.shapes(operand) if len(shape.dims) == 4]
-            batch, heads, length, width = arrays[0].dims  # queries, then keys and values of the same length
-            return 2 * products * batch * heads * length * arrays[1].dims[2] * width
+            shapes = [shape for operand in instruction.operands for shape in computation.shapes(operand)]
+            queries, keys = [shape for shape in shapes if len(shape.dims) >= 3 and shape.dtype in ("bf16", "f16", "f32")][:2]
+            return 2 * products * queries.size * keys.dims[-2]  # [..., N, hd] each, behind the kernel's tables of integers
     return None
 
 

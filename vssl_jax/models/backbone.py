@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 
+from vssl_jax.errors import UserError
+from vssl_jax.models import layout
 from vssl_jax.perturb.view import Pixels
 
 Tree = Any
@@ -33,7 +35,11 @@ def pixels(module: nn.Module) -> Pixels:
 
 
 def init(module: nn.Module, rng: jax.Array, clip_shape: tuple[int, ...]) -> tuple[Tree, Tree]:
-    """Fresh (params, stats) of a backbone. `clip_shape` is (B,T,H,W,3); no forward pass is computed."""
+    """Fresh (params, stats) of a backbone. `clip_shape` is (B,T,H,W,3); no forward pass is computed. Raises UserError where the mesh splits
+    sequences and the backbone has none (the attribute `splits_sequences`): its devices would all compute the same.
+    """
+    if layout.parts() > 1 and not getattr(module, "splits_sequences", False):
+        raise UserError(f"mesh.seq={layout.parts()} splits tokens, which {type(module).__name__} has none of: set mesh.seq=1")
     clip = jax.ShapeDtypeStruct(clip_shape, "float32")
     variables = module.lazy_init(rng, clip)
     return variables["params"], variables.get(STATS, {})

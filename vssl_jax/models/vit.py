@@ -6,7 +6,7 @@ is masked cannot reach a feature, and the encoder's whole cost is that of the vi
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -48,6 +48,8 @@ class ViT(nn.Module):
     columns, pixels), `pixel_mean` and `pixel_std` say what clips it takes; `final_norm` is on in pretraining, off where a head brings its
     own norm after pooling (fine-tuning); `drop_path` is the last layer's rate of stochastic depth; the rest is BlockConfig.
     """
+
+    splits_sequences: ClassVar[bool] = True  # its tokens over mesh.seq (models/layout.py)
 
     width: int
     depth: int

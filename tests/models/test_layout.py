@@ -1,0 +1,109 @@
+"""Sequences over several devices: the same attention, by the collectives that it says, in a share of the memory, and a refusal where they
+do not split."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from tests.train import tiny
+from vssl_jax.compiled import account as account_lib
+from vssl_jax.errors import UserError
+from vssl_jax.models import layout
+from vssl_jax.models.attention import attention
+from vssl_jax.models.transformer import BlockConfig, block_stack
+from vssl_jax.train import sharding
+from vssl_jax.train.loop import compile_plan
+
+
+def across(q, k, v):
+    return layout.across(functools.partial(attention, impl="xla"), q, k, v)
+
+
+def compiled(mesh, function, *shapes):
+    """For arguments whose rows are over the batch axes and whose tokens over 'seq'."""
+    with jax.set_mesh(mesh):
+        placed = NamedSharding(mesh, P(("data", "fsdp"), "seq"))
+        arguments = [jax.ShapeDtypeStruct(shape, jnp.float32, sharding=placed) for shape in shapes]
+        return jax.jit(function).lower(*arguments).compile()
+
+
+@pytest.mark.parametrize("heads", [4, 6], ids=["heads split", "heads do not split"])
+def test_output_and_gradients_are_those_of_one_device(heads):
+    q, k, v, g = jax.random.normal(jax.random.key(0), (4, 2, 24, heads, 8))
+
+    def loss(q, k, v):
+        return jnp.sum(across(q, k, v) * g)
+
+    alone = across(q, k, v), *jax.grad(loss, argnums=(0, 1, 2))(q, k, v)
+    with jax.set_mesh(sharding.make_mesh({"data": 2, "seq": 4})):
+        spread = jax.jit(across)(q, k, v), *jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(q, k, v)
+    for one, eight in zip(alone, spread, strict=True):
+        np.testing.assert_allclose(one, eight, atol=1e-5)
+
+
+@pytest.mark.parametrize(("heads", "expected"), [(8, {"all-to-all": 4}), (6, {"all-gather": 2})], ids=["heads split", "heads do not split"])
+def test_collectives_are_those_of_its_kind(heads, expected):
+    mesh = sharding.make_mesh({"data": 2, "seq": 4})
+    counts = account_lib.read(compiled(mesh, across, *[(2, 64, heads, 8)] * 3).as_text(), 8).counts()
+    assert {kind: count for kind, count in counts.items() if count} == expected
+
+
+@pytest.mark.parametrize(("heads", "most"), [(8, 1.5 / 8), (6, 3 / 8)], ids=["heads split", "heads do not split"])
+def test_activations_take_a_share_of_the_memory(heads, most):
+    """Temporaries of forward and backward through 4 blocks on one clip, by its tokens: on eight devices an eighth, and what is whole for a
+    moment. That is little where heads split; where they do not, a chunk's scores of all heads, which are much in a network this narrow.
+    """
+    width = 32 * heads
+    stack = block_stack(4, heads, 4 * width, BlockConfig(impl="chunked"))
+    params = jax.eval_shape(lambda: stack.init(jax.random.key(0), jnp.zeros((1, 8, width)), None))
+    weights = jax.tree.map(lambda s: jnp.zeros(s.shape), params)
+
+    def grow(devices):
+        """Bytes per device that twice the tokens add."""
+        mesh = sharding.make_mesh({"data": 1, "seq": devices}, jax.devices()[:devices])
+        gradient = jax.grad(lambda x: jnp.sum(stack.apply(weights, x, None)[0] ** 2))
+        few, many = (compiled(mesh, gradient, (1, tokens, width)).memory_analysis().temp_size_in_bytes for tokens in (4096, 8192))
+        return many - few
+
+    assert grow(8) < most * grow(1)
+
+
+@pytest.mark.parametrize(("tokens", "heads"), [(10, 4), (10, 6)])
+def test_tokens_that_do_not_split_are_one_line(tokens, heads):
+    x = jnp.zeros((2, tokens, heads, 8))
+    with (
+        jax.set_mesh(sharding.make_mesh({"data": 2, "seq": 4})),
+        pytest.raises(UserError, match=r"10 tokens do not split over mesh\.seq=4"),
+    ):
+        across(x, x, x)
+
+
+def test_a_backbone_without_tokens_is_refused():
+    plan = tiny.plan(tiny.classifier(), tiny.batches(1), {"data": 4, "seq": 2})
+    with pytest.raises(UserError, match=r"mesh\.seq=2 splits tokens, which CNN has none of"):
+        compile_plan(plan)
+
+
+def test_hosts_read_rows_of_their_own():
+    """Devices that share a sequence must get the same rows: of one host."""
+
+    class Device:
+        def __init__(self, host):
+            self.process_index = host
+
+    class Mesh:
+        devices, size = np.array([Device(i // 4) for i in range(8)]), 8
+        shape = {"data": 1, "fsdp": 1, "seq": 8, "model": 1}  # noqa: RUF012
+
+    with pytest.raises(UserError, match=r"mesh\.seq=8 x mesh\.model=1 reaches over hosts of 4 devices"):
+        sharding.check_batch_size(8, 1, Mesh())
+
+
+def test_nothing_changes_without_a_mesh():
+    x = jnp.ones((2, 5, 8))
+    assert layout.tokens(x) is x and layout.parts() == 1
