@@ -83,6 +83,11 @@ def test_tokens_that_do_not_split_are_one_line(tokens, heads):
         across(x, x, x)
 
 
+def test_frames_that_do_not_split_are_one_line():
+    with jax.set_mesh(sharding.make_mesh({"data": 2, "seq": 4})), pytest.raises(UserError, match=r"6 frames do not split over mesh\.seq=4"):
+        layout.frames(jnp.zeros((2, 6, 8, 8, 3)))
+
+
 def test_a_backbone_without_tokens_is_refused():
     plan = tiny.plan(tiny.classifier(), tiny.batches(1), {"data": 4, "seq": 2})
     with pytest.raises(UserError, match=r"mesh\.seq=2 splits tokens, which CNN has none of"):

@@ -56,6 +56,14 @@ def tokens(x_BxNxD: jax.Array) -> jax.Array:
     return jax.lax.with_sharding_constraint(x_BxNxD, P(axes(BATCH, x_BxNxD.shape[0]), SEQ if parts() > 1 else None, None))
 
 
+def frames(x_BxTxHxWxC: jax.Array) -> jax.Array:
+    """Some frames of every clip on each device: [B,T,H,W,C] over 'seq' along T."""
+    if parts() == 1:
+        return x_BxTxHxWxC
+    _check(x_BxTxHxWxC.shape[1], "frames")
+    return jax.lax.with_sharding_constraint(x_BxTxHxWxC, P(axes(BATCH, x_BxTxHxWxC.shape[0]), SEQ, None, None, None))
+
+
 def across(attend: Attend, q_BxNxHxhd: jax.Array, k_BxNxHxhd: jax.Array, v_BxNxHxhd: jax.Array) -> jax.Array:
     """`attend(q, k, v)` of whole sequences, of which each device has a part."""
     if parts() == 1:

@@ -14,7 +14,7 @@ from vssl_jax import batch as batch_lib
 from vssl_jax import models
 from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.models import flops as flops_lib
-from vssl_jax.models import heads
+from vssl_jax.models import heads, layout
 from vssl_jax.objectives.protocol import STATS, Objective, Turn
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb import recipe
@@ -76,7 +76,7 @@ class Classify(Objective):
     def loss(self, params, memory, batch, rng, turn):
         view, labels = self.examples(batch, rng)
         clips_per_video = view.shape[1]
-        clips = view.reshape(-1, *view.shape[2:])
+        clips = layout.frames(view.reshape(-1, *view.shape[2:]))
         weight = jnp.repeat(batch[batch_lib.WEIGHT], clips_per_video) * (labels >= 0)
         target = smooth_one_hot(labels, self.classes, self.smoothing)
         clips, target = self.mix(jax.random.fold_in(rng, keys_lib.MIX), clips, target)

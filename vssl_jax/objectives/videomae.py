@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from vssl_jax import models
 from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.models import flops as flops_lib
+from vssl_jax.models import layout
 from vssl_jax.models.mae_decoder import MAEDecoder
 from vssl_jax.models.vit import ViT, patchify, take_tokens
 from vssl_jax.objectives.protocol import Objective
@@ -83,7 +84,7 @@ class VideoMAE(Objective):
     def _clips_and_ids(self, batch, rng):
         """The drawn clips [B*K,T,h,w,3], normalized, and their masks."""
         view = self.view(keys_lib.example_keys(rng, batch, keys_lib.VIEW), batch)
-        clips = view.reshape(-1, *view.shape[2:])
+        clips = layout.frames(view.reshape(-1, *view.shape[2:]))
         mask_keys = keys_lib.clip_keys(keys_lib.example_keys(rng, batch, keys_lib.MASK), view.shape[1])
         return clips, self.mask(mask_keys, self.encoder.grid)
 
