@@ -21,7 +21,6 @@ MESHES = (
     {"data": 8},
     {"data": 1, "fsdp": 8},
     {"data": 2, "fsdp": 2, "model": 2},
-    {"data": 4, "seq": 2},
     {"data": 2, "seq": 4},
     {"data": 1, "fsdp": 2, "seq": 2, "model": 2},
 )
