@@ -18,6 +18,7 @@ from ml_collections import ConfigDict, config_flags
 
 from vssl_jax import config as config_lib
 from vssl_jax.errors import UserError
+from vssl_jax.train import lost
 from vssl_jax.train.preemption import EXIT_CODE, Preempted
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vssl_jax"
@@ -113,7 +114,8 @@ def _recipe_alone(recipe: str) -> ConfigDict:
 
 
 def run(main: Callable[[list[str]], None], interrupted: str = "nothing of it was kept") -> None:
-    """Runs a command to its exit code: 0 done, 42 preempted after a save, 1 with one line that says why, 130 interrupted by Ctrl-C.
+    """Runs a command to its exit code: 0 done, 42 preempted after a save, 134 another process was lost, 1 with one line that says why, 130
+    interrupted by Ctrl-C.
 
     `--debug` (or a bug, which is anything but a UserError) shows the traceback. `interrupted` says what a person has left after Ctrl-C.
     """
@@ -127,6 +129,7 @@ def run(main: Callable[[list[str]], None], interrupted: str = "nothing of it was
     except UserError as error:
         if "--debug" in argv:
             traceback.print_exc()
+        _leave_if_lost(error)
         print(f"error: {error}", file=sys.stderr)
         _leave(1)
     except KeyboardInterrupt:  # where the loop does not listen to it
@@ -134,8 +137,10 @@ def run(main: Callable[[list[str]], None], interrupted: str = "nothing of it was
             traceback.print_exc()
         print(f"interrupted: {interrupted}", file=sys.stderr)
         _leave(130)
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:
+        if lost.sign(error) is None or "--debug" in argv:
+            traceback.print_exc()
+        _leave_if_lost(error)
         _leave(1)
 
 
@@ -169,6 +174,12 @@ def _log_plainly() -> None:
         if type(handler) is logging.StreamHandler:  # an import may have made it before: Orbax's does
             handler.setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger("absl").setLevel(logging.ERROR)
+
+
+def _leave_if_lost(error: Exception) -> None:
+    if (sign := lost.sign(error)) is not None:
+        print(f"error: another process of the run was lost ({sign}): the same command goes on from the last checkpoint", file=sys.stderr)
+        _leave(lost.EXIT_CODE)
 
 
 def _leave(code: int) -> None:

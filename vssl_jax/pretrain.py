@@ -23,12 +23,13 @@ from vssl_jax.data.recipe import build_input
 from vssl_jax.data.row import Input
 from vssl_jax.errors import UserError
 from vssl_jax.objectives.protocol import Objective
+from vssl_jax.train import goodput, sharding
 from vssl_jax.train import optimizer as optimizer_lib
-from vssl_jax.train import sharding
 from vssl_jax.train.checkpoint import Checkpointer
 from vssl_jax.train.guard import GuardRule
 from vssl_jax.train.loop import Plan, Program, train
 from vssl_jax.train.metrics import MetricsWriter
+from vssl_jax.train.preemption import Preempted
 from vssl_jax.train.progress import ParameterRow, Progress, parameter_table
 
 log = logging.getLogger(__name__)
@@ -180,6 +181,7 @@ def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter) -> tupl
         jobs=jobs,
         checkpointer=checkpointer,
         writer=writer,
+        goodput=goodput.Recorder(workdir if main else None),
         progress=lambda start: Progress(config.train.steps, start, enabled=main),
         on_start=_on_start(objective, config, input.spec.batch_size * input.spec.clips, workdir, checkpointer),
         host_metrics=broken.metrics,
@@ -211,6 +213,11 @@ def _writable(workdir: Path) -> Iterator[None]:
         raise
 
 
+def _say_goodput(workdir: Path, main: bool) -> None:
+    if main and (account := goodput.account(workdir)) is not None:
+        print(account, file=sys.stderr)
+
+
 def pretrain(config: ConfigDict, workdir: Path, before: Callable[[tuple[str, ...]], None] = lambda classes: None) -> Path:
     """Runs the recipe in `workdir` (resuming what is there) and returns the export's path. `before` is called with the names of the classes
     that the run learns (none: ()) when the plan is built, and may refuse it. Raises as train.loop.train does.
@@ -226,6 +233,10 @@ def pretrain(config: ConfigDict, workdir: Path, before: Callable[[tuple[str, ...
             )
         try:
             state = train(plan)
+        except Preempted:
+            _say_goodput(workdir, main)
+            raise
         finally:
             plan.checkpointer.close()
+        _say_goodput(workdir, main)
         return export_lib.export(plan.objective, state, config, classes, workdir)

@@ -4,12 +4,14 @@ import jax
 import pytest
 
 from vssl_jax.errors import UserError
-from vssl_jax.train import distributed
+from vssl_jax.train import distributed, lost
 
 NAMES = (
     "JAX_NUM_PROCESSES", "JAX_PROCESS_ID", "JAX_COORDINATOR_ADDRESS", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "TPU_WORKER_HOSTNAMES",
     "MEGASCALE_COORDINATOR_ADDRESS",
 )  # fmt: skip
+
+TIMEOUTS = {"initialization_timeout": distributed.TIMEOUT_SECONDS, "heartbeat_timeout_seconds": lost.HEARTBEAT_SECONDS}
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ def test_alone_nothing_is_joined(joined, monkeypatch):
 def test_a_cluster_is_found_by_its_marker_and_left_to_jax(joined, monkeypatch, env):
     set_all(monkeypatch, **env)
     distributed.initialize("auto")
-    assert joined == [{"initialization_timeout": distributed.TIMEOUT_SECONDS}]
+    assert joined == [TIMEOUTS]
     distributed.initialize("off")
     assert len(joined) == 1
 
@@ -54,7 +56,7 @@ def test_by_hand(joined, monkeypatch):
     set_all(monkeypatch, JAX_COORDINATOR_ADDRESS="10.0.0.1:1234", JAX_NUM_PROCESSES="2", JAX_PROCESS_ID="1")
     distributed.initialize("auto")
     expected = {"coordinator_address": "10.0.0.1:1234", "num_processes": 2, "process_id": 1}
-    assert joined == [expected | {"initialization_timeout": distributed.TIMEOUT_SECONDS}]
+    assert joined == [expected | TIMEOUTS]
 
 
 @pytest.mark.parametrize("name", ["JAX_COORDINATOR_ADDRESS", "JAX_PROCESS_ID"])

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jax
 
 from vssl_jax.errors import UserError, unknown_name
-from vssl_jax.train import checkpoint
+from vssl_jax.train import checkpoint, lost
 from vssl_jax.train.preemption import Preempted
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def initialize(mode: str = "auto") -> None:
             by_hand["process_id"], by_hand["num_processes"], TIMEOUT_SECONDS, by_hand["coordinator_address"],
         )  # fmt: skip
     try:
-        jax.distributed.initialize(initialization_timeout=TIMEOUT_SECONDS, **by_hand)
+        jax.distributed.initialize(initialization_timeout=TIMEOUT_SECONDS, heartbeat_timeout_seconds=lost.HEARTBEAT_SECONDS, **by_hand)
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"could not join the other processes: {str(error).partition(chr(10))[0]}; start the same command on every host"

@@ -29,6 +29,7 @@ from vssl_jax.train import fit, sharding
 from vssl_jax.train import state as state_lib
 from vssl_jax.train.checkpoint import Checkpointer, load_into
 from vssl_jax.train.feed import Feed
+from vssl_jax.train.goodput import Recorder
 from vssl_jax.train.guard import GuardRule
 from vssl_jax.train.metrics import CLIPS_PER_SECOND, DATA_WAIT, LOSS, MFU, MetricsWriter
 from vssl_jax.train.optimizer import Optimizer
@@ -74,6 +75,7 @@ class Plan:
     jobs: Sequence[Job] = ()
     checkpointer: Checkpointer | None = None
     writer: MetricsWriter | None = None
+    goodput: Recorder = field(default_factory=Recorder)
     progress: Callable[[int], Progress] | None = None  # start step -> progress display
     on_start: Callable[["Program"], None] | None = None
     host_metrics: Callable[[], Mapping[str, float]] = dict
@@ -205,6 +207,7 @@ class _Run:
         plan = self.plan
         self.progress = plan.progress(start) if plan.progress else None
         self.since = (time.monotonic(), start, 0.0)
+        plan.goodput.begin(start, self.program.compile_seconds, lambda: self.feed.waited)
         try:
             for step in range(start, plan.steps):
                 if step > start:  # what was due at the start was done before the checkpoint it starts from
@@ -220,8 +223,7 @@ class _Run:
                 self._log(step + 1, turn.name, metrics)
             state = self._jobs(state, plan.steps)
             self._save(plan.steps, state)
-            if plan.checkpointer:
-                plan.checkpointer.wait()
+            self._wait(plan.steps)
             if self.listener.asked(plan.steps):
                 raise Preempted(f"stopped at step {plan.steps} of {plan.steps}; the same command does what follows training")
             return state
@@ -232,7 +234,8 @@ class _Run:
     def _jobs(self, state: TrainState, step: int) -> TrainState:
         for job in self.plan.jobs:
             if step == self.plan.steps or (job.every > 0 and step % job.every == 0):
-                state, metrics = job.run(state, step)
+                with self.plan.goodput.spent("jobs"):
+                    state, metrics = job.run(state, step)
                 if metrics and self.plan.writer:
                     self.plan.writer.write(step, {k: float(v) for k, v in metrics.items()})
         return state
@@ -244,7 +247,16 @@ class _Run:
         if max(counts) >= self.plan.guard.max_in_a_row:
             raise UserError(_refused(max(counts), f"at step {step}"))
         if self.plan.checkpointer:
-            self.plan.checkpointer.save(step, state)
+            with self.plan.goodput.spent("saving"):
+                self.plan.checkpointer.save(step, state)
+        self.plan.goodput.save(step)
+
+    def _wait(self, step: int) -> None:
+        """Until what was saved at `step` is on the disk."""
+        if self.plan.checkpointer:
+            with self.plan.goodput.spent("saving"):
+                self.plan.checkpointer.wait()
+            self.plan.goodput.save(step)
 
     def _save_or_leave(self, state: TrainState, step: int, start: int) -> None:
         checkpointer = self.plan.checkpointer
@@ -253,7 +265,7 @@ class _Run:
             self._save(step, state)
         if asked:
             if checkpointer:
-                checkpointer.wait()
+                self._wait(step)
                 raise Preempted(f"stopped at step {step} of {self.plan.steps}; the same command goes on from there")
             raise Preempted(f"stopped at step {step} of {self.plan.steps}; nothing was saved, this run keeps no checkpoints")
 
@@ -277,6 +289,7 @@ class _Run:
         scalars |= rates | {k: float(v) for k, v in self.plan.host_metrics().items()}
         if self.plan.writer:
             self.plan.writer.write(step, scalars)
+        self.plan.goodput.seen(step)
         if self.progress:
             self.progress.update(step, scalars)
         if scalars["guard/in_a_row"] >= self.plan.guard.max_in_a_row:
