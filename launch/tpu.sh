@@ -4,7 +4,7 @@
 #   launch/tpu.sh run --name=NAME --zone=ZONE --type=v5litepod-16 --mount-bucket=BUCKET -- --config=configs/videomae_vitb.py --workdir=/mnt/BUCKET/RUN
 #
 # `run` asks for the slice unless it is there, waits for it, installs the project on all its hosts and runs the one command on all of them at
-# once (on some of them, it would wait for the others). Where the slice was preempted, it is deleted and asked for again, and the same command
+# once (on some of them, it would wait for the others). Where the slice was preempted, or lost a host, it is deleted and asked for again, and the same command
 # goes on from its last checkpoint. Hence the one rule: --workdir is a folder that every host reaches and that outlives them. --mount-bucket=BUCKET
 # mounts a Cloud Storage bucket as /mnt/BUCKET on all hosts (best one with a hierarchical namespace, where renaming a folder is one operation);
 # with --shared-workdir it is any other path, which --startup-script mounts, such as a Filestore share.
@@ -33,7 +33,7 @@ LISTS="env"
 SWITCHES="spot reserved shared-workdir delete-after"
 name="" zone="" project="" type="" runtime="" valid_until="" startup_script="" mount_bucket="" retries=10
 env=() spot="" reserved="" shared_workdir="" delete_after="" dry_run=""
-PREEMPTED=42
+PREEMPTED=42 LOST=134 # exit codes of the training command: told to stop, and a host that does not answer any more
 POLL_SECONDS="${POLL_SECONDS:-30}"
 
 choose_runtime() {
@@ -153,7 +153,7 @@ run_to_the_end() {
     code=0
     { wait_until_active && setup && train; } || code=$?
     [ "$code" != 0 ] || break
-    [ "$code" = "$PREEMPTED" ] || lost || stop "it ended with exit code $code; $there" "$code"
+    [ "$code" = "$PREEMPTED" ] || [ "$code" = "$LOST" ] || lost || stop "it ended with exit code $code; $there" "$code"
     attempt=$((attempt + 1))
     [ "$attempt" -le "$retries" ] || stop "$name was preempted, and --retries=$retries are used up: the same command goes on; $there" "$code"
     say "$name was preempted: retry $attempt of $retries"
