@@ -19,7 +19,7 @@ from vssl_jax import jobs as jobs_lib
 from vssl_jax import objectives
 from vssl_jax.data import pipeline
 from vssl_jax.data.broken import BrokenRecord
-from vssl_jax.data.recipe import build_input
+from vssl_jax.data.recipe import build_input, preload
 from vssl_jax.data.row import Input
 from vssl_jax.errors import UserError
 from vssl_jax.objectives.protocol import Objective
@@ -223,6 +223,7 @@ def pretrain(config: ConfigDict, workdir: Path, before: Callable[[tuple[str, ...
     that the run learns (none: ()) when the plan is built, and may refuse it. Raises as train.loop.train does.
     """
     main = jax.process_index() == 0
+    preload(config.data)
     with _writable(workdir), MetricsWriter(workdir, enabled=main) as writer:
         plan, classes = build_plan(config, workdir, writer)
         before(classes)

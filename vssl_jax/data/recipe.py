@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vssl_jax import batch as batch_lib
-from vssl_jax.data import open_source
+from vssl_jax.data import open_source, tensorflow_host
 from vssl_jax.data.broken import BrokenRecord
 from vssl_jax.data.memory import InMemory
 from vssl_jax.data.row import Input
@@ -21,6 +21,12 @@ def build_sampler(config: Mapping[str, Any]) -> Sampler:
     constructor = SAMPLERS[config["name"]]
     fields = {name: config[name] for name in inspect.signature(constructor).parameters if name in config}
     return constructor(**fields)
+
+
+def preload(config: Mapping[str, Any]) -> None:
+    """Begins to load what reading these data will need, beside whatever comes first."""
+    if config["source"] != "synthetic":
+        tensorflow_host.preload()
 
 
 def build_input(config: Mapping[str, Any], batch_size: int, seed: int, broken: BrokenRecord, shuffle: bool = True) -> Input:

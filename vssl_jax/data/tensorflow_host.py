@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import threading
 from types import ModuleType
 
 from vssl_jax.errors import UserError
@@ -28,3 +29,15 @@ def tensorflow() -> ModuleType:
     with contextlib.suppress(RuntimeError):  # someone has started TensorFlow in this process before: the threads are theirs to set
         tf.config.threading.set_intra_op_parallelism_threads(1)
     return tf
+
+
+def preload() -> threading.Thread:
+    """Imports TensorFlow in a thread, since that takes seconds which the compiler can use. What fails there is said where TensorFlow is used."""
+    thread = threading.Thread(target=_import_quietly, name="import tensorflow", daemon=True)
+    thread.start()
+    return thread
+
+
+def _import_quietly() -> None:
+    with contextlib.suppress(Exception):
+        tensorflow()
