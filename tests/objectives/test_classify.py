@@ -222,4 +222,4 @@ def test_the_work_of_a_step_is_counted_where_the_backbone_s_is():
     vit = ViT(width=16, depth=2, heads=2, tubelet=(2, 8, 8), frames=4, size=16)
     whole, frozen = (tiny.classifier(kind, encoder=vit) for kind in (Classify, Probe))
     assert whole.flops(4) == 3 * 4 * flops.vit(vit) == 3 * frozen.flops(4)
-    assert tiny.classifier().flops(4) is None
+    assert classifier().flops(4) is None

@@ -1,7 +1,7 @@
 """Views -> features: the registry of backbones.
 
 Names are constructors of linen modules that follow models/backbone.py. The sizes of the video transformers are those of VideoMAE (Tong et
-al. 2022, and its public code): width, depth, heads.
+al. 2022, and its public code): width, depth, heads. Those of the 3-D convolution networks are in their own files.
 """
 
 import dataclasses
@@ -12,9 +12,15 @@ from typing import Any
 import flax.linen as nn
 
 from vssl_jax.errors import UserError, unknown_name
+from vssl_jax.models.c3d import C3D
 from vssl_jax.models.cnn import CNN
+from vssl_jax.models.inception3d import Inception3D
 from vssl_jax.models.platform import compute_dtype
+from vssl_jax.models.resnet3d import ResNet3D
+from vssl_jax.models.slowonly import SlowOnly
 from vssl_jax.models.vit import ViT
+
+_AS_IT_IS = dict(pixel_mean=(0.0, 0.0, 0.0), pixel_std=(1.0, 1.0, 1.0))
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "vit": ViT,  # every size given: vit(width=, depth=, heads=, ...)
@@ -25,6 +31,19 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     # VideoMAE V2 (Wang et al. 2023): the hidden layer of its MLP is 6144
     "vit_giant": functools.partial(ViT, width=1408, depth=40, heads=16, mlp_ratio=48 / 11, tubelet=(2, 14, 14)),
     "cnn_small": CNN,
+    "c3d": C3D,
+    "r3d18": ResNet3D,
+    "mc3_18": functools.partial(ResNet3D, kinds=("3d", "2d", "2d", "2d")),
+    "r2plus1d18": functools.partial(ResNet3D, kinds=("2+1d",) * 4, stem="2+1d"),
+    # what VCOP, PRP and PacePred used and called C3D, R3D and R(2+1)D; their pixels are RGB in [0, 1] as it is
+    "c3d_vcop": functools.partial(C3D, norm=True, **_AS_IT_IS),
+    "r3d10_vcop": functools.partial(ResNet3D, layers=(1, 1, 1, 1), per_conv=True, **_AS_IT_IS),
+    "r2plus1d10_vcop": functools.partial(ResNet3D, layers=(1, 1, 1, 1), kinds=("2+1d",) * 4, stem="2+1d", per_conv=True, **_AS_IT_IS),
+    "i3d": functools.partial(Inception3D, separable=False, pixel_mean=(0.5,) * 3, pixel_std=(0.5,) * 3),
+    "s3d": Inception3D,
+    "s3d_g": functools.partial(Inception3D, gated=True),
+    "slowonly_r50": SlowOnly,
+    "cvrl_r3d50": functools.partial(SlowOnly, stem_kernel=(5, 7, 7), stem_strides=(2, 2, 2), frames=16),
 }
 
 # VideoMAE's decoder beside each encoder: width, depth, heads.

@@ -2,7 +2,8 @@
 
 The one idea: a backbone is a linen module with `features(clip, train, rng)`, and `init` and `apply` below split its variables into the
 two trees that train differently: `params`, which the optimizer moves, and `stats` (running statistics of batch normalization), which the
-objective keeps in its memory. A backbone without such statistics has `stats == {}` and callers need not know.
+objective keeps in its memory. A backbone without such statistics has `stats == {}` and callers need not know. Statistics are those of the
+global batch, on any number of devices (models/blocks3d.py).
 
 What clips a backbone takes is part of it, and goes where its weights go: the fields `frames`, `size` (rows = columns), `pixel_mean` and
 `pixel_std` (what RGB in [0, 1] is normalized by). So nobody can evaluate weights on pictures scaled in another way.
@@ -23,7 +24,9 @@ STATS = "batch_stats"  # linen's collection of running statistics
 
 
 class Features(NamedTuple):
-    """What a backbone sees in a clip: `map` keeps where (time slots, rows, columns), `pooled` is their mean."""
+    """What a backbone sees in a clip: `map` keeps where (time slots, rows, columns), `pooled` is their mean, or what else the network's own
+    classifier reads (models/inception3d.py, c3d.py).
+    """
 
     map_BxTxHxWxD: jax.Array
     pooled_BxD: jax.Array

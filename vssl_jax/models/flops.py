@@ -1,16 +1,27 @@
-"""How many FLOPs a model needs: matrix products only, a multiplication and an addition counted as two, forward pass.
+"""How many FLOPs a model needs: matrix products and convolutions only, a multiplication and an addition counted as two, forward pass.
 
 The one idea: the count is of the mathematics, not of the program. Recomputation (remat, chunked attention) and padding do not add to it,
 so MFU computed from it cannot be raised by doing more work. Normalization, softmax, GELU and the rest are left out (under 1 % at the
-sizes of ViT-B).
+sizes of ViT-B; under 2 % of convolution networks). Nor does what a convolution's taps find in the padding: by the usual way of
+counting, with it, R3D-18 needs 81.4 GFLOP per clip, and by this one 71.8.
 """
 
 import math
 
 import flax.linen as nn
+import jax
 
+from vssl_jax.models import conv3d
+from vssl_jax.models.blocks3d import Conv3D
+from vssl_jax.models.c3d import C3D
+from vssl_jax.models.cnn import CNN
+from vssl_jax.models.inception3d import Inception3D
 from vssl_jax.models.mae_decoder import MAEDecoder
+from vssl_jax.models.resnet3d import ResNet3D
+from vssl_jax.models.slowonly import SlowOnly
 from vssl_jax.models.vit import ViT
+
+CONVOLUTIONAL = (C3D, CNN, Inception3D, ResNet3D, SlowOnly)
 
 
 def blocks(depth: int, width: int, hidden: int, tokens: int) -> float:
@@ -27,9 +38,43 @@ def vit(model: ViT, tokens: int | None = None) -> float:
     return embed + blocks(model.depth, model.width, round(model.width * model.mlp_ratio), tokens)
 
 
+def _meetings(size: int, kernel: int, stride: int) -> int:
+    """(output, tap) pairs along one axis where the tap meets a real input."""
+    starts = (o * stride - kernel // 2 for o in range(conv3d.length(size, kernel, stride)))
+    return sum(min(size, start + kernel) - max(0, start) for start in starts)
+
+
+def _layer(layer: nn.Module, shape: tuple[int, ...]) -> float:
+    """FLOPs of a convolution (padding k // 2) or linear layer on an input [B, ..., C]; 0 of any other module."""
+    if isinstance(layer, nn.Dense):
+        return 2.0 * math.prod(shape) * layer.features
+    if not isinstance(layer, Conv3D | nn.Conv):
+        return 0.0
+    kernel = layer.kernel if isinstance(layer, Conv3D) else layer.kernel_size
+    meetings = math.prod(_meetings(*axis) for axis in zip(shape[1:-1], kernel, layer.strides, strict=True))
+    return 2.0 * shape[0] * meetings * shape[-1] * layer.features
+
+
+def convolutional(model: nn.Module) -> float:
+    """FLOPs of a convolution network on one clip of its size: the sum over its layers, whose inputs are seen by tracing it."""
+    counted = []
+
+    def count(call, args, kwargs, context):
+        if context.method_name == "__call__":
+            counted.append(_layer(context.module, getattr(args[0], "shape", ())))
+        return call(*args, **kwargs)
+
+    clip = jax.ShapeDtypeStruct((1, model.frames, model.size, model.size, 3), "float32")
+    with nn.intercept_methods(count):
+        jax.eval_shape(lambda x: model.init(jax.random.key(0), x), clip)
+    return sum(counted)
+
+
 def backbone(model: nn.Module) -> float | None:
     """FLOPs of a backbone on one whole clip; None where they are not counted here."""
-    return vit(model) if isinstance(model, ViT) else None
+    if isinstance(model, ViT):
+        return vit(model)
+    return convolutional(model) if isinstance(model, CONVOLUTIONAL) else None
 
 
 def mae_decoder(model: MAEDecoder, encoder_width: int, visible: int, masked: int) -> float:

@@ -1,0 +1,175 @@
+"""The 3-D convolution networks: sizes by their shapes, batch statistics, and what reaches what."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.models import cnn3d
+from tests.models.noise import normal
+from vssl_jax import models
+from vssl_jax.errors import UserError
+from vssl_jax.models import backbone, blocks3d
+from vssl_jax.models.inception3d import windowed_mean
+from vssl_jax.models.resnet3d import mid_channels
+
+# name: parameters, clips (frames, side), map (slots, side, channels). The counts are torchvision's (r3d18, mc3_18, r2plus1d18, s3d),
+# PySlowFast's (slowonly_r50), CVRL's (cvrl_r3d50), VCOP's code's (the rest of *_vcop), and of the papers' layers (c3d, i3d, s3d_g).
+TABLE = {
+    "c3d": (27_655_936, (16, 112), (2, 7, 512)),
+    "c3d_vcop": (27_661_440, (16, 112), (2, 7, 512)),
+    "r3d18": (33_166_272, (16, 112), (2, 7, 512)),
+    "mc3_18": (11_490_240, (16, 112), (16, 7, 512)),
+    "r2plus1d18": (31_300_125, (16, 112), (2, 7, 512)),
+    "r3d10_vcop": (14_361_792, (16, 112), (2, 7, 512)),
+    "r2plus1d10_vcop": (14_365_303, (16, 112), (2, 7, 512)),
+    "i3d": (12_287_264, (64, 224), (8, 7, 1024)),
+    "s3d": (7_910_048, (64, 224), (8, 7, 1024)),
+    "s3d_g": (9_098_000, (64, 224), (8, 7, 1024)),
+    "slowonly_r50": (31_634_496, (8, 224), (8, 7, 2048)),
+    "cvrl_r3d50": (31_672_128, (16, 224), (8, 7, 2048)),
+}
+
+
+def count(tree) -> int:
+    return sum(math.prod(x.shape) for x in jax.tree.leaves(tree))
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_sizes_are_the_published_ones(name):
+    parameters, (frames, size), (slots, side, channels) = TABLE[name]
+    model = models.build({"name": name})
+    assert (model.frames, model.size) == (frames, size)
+    params, stats, features = cnn3d.shapes(model)
+    assert count(params) == parameters
+    assert features.map_BxTxHxWxD.shape == (1, slots, side, side, channels)
+    assert features.pooled_BxD.shape == (1, channels)
+    assert all(x.dtype == jnp.float32 for x in jax.tree.leaves((params, stats)))
+
+
+def test_every_convolution_network_is_in_the_table():
+    assert {"cnn_small", *TABLE} == {name for name in models.MODELS if not name.startswith("vit")}
+    assert set(TABLE) == set(cnn3d.TINY)
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_variants_that_other_codes_publish(full):
+    """C3D with its two layers of 4096 and a classifier of 101 has 78.41 M; VCOP's R(2+1)D of 18 layers is not torchvision's."""
+    if full:
+        params, _, features = cnn3d.shapes(models.build({"name": "c3d", "fully_connected": True}))
+        assert count(params) + features.pooled_BxD.shape[-1] * 101 + 101 == 78_409_573
+    else:
+        assert count(cnn3d.shapes(models.build({"name": "r2plus1d10_vcop", "layers": (2, 2, 2, 2)}))[0]) == 33_178_423
+
+
+def test_a_factorized_convolution_has_as_many_weights():
+    for inputs, outputs in ((64, 64), (64, 128), (256, 512)):
+        mid = mid_channels(inputs, outputs)
+        whole, parts = 27 * inputs * outputs, 9 * inputs * mid + 3 * mid * outputs
+        assert 0 <= whole - parts < 9 * inputs + 3 * outputs
+
+
+def run(model, params, stats, clip, train=False):
+    return jax.jit(lambda p, s, x: backbone.apply(model, p, s, x, train=train, method="features"))(params, stats, clip)
+
+
+@pytest.mark.parametrize("name", ["c3d_vcop", "r2plus1d10_vcop", "s3d_g", "slowonly_r50"])
+def test_half_precision_keeps_parameters_and_statistics_whole(name):
+    params, stats, features = cnn3d.shapes(cnn3d.tiny(name, dtype="bfloat16"))
+    assert features.map_BxTxHxWxD.dtype == jnp.bfloat16 and features.pooled_BxD.dtype == jnp.float32
+    assert {x.dtype for x in jax.tree.leaves((params, stats))} == {np.dtype("float32")}
+
+
+def test_half_precision_computes_the_same():
+    model, half = (cnn3d.tiny("r3d10_vcop", dtype=dtype) for dtype in ("float32", "bfloat16"))
+    params, stats = cnn3d.drawn(model)
+    clip = normal(4, model.frames, model.size, model.size, 3)
+    a, b = (np.asarray(run(m, params, stats, clip)[0].pooled_BxD) for m in (model, half))
+    assert np.all(np.sum(a * b, -1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1) > 0.999)
+
+
+def test_statistics_of_half_precision_are_taken_in_single():
+    """The mean of 4096 values around 100 with steps of a half: bfloat16 would stop adding at 256 times the summand."""
+    norm, x = blocks3d.BatchNorm(blocks3d.NetConfig(dtype="bfloat16", momentum=0.0)), 100 + normal(4096, 1)
+    x = x.astype(jnp.bfloat16)
+    variables = {"params": {"scale": np.ones(1, np.float32), "bias": np.zeros(1, np.float32)}}
+    variables["batch_stats"] = {"mean": np.zeros(1, np.float32), "var": np.ones(1, np.float32)}
+    y, changed = norm.apply(variables, x, True, mutable=["batch_stats"])
+    exact = np.asarray(x, np.float64)
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_allclose(changed["batch_stats"]["mean"], exact.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(changed["batch_stats"]["var"], exact.var(0, ddof=1), rtol=1e-4)
+
+
+def test_batch_normalization_is_torch_s():
+    """In training by the batch, whose unbiased variance the running one moves towards; in evaluation by what is running."""
+    norm, x = blocks3d.BatchNorm(blocks3d.NetConfig(momentum=0.75, epsilon=0.1)), normal(2, 3, 2, 2, 5) * 3 + 100
+    rng = np.random.default_rng(0)
+    scale, bias, mean, var = (rng.uniform(0.5, 2, 5).astype(np.float32) for _ in range(4))
+    variables = {"params": {"scale": scale, "bias": bias}, "batch_stats": {"mean": mean, "var": var}}
+    y, changed = norm.apply(variables, x, True, mutable=["batch_stats"])
+    flat = x.reshape(-1, 5).astype(np.float64)
+    np.testing.assert_allclose(y, (x - flat.mean(0)) / np.sqrt(flat.var(0) + 0.1) * scale + bias, atol=1e-4)
+    np.testing.assert_allclose(changed["batch_stats"]["mean"], 0.75 * mean + 0.25 * flat.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(changed["batch_stats"]["var"], 0.75 * var + 0.25 * flat.var(0, ddof=1), rtol=1e-5)
+    y = norm.apply(variables, x, False)
+    np.testing.assert_allclose(y, (x - mean) / np.sqrt(var + 0.1) * scale + bias, rtol=1e-4)
+
+
+def test_evaluation_does_not_depend_on_the_batch_and_training_does():
+    model = cnn3d.tiny("r3d18", size=16)
+    params, stats = cnn3d.drawn(model)
+    clip = normal(3, 8, 16, 16, 3)
+    together, alone = (run(model, params, stats, x)[0].pooled_BxD for x in (clip, clip[1:2]))
+    np.testing.assert_allclose(together[1:2], alone, atol=1e-5)
+    together, alone = (run(model, params, stats, x, train=True)[0].pooled_BxD for x in (clip, clip[1:2]))
+    assert float(jnp.abs(together[1:2] - alone).max()) > 1e-2
+
+
+def test_two_dimensional_stages_look_at_their_own_frame_only():
+    """In evaluation no other frame reaches a slot of a network without taps in time; with them, the neighbours do."""
+    clip = normal(1, 4, 16, 16, 3)
+    for taps, reached in (((1, 1, 1, 1), [1]), ((1, 1, 1, 3), [0, 1, 2])):
+        model = cnn3d.tiny("slowonly_r50", taps=taps, frames=4, size=16)
+        params, stats = cnn3d.drawn(model)
+        slot = lambda x, m=model, p=params, s=stats: jnp.sum(m.apply({"params": p, "batch_stats": s}, x).map_BxTxHxWxD[:, 1])  # noqa: E731
+        gradient = jax.jit(jax.grad(slot))(clip)
+        assert [t for t in range(4) if np.any(gradient[0, t])] == reached
+
+
+@pytest.mark.parametrize("sides", [(8, 7, 7), (3, 9, 8), (1, 2, 3)])
+def test_the_windowed_mean_is_the_mean_over_windows(sides):
+    x = normal(2, *sides, 3)
+    t, h, w = (min(a, b) for a, b in zip(sides, (2, 7, 7), strict=True))
+    windows = [
+        x[:, i : i + t, j : j + h, k : k + w].mean((1, 2, 3))
+        for i in range(sides[0] - t + 1) for j in range(sides[1] - h + 1) for k in range(sides[2] - w + 1)
+    ]  # fmt: skip
+    np.testing.assert_allclose(windowed_mean(x), np.mean(windows, 0), atol=1e-6)
+
+
+def test_max_pools_ignore_their_padding():
+    y = blocks3d.max_pool(jnp.full((1, 2, 3, 3, 1), -5.0), (3, 3, 3), (1, 1, 1), (1, 1, 1))
+    np.testing.assert_array_equal(y, np.full((1, 2, 3, 3, 1), -5.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("c3d", (1, 4, 32, 32, 3), r"too small for this network: \(1, 4, 4\).*pools \(2, 2, 2\)"),
+        ("s3d", (1, 4, 32, 32, 3), "too small for this network"),
+        ("r3d18", (1, 4, 32, 32, 4), r"clips \[batch, frames, rows, columns, 3\]"),
+        ("slowonly_r50", (4, 32, 32, 3), r"clips \[batch, frames, rows, columns, 3\]"),
+    ],
+)
+def test_clips_that_do_not_fit_are_refused(name, shape, message):
+    with pytest.raises(UserError, match=message) as error:
+        jax.eval_shape(lambda: backbone.init(cnn3d.tiny(name), jax.random.key(0), shape))
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_kind_of_convolution_is_refused():
+    with pytest.raises(UserError, match="unknown kind of convolution '1d'"):
+        models.build({"name": "r3d18", "stem": "1d"})

@@ -1,0 +1,73 @@
+"""All forms of a 3-D convolution are one, gradients too."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.models.noise import normal
+from vssl_jax.errors import UserError
+from vssl_jax.models import conv3d
+
+# kernel, strides, input [B,T,H,W,C], outputs: every kernel of the networks, even and odd sides, each stride on both
+CASES = {
+    "3x3x3": ((3, 3, 3), (1, 1, 1), (2, 4, 5, 6, 3), 4),
+    "3x3x3 by 2, odd": ((3, 3, 3), (2, 2, 2), (1, 5, 7, 9, 3), 4),
+    "3x3x3 by 2, even": ((3, 3, 3), (2, 2, 2), (2, 4, 6, 8, 2), 3),
+    "3x3x3 on one frame": ((3, 3, 3), (2, 2, 2), (2, 1, 1, 2, 3), 4),
+    "1x3x3 by 2": ((1, 3, 3), (1, 2, 2), (2, 3, 6, 5, 3), 5),
+    "3x7x7 by 1, 2, 2": ((3, 7, 7), (1, 2, 2), (1, 3, 10, 9, 3), 4),
+    "5x7x7 by 2": ((5, 7, 7), (2, 2, 2), (1, 6, 8, 9, 3), 4),
+    "3x1x1": ((3, 1, 1), (1, 1, 1), (2, 5, 3, 4, 3), 4),
+    "3x1x1 by 2, 1, 1": ((3, 1, 1), (2, 1, 1), (2, 5, 3, 4, 3), 4),
+    "7x1x1 by 2, 1, 1": ((7, 1, 1), (2, 1, 1), (1, 8, 2, 3, 3), 4),
+    "1x1x1 by 2": ((1, 1, 1), (2, 2, 2), (2, 5, 4, 5, 3), 4),
+    "1x1x1": ((1, 1, 1), (1, 1, 1), (2, 2, 3, 3, 3), 4),
+}
+
+
+def fits(impl: str, kernel: conv3d.Triple) -> bool:
+    return impl != "matmul" or kernel[1:] == (1, 1)
+
+
+def output_and_gradients(impl, x, kernel, strides):
+    @jax.jit
+    def run(x, kernel):
+        y, pull = jax.vjp(functools.partial(conv3d.conv3d, strides=strides, impl=impl), x, kernel)
+        return y, *pull(jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
+
+    return run(x, kernel)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_all_forms_are_one(case):
+    size, strides, shape, outputs = CASES[case]
+    x, kernel = normal(*shape), normal(*size, shape[-1], outputs, seed=2) / np.sqrt(np.prod(size))
+    expected = output_and_gradients("direct", x, kernel, strides)
+    sides = tuple(conv3d.length(n, k, s) for n, k, s in zip(shape[1:4], size, strides, strict=True))
+    assert expected[0].shape == (shape[0], *sides, outputs)
+    for impl in set(conv3d.IMPLEMENTATIONS) - {"direct"}:
+        if fits(impl, size):
+            for a, b in zip(output_and_gradients(impl, x, kernel, strides), expected, strict=True):
+                np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-5, err_msg=impl)
+
+
+def test_padding_is_half_the_kernel_at_both_ends():
+    """An impulse on the first pixel meets the tap in the middle; XLA's SAME would pad an even side with stride 2 behind only."""
+    x, kernel = jnp.zeros((1, 4, 4, 4, 1)).at[0, 0, 0, 0].set(1.0), jnp.arange(27.0).reshape(3, 3, 3, 1, 1)
+    for impl in ("direct", "folded"):
+        assert conv3d.conv3d(x, kernel, (2, 2, 2), impl)[0, 0, 0, 0, 0] == 13.0
+
+
+def test_a_form_is_chosen_for_every_kernel_and_platform():
+    for kernel, *_ in CASES.values():
+        assert conv3d.choose("gpu", kernel) == conv3d.choose("tpu", kernel) == "direct"
+        chosen = conv3d.choose("cpu", kernel)
+        assert chosen in conv3d.IMPLEMENTATIONS and fits(chosen, kernel)
+
+
+def test_an_unknown_form_is_refused():
+    with pytest.raises(UserError, match="unknown convolution 'folder': did you mean 'folded'"):
+        conv3d.conv3d(jnp.zeros((1, 1, 1, 1, 1)), jnp.zeros((1, 1, 1, 1, 1)), impl="folder")
