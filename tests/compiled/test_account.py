@@ -81,6 +81,56 @@ def test_groups_in_another_notation_are_refused():
         account_lib._group(", replica_groups=other[8]", 8)
 
 
+CHAIN = """HloModule m
+
+%begin (a: bf16[128]) -> (bf16[128], bf16[512], u32[]) {
+  %a = bf16[128]{0} parameter(0)
+  %g0 = bf16[512]{0} all-gather(%a), channel_id=7, replica_groups=[1,4]<=[4], dimensions={0}, frontend_attributes={chain_id="2"}
+  ROOT %c0 = (bf16[128]{0}, bf16[512]{0}, u32[]{:S(2)}) custom-call(%g0), custom_call_target="AsyncCollectiveStart"
+}
+
+%beside (b: bf16[128], w: bf16[512], m: u32[], x: f32[8,8]) -> (f32[8,8], bf16[128], bf16[512], bf16[512], u32[]) {
+  %x = f32[8,8]{1,0} parameter(3)
+  %d = f32[8,8]{1,0} dot(%x, %x), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+  %b = bf16[128]{0} parameter(0)
+  %w = bf16[512]{0} parameter(1)
+  %g1 = bf16[512]{0} all-gather(%b), channel_id=7, replica_groups=[1,4]<=[4], dimensions={0}, frontend_attributes={chain_id="2"}
+  %m = u32[]{:S(2)} parameter(2)
+  ROOT %t = (f32[8,8]{1,0}, bf16[128]{0}, bf16[512]{0}, bf16[512]{0}, u32[]{:S(2)}) tuple(%d, %b, %w, %g1, %m)
+}
+
+%end (e: bf16[128], v: bf16[512], n: u32[]) -> bf16[512] {
+  %e = bf16[128]{0} parameter(0)
+  %v = bf16[512]{0} parameter(1)
+  %n = u32[]{:S(2)} parameter(2)
+  %g2 = bf16[512]{0} all-gather(%e), channel_id=7, replica_groups=[1,4]<=[4], dimensions={0}, frontend_attributes={chain_id="2"}
+  ROOT %c2 = bf16[512]{0} custom-call(%e, %v, %g2, %n), custom_call_target="AsyncCollectiveDone"
+}
+
+ENTRY %main (p: bf16[128], q: f32[8,8]) -> bf16[512] {
+  %p = bf16[128]{0} parameter(0)
+  %q = f32[8,8]{1,0} parameter(1)
+  %f0 = (bf16[128]{0}, bf16[512]{0}, u32[]{:S(2)}) fusion(%p), kind=kCustom, calls=%begin
+  %f0a = bf16[128]{0} get-tuple-element(%f0), index=0
+  %f0b = bf16[512]{0} get-tuple-element(%f0), index=1
+  %f0c = u32[]{:S(2)} get-tuple-element(%f0), index=2
+  %f1 = (f32[8,8]{1,0}, bf16[128]{0}, bf16[512]{0}, bf16[512]{0}, u32[]{:S(2)}) fusion(%f0a, %f0b, %f0c, %q), kind=kOutput, calls=%beside
+  %f1a = bf16[128]{0} get-tuple-element(%f1), index=1
+  %f1b = bf16[512]{0} get-tuple-element(%f1), index=3
+  %f1c = u32[]{:S(2)} get-tuple-element(%f1), index=4
+  ROOT %r = bf16[512]{0} fusion(%f1a, %f1b, %f1c), kind=kCustom, calls=%end
+}
+"""
+
+
+def test_a_gather_that_is_spread_over_what_runs_beside_it_is_one():
+    """Each of three fusions names it: the one where it starts counts, and its operand (256 bytes) and result (1024) are moved once."""
+    found = account_lib.read(CHAIN, 4)
+    assert found.collectives == (Collective("all-gather", 4, 1, 1024),)
+    assert found.flops == 2 * 8**3
+    assert found.traffic_bytes == 256 + 1024 + 2 * 4 * 8**2
+
+
 def test_sums_merge_what_is_alike():
     a = Account(1, 10, (Collective("all-reduce", 8, 1, 4),))
     b = Account(2, 20, (Collective("all-reduce", 8, 2, 8), Collective("all-gather", 4, 1, 16)))

@@ -42,13 +42,3 @@ def test_shapes_have_their_memory():
 def test_what_is_no_program_is_refused():
     with pytest.raises(ValueError, match="no ENTRY"):
         hlo.parse("nothing of the kind")
-
-
-def test_a_loop_of_unknown_length_is_refused():
-    def until(x):
-        return jax.lax.while_loop(lambda x: x.sum() < 100, lambda x: x * 2, x)
-
-    module = hlo.parse(text(until, (4,)))
-    (loop,) = (i for c in module.computations.values() for i in c.instructions.values() if i.opcode == "while")
-    with pytest.raises(ValueError, match="no trip count"):
-        hlo.trip_count(loop, module)

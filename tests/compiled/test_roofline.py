@@ -22,4 +22,4 @@ def test_links_by_the_ring():
     part = roofline(Account(flops=200, collectives=(Collective("all-reduce", 4, 1, 64),)), CHIP, devices=8)
     assert part.links == pytest.approx(96 / 4)
     sent = roofline(Account(flops=200, collectives=(Collective("collective-permute", 8, 1, 64),)), CHIP, devices=8)
-    assert sent.links == pytest.approx(64 / 2)
+    assert sent.links == pytest.approx(64 / 4)

@@ -1,6 +1,7 @@
 """What a compiled program costs, read from its text: FLOPs, memory traffic and collectives, loops counted in full.
 
     hlo.py        text -> computations of instructions
+    loops.py      how often a loop runs
     flops.py      matrix products and convolutions
     traffic.py    bytes between an instruction and the device's memory
     account.py    the whole program: both, and the collectives, each times the turns of the loops around it

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from vssl_jax.compiled import hlo
 from vssl_jax.compiled.flops import flops, is_unknown, target
-from vssl_jax.compiled.traffic import traffic
+from vssl_jax.compiled.loops import trip_count
+from vssl_jax.compiled.traffic import chained, starts, traffic
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _GROUPS = re.compile(r"replica_groups=\{\{([\d,]*)\}")
@@ -76,12 +77,13 @@ def read(text: str, devices: int = 1) -> Account:
         uncounted = frozenset({target(instruction)} if is_unknown(instruction, computation) else ())
         own = Account(flops(instruction, computation), traffic(instruction, computation, module), (), uncounted)
         if instruction.opcode == "while":
-            return cost(instruction.called["body"][0]) * hlo.trip_count(instruction, module)
+            return cost(instruction.called["body"][0]) * trip_count(instruction, computation, module)
         if instruction.opcode == "conditional":  # the branch that costs the most
             branches = [cost(name) for names in instruction.called.values() for name in names]
             return max(branches, key=lambda account: (account.flops, account.traffic_bytes))
-        if found := _collective(instruction, computation, devices):
-            return own + Account(collectives=(found,))
+        if instruction.opcode.removesuffix("-start") in KINDS:
+            counts = not chained(instruction) or starts(instruction, computation)
+            return own + Account(collectives=(_collective(instruction, computation, devices),) if counts else ())
         if instruction.opcode == "fusion":
             return own + _inside(instruction, cost)
         if instruction.opcode in ("call", "async-start"):
@@ -104,10 +106,8 @@ def _scattered(name: str, collectives: tuple[Collective, ...]) -> tuple[Collecti
     return tuple(Collective("reduce-scatter", c.group, c.count, c.bytes) if c.kind == "all-reduce" else c for c in collectives)
 
 
-def _collective(instruction: hlo.Instruction, computation: hlo.Computation, devices: int) -> Collective | None:
+def _collective(instruction: hlo.Instruction, computation: hlo.Computation, devices: int) -> Collective:
     kind = instruction.opcode.removesuffix("-start")
-    if kind not in KINDS:
-        return None
     operands = [shape for operand in instruction.operands for shape in computation.shapes(operand)]
     moved = sum(shape.bytes for shape in operands)
     group = _group(instruction.attributes, devices)

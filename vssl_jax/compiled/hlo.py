@@ -152,31 +152,3 @@ def parse(text: str) -> Module:
     if entry is None:
         raise ValueError("no program: the text has no ENTRY computation")
     return Module(computations, entry)
-
-
-def trip_count(loop: Instruction, module: Module) -> int:
-    """How often a while runs: as the compiler says, or by its condition `i < n`, of a counter from 0 as jax.lax.scan has it."""
-    known = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', loop.attributes)
-    if known:
-        return int(known.group(1))
-    condition = module.computations[loop.called["condition"][0]]
-    found = _bound(condition, module)
-    if found is None:
-        raise ValueError(f"no trip count for the loop {loop.name}")
-    return found
-
-
-def _bound(condition: Computation, module: Module) -> int | None:
-    root = condition.root
-    if root.opcode == "fusion":  # the comparison may stand in a fusion that gets the bound as an operand
-        inner = module.computations[root.called["calls"][0]]
-        compared = inner.root
-        sources = [inner.instructions[o] for o in compared.operands]
-        sources = [condition.instructions[root.operands[s.parameter]] if s.opcode == "parameter" else s for s in sources]
-    else:
-        compared, sources = root, [condition.instructions[o] for o in root.operands]
-    if compared.opcode != "compare" or "direction=LT" not in compared.attributes:
-        return None
-    constants = [s for s in sources if s.opcode == "constant" and s.shapes[0].dtype in ("s32", "u32", "s64", "u64")]
-    bounds = [int(m.group(1)) for s in constants if (m := re.match(r"\((\d+)\)", s.attributes))]
-    return bounds[0] if len(bounds) == 1 else None

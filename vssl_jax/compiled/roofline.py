@@ -35,10 +35,11 @@ class Roofline:
 
 
 def _link_seconds(collective: Collective, chip: Chip, devices: int) -> float:
-    """A collective over the whole slice can use all links of a chip; one over a part is taken to run around one axis of the torus: two links;
-    a chip that sends to one other uses one.
+    """A collective over the whole slice can use all links of a chip; one over a part is taken to run around one axis of the torus: two links,
+    as is what chips pass to their neighbors, which goes around both ways at once.
     """
-    links = 1 if collective.kind == "collective-permute" else chip.links if collective.group == devices else min(2, chip.links)
+    whole = collective.group == devices and collective.kind != "collective-permute"
+    links = chip.links if whole else min(2, chip.links)
     return collective.sent_bytes / (links * chip.link_bandwidth)
 
 

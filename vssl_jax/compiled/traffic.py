@@ -18,6 +18,16 @@ _SLICES = ("dynamic-slice", "slice", "gather")
 _VIEWS = ("bitcast", "copy", "convert", "reshape", "transpose")  # of a slice, inside a fusion
 
 
+def chained(instruction: Instruction) -> bool:
+    """A collective that a TPU spreads over several fusions, to compute beside it: each of them, from its start to its end, names it again."""
+    return "chain_id=" in instruction.attributes
+
+
+def starts(instruction: Instruction, computation: Computation) -> bool:
+    """The first of a chain."""
+    return any(target(user) == "AsyncCollectiveStart" for user in computation.users[instruction.name])
+
+
 def _bytes(shapes: Iterable[Shape]) -> int:
     return sum(shape.bytes for shape in shapes if shape.memory == 0)
 
@@ -52,6 +62,8 @@ def _fusion(instruction: Instruction, operands: list[tuple[Shape, ...]], module:
     for number, shapes in enumerate(operands):
         if _bytes(shapes):
             total += min(_bytes(shapes), _read(_parameter(body, number), body, module))
+    if target(body.root) == "AsyncCollectiveStart":  # (the operand again, the result, marks)
+        return total + _bytes(instruction.shapes[1:])
     roots = [body.instructions[o] for o in body.root.operands] if body.root.opcode == "tuple" else [body.root]
     if len(roots) != len(instruction.shapes):  # a root that is a tuple of its own (a reduction of several arrays)
         return total + _bytes(instruction.shapes)
@@ -66,7 +78,9 @@ def _parameter(body: Computation, number: int) -> Instruction:
 
 
 def _written(root: Instruction, body: Computation, shape: Shape, module: Module) -> int:
-    """An update in place writes its part."""
+    """An update in place writes its part; what passes through, or is on its way from another device, was written when it started."""
+    if root.opcode == "parameter" or chained(root) or target(root) == "AsyncCollectiveDone":
+        return 0
     while root.opcode in _VIEWS:
         root = body.instructions[root.operands[0]]
     if root.opcode == "fusion" and len(root.shapes) == 1:
@@ -76,12 +90,18 @@ def _written(root: Instruction, body: Computation, shape: Shape, module: Module)
 
 
 def _read(value: Instruction, body: Computation, module: Module) -> int:
-    """Bytes of a parameter that the fusion looks at: of one that is only sliced, the slices; of one that is updated in place, nothing."""
+    """Bytes of a parameter that the fusion looks at: of one that is only sliced, the slices; of one that is updated in place or only passed
+    on, nothing.
+    """
     total = 0
     for user in body.users[value.name]:
         if user.opcode in _SLICES and user.operands[0] == value.name:
             total += sum(shape.bytes for shape in user.shapes)
         elif user.opcode == "dynamic-update-slice" and user.operands[0] == value.name:
+            continue
+        elif (user.root and user.opcode == "tuple") or target(user) == "AsyncCollectiveDone":
+            continue
+        elif chained(user) and not starts(user, body):
             continue
         elif user.opcode == "fusion":
             inner = _body(user, module)
