@@ -92,6 +92,7 @@ def _of_turn(compiled: jax.stages.Compiled, plan: Plan, chip: chips.Chip, waitin
         "bound": least.bound,
         "communication_to_compute": least.communication,
         "uncounted": sorted(counted.uncounted),
+        "open_ended": sorted(counted.open_ended),
         "clips_per_second": plan.clips / least.seconds,
     }
 
@@ -168,6 +169,7 @@ def lines(name: str, found: dict[str, Any]) -> list[str]:
                 ("  arguments", _size(figures["argument_bytes"])),
                 ("  temporaries", _size(figures["temporary_bytes"])),
                 ("matrix products", work),
+                *(("  once only, a loop", name) for name in figures["open_ended"]),
                 ("memory traffic", _size(figures["traffic_bytes"])),
                 *(
                     (f"{c['count']} {c['kind']} of {c['group']}", f"{_size(c['bytes'])}, {_size(c['sent_bytes'])} sent")

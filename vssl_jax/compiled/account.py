@@ -38,13 +38,14 @@ class Collective:
 @dataclass(frozen=True)
 class Account:
     """Of one device and one execution. `collectives` are one for each (kind, size of group); `uncounted` names the kernels whose FLOPs nobody
-    states, which `flops` lacks.
+    states, which `flops` lacks, and `open_ended` the loops whose length depends on the data, of which one turn is counted.
     """
 
     flops: int = 0
     traffic_bytes: int = 0
     collectives: tuple[Collective, ...] = ()
     uncounted: frozenset[str] = frozenset()
+    open_ended: frozenset[str] = frozenset()
 
     def __add__(self, other: "Account") -> "Account":
         merged: dict[tuple[str, int], Collective] = {}
@@ -52,12 +53,12 @@ class Account:
             old = merged.get((c.kind, c.group), Collective(c.kind, c.group, 0, 0))
             merged[c.kind, c.group] = Collective(c.kind, c.group, old.count + c.count, old.bytes + c.bytes)
         ordered = tuple(merged[key] for key in sorted(merged))
-        uncounted = self.uncounted | other.uncounted
-        return Account(self.flops + other.flops, self.traffic_bytes + other.traffic_bytes, ordered, uncounted)
+        named = self.uncounted | other.uncounted, self.open_ended | other.open_ended
+        return Account(self.flops + other.flops, self.traffic_bytes + other.traffic_bytes, ordered, *named)
 
     def __mul__(self, times: int) -> "Account":
         each = tuple(Collective(c.kind, c.group, c.count * times, c.bytes * times) for c in self.collectives)
-        return Account(self.flops * times, self.traffic_bytes * times, each, self.uncounted)
+        return Account(self.flops * times, self.traffic_bytes * times, each, self.uncounted, self.open_ended)
 
     def counts(self) -> Mapping[str, int]:
         """Collectives a step, by kind."""
@@ -65,7 +66,7 @@ class Account:
 
 
 def read(text: str, devices: int = 1) -> Account:
-    """The account of a program's text (`compiled.as_text()`) for `devices` devices. Raises ValueError where a loop's length is not in the text."""
+    """The account of a program's text (`compiled.as_text()`) for `devices` devices."""
     module = hlo.parse(text)
 
     @functools.cache
@@ -77,7 +78,9 @@ def read(text: str, devices: int = 1) -> Account:
         uncounted = frozenset({target(instruction)} if is_unknown(instruction, computation) else ())
         own = Account(flops(instruction, computation), traffic(instruction, computation, module), (), uncounted)
         if instruction.opcode == "while":
-            return cost(instruction.called["body"][0]) * trip_count(instruction, computation, module)
+            turns = trip_count(instruction, computation, module)
+            turn = cost(instruction.called["body"][0]) + cost(instruction.called["condition"][0])
+            return turn * turns if turns is not None else turn + Account(open_ended=frozenset({_origin(instruction)}))
         if instruction.opcode == "conditional":  # the branch that costs the most
             branches = [cost(name) for names in instruction.called.values() for name in names]
             return max(branches, key=lambda account: (account.flops, account.traffic_bytes))
@@ -94,9 +97,15 @@ def read(text: str, devices: int = 1) -> Account:
         """What a fusion computes; its memory traffic is that of its ends."""
         (name,) = instruction.called["calls"]
         inner = cost(name)
-        return Account(inner.flops, 0, _scattered(name, inner.collectives), inner.uncounted)
+        return Account(inner.flops, 0, _scattered(name, inner.collectives), inner.uncounted, inner.open_ended)
 
     return cost(module.entry)
+
+
+def _origin(instruction: hlo.Instruction) -> str:
+    """Which function of the program it comes from."""
+    found = re.search(r'op_name="([^"]*)"', instruction.attributes)
+    return found.group(1) if found else instruction.name
 
 
 def _scattered(name: str, collectives: tuple[Collective, ...]) -> tuple[Collective, ...]:
