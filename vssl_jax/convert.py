@@ -1,8 +1,8 @@
-"""Weights between Hugging Face and this code: python -m vssl_jax.convert --source=PATH --target=PATH.
+"""Weights between Hugging Face or torchvision and this code: python -m vssl_jax.convert --source=PATH --target=PATH.
 
-The one idea: the source says the direction. A folder with safetensors (or a .safetensors file with config.json beside it) becomes an
-export folder that evaluation and fine-tuning load; an export, or a workdir that holds one, becomes what transformers' from_pretrained
-loads.
+The one idea: the source says the direction. A folder with safetensors (or a .safetensors file with config.json beside it), or a file of
+torchvision's video networks (.pth or .safetensors), becomes an export folder that evaluation and fine-tuning load; an export, or a workdir
+that holds one, becomes what transformers' from_pretrained or torchvision's load_state_dict loads.
 """
 
 import argparse
@@ -15,24 +15,51 @@ import jax
 
 from vssl_jax import models
 from vssl_jax.errors import UserError
-from vssl_jax.interop import huggingface, videomae
-from vssl_jax.objectives.protocol import ENCODER, METHOD
+from vssl_jax.interop import huggingface, torchvision, videomae
+from vssl_jax.objectives.protocol import ENCODER, METHOD, STATS
 
 
 def convert(source: str, target: str) -> str:
     """Converts and returns one line about what was done. Raises UserError where either side is not what it should be."""
     from vssl_jax.train import checkpoint  # orbax takes seconds to import: not before the arguments are read
 
-    if huggingface.is_huggingface(source):
+    if torchvision.is_torchvision(source):
+        state = torchvision.read(source)
+        parts, meta = torchvision.from_torchvision(state)
+        what = torchvision.name_of(meta)
+        checkpoint.save_export(target, _named(parts), meta)
+    elif huggingface.is_huggingface(source):
         state, config = huggingface.read(source)
         parts, meta = videomae.from_huggingface(state, config)
-        checkpoint.save_export(target, {name if name == ENCODER else METHOD + name: part for name, part in parts.items()}, meta)
+        what = config["architectures"][0]
+        checkpoint.save_export(target, _named(parts), meta)
     else:
-        parts, meta = videomae_of_export(*checkpoint.load_export(source))
-        state, config = videomae.to_huggingface(parts, meta)
-        huggingface.write(target, state, config)
-    values = sum(x.size for x in jax.tree.leaves(parts))
-    return f"{config['architectures'][0]}: {len(state)} tensors, {values:,} parameters, {source} -> {target}"
+        parts, meta = checkpoint.load_export(source)
+        if torchvision.name_of(meta):
+            parts = torchvision_of_export(parts)
+            state, what = torchvision.to_torchvision(parts, meta)
+            torchvision.write(target, state)
+        else:
+            parts, meta = videomae_of_export(parts, meta)
+            state, config = videomae.to_huggingface(parts, meta)
+            what = config["architectures"][0]
+            huggingface.write(target, state, config)
+    values = sum(x.size for name, part in parts.items() if name != STATS for x in jax.tree.leaves(part))
+    return f"{what}: {len(state)} tensors, {values:,} parameters, {source} -> {target}"
+
+
+def _named(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Parts by the names that an export has."""
+    return {name if name in (ENCODER, STATS) else METHOD + name: part for name, part in parts.items()}
+
+
+def torchvision_of_export(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Parts as interop/torchvision.py takes them: the backbone, and the head where it is one linear layer. What else a method trained has no
+    place in torchvision, and stays behind.
+    """
+    head = parts.get(METHOD + torchvision.HEAD, {})
+    kept = {torchvision.HEAD: head} if set(head) == {"linear"} else {}
+    return {name: parts[name] for name in (ENCODER, STATS) if name in parts} | kept
 
 
 def videomae_of_export(parts: Mapping[str, Any], meta: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -55,7 +82,7 @@ def videomae_of_export(parts: Mapping[str, Any], meta: Mapping[str, Any]) -> tup
             return parts, {"model": meta["model"], "classes": classes, "class_names": meta.get("class_names", [])}
     raise UserError(
         f"the export holds {', '.join(sorted(parts))}: only a VideoMAE pretraining (encoder, decoder) "
-        "or a fine-tuned one (encoder, head) has a form in transformers"
+        f"or a fine-tuned one (encoder, head) has a form in transformers, and only {', '.join(torchvision.MODELS)} in torchvision"
     )
 
 
@@ -69,8 +96,12 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = _Parser(prog="python -m vssl_jax.convert", description=__doc__.split("\n\n")[1])
-    parser.add_argument("--source", required=True, help="Hugging Face folder or .safetensors file, or an export or a workdir of this code")
-    parser.add_argument("--target", required=True, help="what to write: an export folder, or a Hugging Face folder or .safetensors file")
+    parser.add_argument(
+        "--source", required=True, help="Hugging Face folder, .safetensors or .pth file, or an export or a workdir of this code"
+    )
+    parser.add_argument(
+        "--target", required=True, help="what to write: an export folder, or a Hugging Face folder, .safetensors or .pth file"
+    )
     try:
         args = parser.parse_args(argv)
         print(convert(args.source, args.target))

@@ -42,7 +42,7 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         files = [path / WEIGHTS]
     state: dict[str, np.ndarray] = {}
     for file in files:
-        state |= _read_tensors(file)
+        state |= read_tensors(file)
     return state, config
 
 
@@ -74,7 +74,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not JSON ({error}): download it again") from None
 
 
-def _read_tensors(path: Path) -> dict[str, np.ndarray]:
+def read_tensors(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of one .safetensors file by name. Raises UserError where it is missing or broken."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 

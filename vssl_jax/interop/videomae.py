@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from vssl_jax.errors import UserError
+from vssl_jax.interop.compare import compare
 from vssl_jax.interop.videomae_config import to_config, to_meta
 from vssl_jax.models import build
 from vssl_jax.models.backbone import Features
@@ -59,7 +60,7 @@ def from_huggingface(state: Mapping[str, np.ndarray], config: Mapping[str, Any])
     state = _spell(state)
     template = _template(meta)
     expected = jax.eval_shape(lambda parts: _unpack(parts, meta), template)
-    _compare(
+    compare(
         {name: tuple(x.shape) for name, x in state.items()}, {name: x.shape for name, x in expected.items()}, "the Hugging Face checkpoint"
     )
     flat = {}
@@ -79,20 +80,9 @@ def to_huggingface(parts: Parts, meta: Mapping[str, Any]) -> tuple[State, dict[s
     """
     template = flax.traverse_util.flatten_dict(_template(meta), sep="/")
     flat = flax.traverse_util.flatten_dict(dict(parts), sep="/")
-    _compare({k: tuple(x.shape) for k, x in flat.items()}, {k: x.shape for k, x in template.items()}, "the export")
+    compare({k: tuple(x.shape) for k, x in flat.items()}, {k: x.shape for k, x in template.items()}, "the export")
     state = _unpack(parts, meta)
     return {name: np.asarray(tensor, np.float32) for name, tensor in state.items()}, to_config(meta)
-
-
-def _compare(have: Mapping[str, tuple[int, ...]], want: Mapping[str, tuple[int, ...]], what: str) -> None:
-    """Raises the one error that lists every missing, unexpected and misshapen entry."""
-    faults = [
-        ("missing", sorted(set(want) - set(have))),
-        ("unexpected", sorted(set(have) - set(want))),
-        ("of another shape", [f"{k} {have[k]}, not {want[k]}" for k in sorted(set(have) & set(want)) if have[k] != want[k]]),
-    ]
-    if any(names for _, names in faults):
-        raise UserError(f"{what} does not fit its config: " + "; ".join(f"{kind}: {', '.join(names)}" for kind, names in faults if names))
 
 
 def _spell(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -52,7 +52,9 @@ class Conv3D(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """(x - mean) / sqrt(var + epsilon) * scale + bias per channel, in float32; see the file's docstring. `scale` starts at `start`."""
+    """(x - mean) / sqrt(var + epsilon) * scale + bias per channel, in float32 at least; see the file's docstring. `scale` starts at
+    `start`.
+    """
 
     config: NetConfig = NetConfig()
     start: float = 1.0
@@ -64,11 +66,11 @@ class BatchNorm(nn.Module):
         var = self.variable(STATS, "var", jnp.ones, width)
         scale = self.param("scale", nn.initializers.constant(self.start), width)
         bias = self.param("bias", nn.initializers.zeros, width)
-        x32 = x.astype(jnp.float32)
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if train:
             axes = tuple(range(x.ndim - 1))
-            batch_mean = jnp.mean(x32, axes)
-            batch_var = jnp.mean(jnp.square(x32 - batch_mean), axes)  # two passes: digits stay where the mean is large
+            batch_mean = jnp.mean(x, axes)
+            batch_var = jnp.mean(jnp.square(x - batch_mean), axes)  # two passes: digits stay where the mean is large
             if not self.is_initializing():
                 count = x.size // x.shape[-1]
                 for running, batch in ((mean, batch_mean), (var, batch_var * (count / max(count - 1, 1)))):
@@ -76,7 +78,7 @@ class BatchNorm(nn.Module):
         else:
             batch_mean, batch_var = mean.value, var.value
         factor = scale * lax.rsqrt(batch_var + self.config.epsilon)
-        return (x32 * factor + (bias - batch_mean * factor)).astype(self.config.dtype)
+        return (x * factor + (bias - batch_mean * factor)).astype(self.config.dtype)
 
 
 class ConvNorm(nn.Module):
