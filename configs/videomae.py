@@ -55,7 +55,7 @@ def _paper(backbone: str, data: dict, epochs: int, batch_size: int):
 STRIDE = 2  # of clips of the embedded dataset: 8 frames see half a loop
 
 
-def _small(config, frames: int, size: int):
+def small(config, frames: int, size: int):
     """The same method on the embedded dataset's 64-pixel clips."""
     config.data.source = "embedded"
     config.data.world = "slide-8"
@@ -103,12 +103,20 @@ def _local(backbone: str, data: dict, epochs: int, batch_size: int):
         "remat": "none",
     }
     config.objective.decoder = {"width": 96, "depth": 1, "heads": 4}
-    _small(config, frames=8, size=16)
+    small(config, frames=8, size=16)
     config.train.batch_size = 16
     config.train.steps = 10_000
     config.train.log_every = 100
     config.optimizer.update(
-        {"warmup_steps": 100, "learning_rate": 4e-3, "final_learning_rate": 4e-5, "lr_batch": 0, "weight_decay": 0.0, "b2": 0.999, "clip_norm": 1.0}
+        {
+            "warmup_steps": 100,
+            "learning_rate": 4e-3,
+            "final_learning_rate": 4e-5,
+            "lr_batch": 0,
+            "weight_decay": 0.0,
+            "b2": 0.999,
+            "clip_norm": 1.0,
+        }
     )
     config.train.picture_every = 2000
     config.checkpoint.every = 1000
@@ -131,7 +139,7 @@ def _smoke(backbone: str, data: dict, epochs: int, batch_size: int):
         "remat": "none",
     }
     config.objective.decoder = {"width": 16, "depth": 1, "heads": 2}
-    _small(config, frames=4, size=32)
+    small(config, frames=4, size=32)
     config.data.world_videos = 16
     config.train.batch_size = 8
     config.train.steps = 4

@@ -31,7 +31,7 @@ ARROWS = {
     "evals": {"batch", "errors", "config", "data", "perturb", "models", "objectives", "train"},
 }
 # Not methods of pretraining: the protocol, and the objective that evaluation itself trains.
-NO_METHODS = {"__init__", "protocol", "classify"}
+NO_METHODS = {"__init__", "protocol", "classify", "encoder", "pretext"}
 METHODS = {path.stem for path in (PACKAGE / "objectives").glob("*.py")} - NO_METHODS
 
 

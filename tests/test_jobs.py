@@ -47,7 +47,7 @@ def test_validation_is_the_share_of_videos_told_right(mesh):
 
 
 def test_validation_of_what_learns_no_classes_is_refused():
-    with pytest.raises(UserError, match="VideoMAE learns no classes"):
+    with pytest.raises(UserError, match="VideoMAE has no task of its own"):
         jobs.validation(tiny.videomae(), videos(4), videos(4), every=1)
 
 

@@ -1,4 +1,4 @@
-"""What a pretraining does besides its steps, every so often: pictures of what the method sees, and the accuracy of one that learns classes.
+"""What a pretraining does besides its steps, every so often: pictures of what the method sees, and how it does on held-out videos.
 
 Both are jobs of the one loop, so they stand in the same order for every method, and run on the mesh that trains.
 """
@@ -42,8 +42,10 @@ def pictures(objective: Objective, input: Input, workdir: Path, writer: MetricsW
         local = {k: jax.device_put(np.asarray(v), replicated) for k, v in batch.items()}
         drawn = draw(state.params, state.memory, local)
         shown = {name: np.asarray(drawn[name]) for name in names}
+        answers = [shown.pop(name) for name in ("label", "prediction") if name in shown]
+        captions = [objective.caption(*(tuple(map(int, given)) for given in pair)) for pair in zip(*answers, strict=True)]
         if shown and jax.process_index() == 0:
-            pictures_lib.save_pictures(workdir, step, shown, most=rows)
+            pictures_lib.save_pictures(workdir, step, shown, most=rows, captions=captions)
             writer.write_video(step, shown)
         return state, {}
 
@@ -51,12 +53,30 @@ def pictures(objective: Objective, input: Input, workdir: Path, writer: MetricsW
 
 
 def validation(objective: Objective, training: Input, held_out: Input, every: int) -> Job:
-    """The share of held-out videos whose class the method tells, by the mean softmax of its views; every host reads its own part of them.
+    """How a method does on held-out videos; every host reads its own part of them.
 
-    Raises UserError where the method learns no classes, or the data's are others.
+    Of a method that learns the data's classes: the share of videos whose class it tells, by the mean softmax of its views. Of another: the
+    metrics of its own task (`held_out` of the protocol), with the same draws every time.
+
+    Raises UserError where the method has no such task, or learns classes that are not the data's.
     """
-    if objective.label_classes() is None:
-        raise UserError(f"train.validate_every: {type(objective).__name__} learns no classes, set it to 0")
+    mean = _own_task(objective) if objective.label_classes() is None else _right(objective, training, held_out)
+
+    def run(state: TrainState, step: int) -> tuple[TrainState, Mapping[str, float]]:
+        sums, videos = {}, 0.0
+        for number, batch in enumerate(pipeline.epoch(held_out, jax.process_index(), jax.process_count())):
+            means, count = mean(state.params, state.memory, sharding.global_batch(batch, _mesh(state)), np.int32(number))
+            videos += float(count)
+            sums = {name: sums.get(name, 0.0) + float(value) * float(count) for name, value in means.items()}
+        if videos == 0:
+            raise UserError("train.validate_every: no video of eval.test could be read")
+        return state, {f"validation/{name}": value / videos for name, value in sums.items()}
+
+    return Job(every, run, "validation")
+
+
+def _right(objective: Objective, training: Input, held_out: Input):
+    """(params, memory, batch, its number) -> ({"accuracy": ...}, videos)."""
     if training.source.classes != held_out.source.classes:
         raise UserError(
             "the data of training and of eval.test, on which it is validated, have other classes: give both the same classes file, "
@@ -64,22 +84,27 @@ def validation(objective: Objective, training: Input, held_out: Input, every: in
         )
 
     @jax.jit
-    def count(params, memory, batch):
+    def count(params, memory, batch, number):
         probabilities_BxC = jnp.mean(jax.nn.softmax(objective.logits(params, memory, batch), axis=-1), axis=1)
         labels = batch[batch_lib.LABEL]
         weight = batch[batch_lib.WEIGHT] * (labels >= 0)
-        return jnp.sum((jnp.argmax(probabilities_BxC, axis=-1) == labels) * weight), jnp.sum(weight)
+        right = jnp.sum((jnp.argmax(probabilities_BxC, axis=-1) == labels) * weight)
+        return {"accuracy": right / jnp.maximum(jnp.sum(weight), 1.0)}, jnp.sum(weight)
 
-    def run(state: TrainState, step: int) -> tuple[TrainState, Mapping[str, float]]:
-        right, videos = 0.0, 0.0
-        for batch in pipeline.epoch(held_out, jax.process_index(), jax.process_count()):
-            counted = count(state.params, state.memory, sharding.global_batch(batch, _mesh(state)))
-            right, videos = right + float(counted[0]), videos + float(counted[1])
-        if videos == 0:
-            raise UserError("train.validate_every: no video of eval.test could be read")
-        return state, {ACCURACY: right / videos}
+    return count
 
-    return Job(every, run, "validation")
+
+def _own_task(objective: Objective):
+    """As `_right`, with the metrics of the method's own task."""
+    if type(objective).held_out is Objective.held_out:
+        raise UserError(f"train.validate_every: {type(objective).__name__} has no task of its own to validate, set it to 0")
+
+    @jax.jit
+    def ask(params, memory, batch, number):
+        rng = jax.random.fold_in(jax.random.key(0), number)
+        return objective.held_out(params, memory, batch, rng), jnp.sum(batch[batch_lib.WEIGHT])
+
+    return ask
 
 
 def _mesh(state: TrainState) -> jax.sharding.Mesh:

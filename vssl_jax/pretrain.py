@@ -130,11 +130,15 @@ def _on_start(objective: Objective, config: ConfigDict, clips: int, workdir: Pat
     return say
 
 
-def _validation_input(config: ConfigDict, training: Input, workdir: Path) -> Input:
-    """One clip of every video of eval.test, in batches of as many videos as training has."""
+def _validation_input(config: ConfigDict, objective: Objective, training: Input, workdir: Path) -> Input:
+    """One clip of every video of eval.test, in batches of as many videos as training has. What a method asks about videos, and not about
+    labels, it asks of clips that are as long as those of training.
+    """
     data = config_lib.to_dict(config.eval)["test"] if config.eval else None
     if data is None:
         raise UserError("train.validate_every needs test data: set eval.test, or train.validate_every=0")
+    if objective.label_classes() is None:
+        data["sampler"] = config_lib.to_dict(config.data)["sampler"]
     data["sampler"]["clips"] = 1
     broken = BrokenRecord(data["max_broken_fraction"], workdir, jax.process_index(), data="validation")
     try:
@@ -159,7 +163,9 @@ def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter) -> tupl
     if config.train.picture_every > 0:
         jobs.append(jobs_lib.pictures(objective, input, workdir, writer, config.train.picture_every))
     if config.train.validate_every > 0:
-        jobs.append(jobs_lib.validation(objective, input, _validation_input(config, input, workdir), config.train.validate_every))
+        jobs.append(
+            jobs_lib.validation(objective, input, _validation_input(config, objective, input, workdir), config.train.validate_every)
+        )
     main = jax.process_index() == 0
     checkpointer = Checkpointer(workdir / "checkpoints", config.checkpoint.every, config.checkpoint.keep)
     # A run that goes on has its weights, and may have outlived what it began from.

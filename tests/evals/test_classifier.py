@@ -50,7 +50,7 @@ def test_it_is_the_head_that_was_trained(trained):
     parts, meta = load_export(trained[0])
     jax.tree.map(np.testing.assert_array_equal, loaded.params["head"], parts["method/head"])
     jax.tree.map(np.testing.assert_array_equal, loaded.params["encoder"], parts["encoder"])
-    features, _ = loaded.objective._features(loaded.params, loaded.memory, np.ones((1, 4, 32, 32, 3), np.float32), None, train=False)
+    features, _ = loaded.objective.features(loaded.params, loaded.memory, np.ones((1, 4, 32, 32, 3), np.float32), None, train=False)
     norm, linear = parts["method/head"]["norm"], parts["method/head"]["linear"]
     x = np.asarray(features.pooled_BxD, np.float64)
     x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6) * norm["scale"] + norm["bias"]

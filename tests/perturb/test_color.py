@@ -98,3 +98,12 @@ def test_errors_name_the_setting():
         color.Gray(1.5)
     with pytest.raises(UserError, match="hue"):
         color.ColorJitter(hue=0.6)
+
+
+def test_jitter_per_frame_draws_for_every_frame():
+    """Frame t of the jittered clip is that frame jittered alone, by a draw of its own."""
+    clip = jnp.broadcast_to(jax.random.uniform(jax.random.key(0), (1, 4, 4, 3)), (5, 4, 4, 3))
+    together = color.ColorJitter(brightness=0.5)(jax.random.key(1), clip)
+    alone = color.ColorJitter(brightness=0.5, per_frame=True)(jax.random.key(1), clip)
+    assert np.ptp(np.asarray(together), axis=0).max() == 0
+    assert len({float(frame.sum()) for frame in alone}) == 5

@@ -48,6 +48,14 @@ def test_the_rate_starts_where_told_peaks_after_warm_up_and_ends_at_the_last_ste
     np.testing.assert_allclose(rate(500), 0.1, rtol=1e-5)  # a run made longer afterwards
 
 
+def test_a_rate_that_falls_in_steps():
+    rate = WarmupCosine(peak=1.0, total=9, warmup=2, decay="steps", drops=(1 / 3, 2 / 3))
+    np.testing.assert_allclose([float(rate(step)) for step in range(9)], [0, 0.5, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01], rtol=1e-6)
+    for wrong in (dict(decay="steps"), dict(decay="cosine", drops=(0.5,)), dict(decay="steps", drops=(1.0,))):
+        with pytest.raises(UserError, match="drops"):
+            WarmupCosine(peak=1.0, total=9, **wrong)
+
+
 def test_other_schedules():
     np.testing.assert_allclose(WarmupCosine(peak=2.0, total=11, final=1.0, decay="linear")(5), 1.5, rtol=1e-6)
     assert float(WarmupCosine(peak=2.0, total=11, warmup=2, decay="none")(9)) == 2.0

@@ -145,19 +145,24 @@ def _words(name: str) -> str:
 
 
 def _clips(pictures: Mapping[str, np.ndarray], when: str, most: int | None) -> str:
-    """A figure per clip with all its pictures side by side in one animation, so that they play in step; pictures of another size get
-    figures of their own."""
+    """A figure per clip with all its pictures side by side in one animation, so that they play in step; pictures of another size get a figure
+    of their own, beside it. The caption of a clip stands under its last figure."""
+    captions = pictures.get(pictures_lib.CAPTIONS, ())
     groups: dict[tuple[int, ...], list[str]] = {}
     for name, clip_BxTxHxWx3 in pictures.items():
-        groups.setdefault(clip_BxTxHxWx3.shape, []).append(name)
+        if name != pictures_lib.CAPTIONS:
+            groups.setdefault(clip_BxTxHxWx3.shape, []).append(name)
+    count = min(shape[0] for shape in groups)
     figures = []
-    for shape, names in groups.items():
-        labels = "".join(f"<span>{html.escape(_words(name))}</span>" for name in names)
-        for b in range(shape[0] if most is None else min(most, shape[0])):
+    for b in range(count if most is None else min(most, count)):
+        for number, (shape, names) in enumerate(groups.items()):
+            labels = "".join(f"<span>{html.escape(_words(name))}</span>" for name in names)
             frames = pictures_lib.side_by_side([pictures[name][b] for name in names])
-            image = moving_picture(frames, f"Clip {b + 1} at {when}, left to right: {', '.join(names)}")
+            said = f"{captions[b]}. " if len(captions) else ""
+            image = moving_picture(frames, f"{said}Clip {b + 1} at {when}, left to right: {', '.join(names)}")
             small = ' class="small"' if shape[3] < _SMALL else ""
-            figures.append(f'<figure{small}>{image}<figcaption class="names" style="--n:{len(names)}">{labels}</figcaption></figure>')
+            line = f"<figcaption>{html.escape(str(captions[b]))}</figcaption>" if len(captions) and number == len(groups) - 1 else ""
+            figures.append(f'<figure{small}>{image}<figcaption class="names" style="--n:{len(names)}">{labels}</figcaption>{line}</figure>')
     return f'<div class="clips">{"".join(figures)}</div>'
 
 

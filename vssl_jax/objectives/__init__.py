@@ -4,12 +4,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from vssl_jax.errors import unknown_name
-from vssl_jax.objectives import classify, pace, videomae
+from vssl_jax.objectives import classify, clip_order, pace, rotation, videomae
 from vssl_jax.objectives.protocol import Objective
 
 OBJECTIVES: dict[str, Callable[[Any], Objective]] = {
     "classify": classify.from_config,
+    "clip_order": clip_order.from_config,
     "pace": pace.from_config,
+    "rotation": rotation.from_config,
     "videomae": videomae.from_config,
 }
 

@@ -13,13 +13,12 @@ import jax.numpy as jnp
 from vssl_jax import batch as batch_lib
 from vssl_jax import models
 from vssl_jax.models import backbone as backbone_lib
-from vssl_jax.models import flops as flops_lib
 from vssl_jax.models import heads, layout
+from vssl_jax.objectives.encoder import OnEncoder
 from vssl_jax.objectives.protocol import STATS, Objective, Turn
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb import recipe
 from vssl_jax.perturb.mix import NoMix
-from vssl_jax.perturb.view import EvalView, RandomView
 
 # Features computed beforehand, as batch keys: the map [B,T,H,W,D] and its mean [B,D].
 FEATURE_MAP, FEATURE_POOLED = "feature_map", "feature_pooled"
@@ -36,37 +35,23 @@ def smooth_one_hot(labels_B: jax.Array, classes: int, smoothing: float) -> jax.A
 
 
 @dataclass(frozen=True)
-class Classify(Objective):
+class Classify(OnEncoder):
     """Trains encoder and head on labels. Parts: "encoder" (a backbone), "head". Memory: "stats", the backbone's batch statistics.
 
     A row whose label is below 0 or whose WEIGHT is 0 does not count.
     """
 
-    encoder: nn.Module
-    head: nn.Module
     classes: int
-    frames: int
-    view: RandomView
-    eval_view: EvalView
     smoothing: float = 0.0
     mix: Any = field(default_factory=NoMix)
 
     needs: ClassVar[tuple[str, ...]] = (batch_lib.VIDEO, batch_lib.LABEL)
 
     def init(self, rng, batch):
-        size = recipe.pair(self.view.size)
-        clip_shape = (1, self.frames, *size, 3)
         encoder_rng, head_rng = jax.random.split(rng)
-        encoder, stats = backbone_lib.init(self.encoder, encoder_rng, clip_shape)
-        features = jax.eval_shape(
-            lambda p, s: backbone_lib.apply(self.encoder, p, s, jnp.zeros(clip_shape), train=False, method="features")[0], encoder, stats
-        )
+        encoder, stats, features = self.start_encoder(encoder_rng)
         head = self.head.lazy_init(head_rng, features)["params"]
         return {"encoder": encoder, "head": head}, {STATS: stats}
-
-    def _features(self, params, memory, clips, rng, train):
-        keys = rng if train else None
-        return backbone_lib.apply(self.encoder, params["encoder"], memory[STATS], clips, train=train, rng=keys, method="features")
 
     def examples(self, batch: batch_lib.Batch, rng: jax.Array) -> tuple[jax.Array, jax.Array]:
         """What a batch asks: the drawn clips, normalized, [B,K,T,h,w,3], and their classes int32 [B*K]."""
@@ -81,7 +66,7 @@ class Classify(Objective):
         target = smooth_one_hot(labels, self.classes, self.smoothing)
         clips, target = self.mix(jax.random.fold_in(rng, keys_lib.MIX), clips, target)
         keys = keys_lib.clip_keys(keys_lib.example_keys(rng, batch, keys_lib.DROPOUT), clips_per_video)
-        features, stats = self._features(params, memory, clips, keys, train=True)
+        features, stats = self.features(params, memory, clips, keys, train=True)
         logits = self.head.apply({"params": params["head"]}, features, train=True, rng=keys)
         return _mean_loss(logits, target, labels, weight, memory | {STATS: stats})
 
@@ -89,25 +74,11 @@ class Classify(Objective):
         """Logits of every view (clips x crops) of every video, float32 [B,S,C]."""
         views = self.eval_view(batch)
         clips = views.reshape(-1, *views.shape[2:])
-        features, _ = self._features(params, memory, clips, None, train=False)
+        features, _ = self.features(params, memory, clips, None, train=False)
         return self.head.apply({"params": params["head"]}, features).reshape(*views.shape[:2], -1)
 
-    def embed(self, params, memory, batch):
-        views = self.eval_view(batch)
-        clips = views.reshape(-1, *views.shape[2:])
-        features, _ = self._features(params, memory, clips, None, train=False)
-        return {"video": jnp.mean(features.pooled_BxD.reshape(*views.shape[:2], -1), axis=1)}
-
-    def backbone(self, params, memory):
-        return params["encoder"], memory[STATS]
-
     def label_classes(self):
-        return self.classes if batch_lib.LABEL in self.needs else None  # a pretext task draws its own
-
-    def flops(self, clips):
-        """Without the head, which is small beside any encoder."""
-        forward = flops_lib.backbone(self.encoder)
-        return None if forward is None else 3.0 * forward * clips
+        return self.classes
 
 
 def _mean_loss(logits, target, labels, weight, memory):
@@ -128,8 +99,8 @@ class Probe(Classify):
         whole = super().flops(clips)
         return None if whole is None else whole / 3
 
-    def _features(self, params, memory, clips, rng, train):
-        features, _ = super()._features(params, memory, clips, None, train=False)
+    def features(self, params, memory, clips, rng, train):
+        features, _ = super().features(params, memory, clips, None, train=False)
         return jax.lax.stop_gradient(features), memory[STATS]
 
 

@@ -94,6 +94,18 @@ class Objective:
         """
         return None
 
-    def pictures(self, params: Parts, memory: Memory, batch: batch_lib.Batch, rng: jax.Array) -> dict[str, jax.Array]:
-        """What the method sees and makes of it, for a person: {name: float [B,T,H,W,3] in [0,1]}. Empty where there is nothing to show."""
+    def held_out(self, params: Parts, memory: Memory, batch: batch_lib.Batch, rng: jax.Array) -> Metrics:
+        """The metrics of the method's own task on videos that it does not train on, in evaluation mode: means over the rows whose WEIGHT is 1.
+        Empty where the method has no such task, or learns the data's labels.
+        """
         return {}
+
+    def pictures(self, params: Parts, memory: Memory, batch: batch_lib.Batch, rng: jax.Array) -> dict[str, jax.Array]:
+        """What the method sees and makes of it, for a person: {name: float [B,T,H,W,3] in [0,1]}, and where it answers questions their answers
+        and its own as "label" and "prediction", int32 [B,A]. Empty where there is nothing to show.
+        """
+        return {}
+
+    def caption(self, label: tuple[int, ...], prediction: tuple[int, ...]) -> str:
+        """One example's "label" and "prediction" of `pictures` in words."""
+        return f"{label}, said {prediction}"

@@ -71,7 +71,8 @@ def adjust_hue(rgb: jax.Array, turn: jax.Array) -> jax.Array:
 class ColorJitter:
     """Random brightness, contrast, saturation (a factor from [max(0, 1 - x), 1 + x] each) and hue (a turn from [-hue, hue]).
 
-    In this order; with `shuffle` in an order drawn per clip, which computes every operation at each of the four places.
+    In this order; with `shuffle` in an order drawn per clip, which computes every operation at each of the four places. With `per_frame` every
+    frame has draws of its own.
     """
 
     brightness: float = 0.0
@@ -80,6 +81,7 @@ class ColorJitter:
     hue: float = 0.0
     prob: float = 1.0
     shuffle: bool = False
+    per_frame: bool = False
 
     def __post_init__(self):
         check_probability("color jitter", self.prob)
@@ -87,6 +89,11 @@ class ColorJitter:
             raise UserError("color jitter needs brightness, contrast, saturation of at least 0 and hue from 0 to 0.5")
 
     def __call__(self, key: jax.Array, rgb: jax.Array) -> jax.Array:
+        if self.per_frame:
+            return jax.vmap(lambda k, frame: self._jitter(k, frame[None])[0])(jax.random.split(key, rgb.shape[0]), rgb)
+        return self._jitter(key, rgb)
+
+    def _jitter(self, key: jax.Array, rgb: jax.Array) -> jax.Array:
         amount_key, order_key, prob_key = jax.random.split(key, 3)
         strengths = (self.brightness, self.contrast, self.saturation)
         low = jnp.array([max(0.0, 1 - x) for x in strengths] + [-self.hue])

@@ -11,8 +11,7 @@ import jax.numpy as jnp
 from vssl_jax import batch as batch_lib
 from vssl_jax.errors import UserError
 from vssl_jax.perturb import keys as keys_lib
-
-_TIMED = (batch_lib.VIDEO, batch_lib.LUMA, batch_lib.CHROMA, batch_lib.TIME)  # the entries with an axis T, their third
+from vssl_jax.perturb import pieces as pieces_lib
 
 
 @dataclass(frozen=True)
@@ -47,5 +46,4 @@ class RandomPace:
             return start + pace * jnp.arange(self.frames, dtype=jnp.int32), which
 
         frames_BxKxT, which_BxK = jax.vmap(jax.vmap(draw))(keys_lib.unit_keys(keys_B, clips))
-        take = jax.vmap(jax.vmap(lambda x, frames: x[frames]))
-        return {key: take(value, frames_BxKxT) if key in _TIMED else value for key, value in batch.items()}, which_BxK
+        return pieces_lib.cut(batch, frames_BxKxT[:, :, None]), which_BxK

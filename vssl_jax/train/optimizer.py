@@ -41,7 +41,7 @@ class Optimizer(NamedTuple):
 @dataclass(frozen=True)
 class WarmupCosine:
     """Linear from `start` at step 0 to `peak` at step `warmup`, then half a cosine to `final` at step `total` - 1; constant at `peak`
-    with decay='none'.
+    with decay='none'; with decay='steps' a tenth of what it was after each of the shares `drops` of `total`.
     """
 
     peak: float
@@ -50,10 +50,14 @@ class WarmupCosine:
     start: float = 0.0
     final: float = 0.0
     decay: str = "cosine"
+    drops: tuple[float, ...] = ()
 
     def __post_init__(self):
-        if self.decay not in ("cosine", "linear", "none"):
-            raise unknown_name("schedule", self.decay, ("cosine", "linear", "none"))
+        kinds = ("cosine", "linear", "none", "steps")
+        if self.decay not in kinds:
+            raise unknown_name("schedule", self.decay, kinds)
+        if bool(self.drops) != (self.decay == "steps") or not all(0 < share < 1 for share in self.drops):
+            raise UserError(f"optimizer.drops is {self.drops}: it is for schedule='steps', shares of train.steps between 0 and 1")
         if self.warmup > self.total:
             raise UserError(f"optimizer.warmup_steps={self.warmup} is more than train.steps={self.total}: lower one or raise the other")
 
@@ -62,6 +66,8 @@ class WarmupCosine:
         up = self.start + (self.peak - self.start) * step / max(self.warmup, 1)
         if self.decay == "none":
             down = jnp.float32(self.peak)
+        elif self.decay == "steps":
+            down = self.peak * 0.1 ** sum((step >= share * self.total).astype(jnp.float32) for share in self.drops)
         else:
             t = jnp.clip((step - self.warmup) / max(self.total - 1 - self.warmup, 1), 0.0, 1.0)
             fall = 0.5 * (1.0 + jnp.cos(jnp.pi * t)) if self.decay == "cosine" else 1.0 - t
@@ -146,7 +152,7 @@ def build(config: Mapping[str, Any], steps: int, batch_size: int) -> Optimizer:
     scale = batch_size / config.lr_batch if config.lr_batch else 1.0
     rate = WarmupCosine(
         peak=config.learning_rate * scale, total=steps, warmup=config.warmup_steps, start=config.start_learning_rate * scale,
-        final=config.final_learning_rate * scale, decay=config.schedule,
+        final=config.final_learning_rate * scale, decay=config.schedule, drops=tuple(config.drops),
     )  # fmt: skip
     final_decay = config.weight_decay_final if config.weight_decay_final >= 0 else config.weight_decay
     weight_decay = WarmupCosine(peak=config.weight_decay, total=steps, final=final_decay)

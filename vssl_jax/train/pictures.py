@@ -56,22 +56,28 @@ def _encode(frames_TxHxWx3: np.ndarray, kind: str, milliseconds: int, **options)
     return out.getvalue()
 
 
-def save_pictures(workdir: str | os.PathLike, step: int, pictures: Mapping[str, np.ndarray], most: int = 4) -> Path:
-    """Keeps the first `most` clips of each {name: float [B,T,H,W,3] in [0, 1]} in WORKDIR/report/pictures/step_00001000.npz as uint8, for
-    the report.
+CAPTIONS = "captions"  # beside the pictures: a line of text for each clip
+
+
+def save_pictures(
+    workdir: str | os.PathLike, step: int, pictures: Mapping[str, np.ndarray], most: int = 4, captions: Sequence[str] = ()
+) -> Path:
+    """Keeps the first `most` clips of each {name: float [B,T,H,W,3] in [0, 1]} in WORKDIR/report/pictures/step_00001000.npz as uint8, and a
+    caption for each, where there are any, for the report.
     """
     folder = Path(workdir) / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step_{step:08d}.npz"
     partial = path.with_suffix(".partial")
     with open(partial, "wb") as file:
-        np.savez_compressed(file, **{name: to_uint8(clip_BxTxHxWx3[:most]) for name, clip_BxTxHxWx3 in pictures.items()})
+        arrays = {name: to_uint8(clip_BxTxHxWx3[:most]) for name, clip_BxTxHxWx3 in pictures.items()}
+        np.savez_compressed(file, **arrays | ({CAPTIONS: np.array(captions[:most])} if captions else {}))
     os.replace(partial, path)
     return path
 
 
 def load_pictures(workdir: str | os.PathLike) -> dict[int, dict[str, np.ndarray]]:
-    """What `save_pictures` kept, {step: {name: uint8 [B,T,H,W,3]}}, in order of steps and names in order of saving."""
+    """What `save_pictures` kept, {step: {name: uint8 [B,T,H,W,3]}}, in order of steps and names in order of saving; CAPTIONS are strings [B]."""
     out = {}
     for path in sorted((Path(workdir) / FOLDER).glob("step_*.npz")):
         with np.load(path) as arrays:

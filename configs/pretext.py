@@ -1,0 +1,103 @@
+"""What the recipes of pretext tasks share: a recipe says what its paper changes, and what its task is at small size.
+
+`:local` is the same for every task, so that their numbers can stand in one table: the small CNN on the embedded dataset's 64-pixel videos, 8 frames a clip,
+500 steps of 32 videos, one rate; only the task and the frames that it needs differ.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs import videomae
+from vssl_jax import config as config_lib
+from vssl_jax.errors import unknown_name
+
+# Videos in the published training lists.
+NUM_EXAMPLES = {"k400": 240_436, "ucf101": 9_537}
+WHOLE = {"crop": {"name": "whole"}, "flip": 0.0, "color": ()}
+FIXED = {"name": "multiscale", "scales": (0.875,), "distort": 0, "places": 0}  # a side of 112 / 128 of the short one, anywhere
+LOCAL_FRAMES = 8
+
+
+def recipe(
+    variant: str,
+    paper: Callable[[ConfigDict], None],
+    local: Mapping[str, Any],
+    smoke: Mapping[str, Any],
+    frames: Callable[[ConfigDict], int],
+):
+    """The locked config of one recipe.
+
+    Args:
+      variant: '', 'local' or 'smoke'.
+      paper: fills in the paper's settings.
+      local, smoke: settings of the objective that differ there.
+      frames: how many dense frames the task needs of a clip, from its config.
+    """
+    config = config_lib.base()
+    config.data.source = "folder"
+    config.data.layout = "yuv420"
+    paper(config)
+    if variant in ("local", "smoke"):
+        config.objective.update(local if variant == "local" else {**local, **smoke})
+        _small(config)
+        if variant == "smoke":
+            _smoke(config)
+        config.data.sampler.frames = frames(config)
+    elif variant:
+        raise unknown_name("variant", variant, ("local", "smoke"))
+    return config.lock()
+
+
+def sgd(config: ConfigDict, rate: float, weight_decay: float, drops: tuple[float, ...] = ()) -> None:
+    """Plain SGD with momentum .9 at a constant rate, or one that falls to a tenth after each of the shares `drops` of the training."""
+    config.optimizer.update(
+        {
+            "name": "sgd",
+            "learning_rate": rate,
+            "lr_batch": 0,
+            "momentum": 0.9,
+            "weight_decay": weight_decay,
+            "schedule": "steps" if drops else "none",
+        }
+    )
+    config.optimizer.drops = drops
+
+
+def clips(config: ConfigDict, frames: int, stride: int = 1, canvas: tuple[int, int] = (128, 172)) -> None:
+    """Dense clips of that many frames; films of 128 rows, as these methods read them."""
+    config.data.sampler.update({"frames": frames, "stride": stride})
+    config.data.canvas = canvas
+
+
+def _small(config: ConfigDict) -> None:
+    config.model = {"name": "cnn_small", "frames": LOCAL_FRAMES, "size": 64, "dtype": "auto"}
+    videomae.small(config, frames=LOCAL_FRAMES, size=64)
+    config.objective.view = WHOLE
+    config.data.num_examples = 0
+    config.data.sampler.stride = 1
+    config.train.update({"epochs": 0, "batch_size": 32, "steps": 500, "log_every": 50, "picture_every": 250, "validate_every": 250})
+    config.optimizer = config_lib.optimizer()
+    config.optimizer.update({"learning_rate": 2e-3, "lr_batch": 0, "warmup_steps": 25, "b2": 0.999})
+    config.checkpoint.every = 250
+    tuned = config.eval.finetune
+    tuned.update({"labels": (200,), "steps": 400, "drop": ()})
+    tuned.head = {"name": "linear"}
+    tuned.model = {}
+    tuned.optimizer.update({"learning_rate": 2e-3, "layer_decay": 1.0, "warmup_steps": 20})
+
+
+def _smoke(config: ConfigDict) -> None:
+    config.model.update({"width": 4, "frames": 4, "size": 32})
+    config.data.world_videos = config.eval.train.world_videos = config.eval.test.world_videos = 16
+    config.train.update({"batch_size": 8, "steps": 4, "log_every": 1, "picture_every": 2, "validate_every": 2})
+    config.optimizer.warmup_steps = 2
+    config.checkpoint.every = 2
+    config.eval.batch_size, config.eval.knn.k = 8, 5
+    for split in (config.eval.train, config.eval.test):
+        split.sampler.frames = 4
+    for name in ("linear", "attentive", "finetune"):
+        config.eval[name].update({"steps": 3, "batch_size": 8})
+        config.eval[name].optimizer.warmup_steps = 0
+    config.eval.finetune.labels = (8,)

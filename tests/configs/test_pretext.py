@@ -1,0 +1,59 @@
+"""The recipes of pretext tasks: settings of the papers pinned, every full-size recipe checked by shapes, `:local` alike for all."""
+
+import pytest
+
+from tests.configs.recipes import full_size_step, recipe
+from vssl_jax import objectives
+from vssl_jax.errors import UserError
+from vssl_jax.objectives.pretext import Pretext
+
+# recipe -> (model, its frames and size, dense frames and stride, videos a step, epochs, rate, weight decay, drops, the task's own)
+PUBLISHED = {
+    "clip_order_r3d10_ucf101": (
+        "r3d10_vcop", (16, 112), (64, 1), 8, 300, 1e-3, 5e-4, (), {"count": 3, "gap": 8, "hidden": 512, "dropout": 0.5},
+    ),
+    "pace_r2plus1d10": ("r2plus1d10_vcop", (16, 112), (61, 1), 32, 18, 1e-3, 5e-3, (1 / 3, 2 / 3), {"paces": (1, 2, 3, 4)}),
+    "rotation_r3d18": ("r3d18", (16, 112), (16, 2), 32, 20, 1e-3, 5e-4, (), {"every": True}),
+}  # fmt: skip
+each = pytest.mark.parametrize("name", sorted(PUBLISHED))
+
+
+@each
+def test_published_settings(name):
+    c, (model, clip, dense, videos, epochs, rate, decay, drops, own) = recipe(name), PUBLISHED[name]
+    assert (c.model.name, (c.model.frames, c.model.size), (c.data.sampler.frames, c.data.sampler.stride)) == (model, clip, dense)
+    assert (c.train.batch_size, c.train.epochs, c.train.steps) == (videos, epochs, epochs * c.data.num_examples // videos)
+    o = c.optimizer
+    assert (o.name, o.learning_rate, o.weight_decay, o.lr_batch, o.momentum, tuple(o.drops)) == ("sgd", rate, decay, 0, 0.9, drops)
+    assert {key: tuple(v) if isinstance(v := c.objective[key], list | tuple) else v for key in own} == own
+
+
+@each
+def test_full_size_step_has_its_shapes(name):
+    c = recipe(name)
+    state, metrics = full_size_step(c, videos=2)
+    assert metrics["loss"].shape == () and set(state.params) >= {"encoder", "head"}
+
+
+@each
+def test_local_is_the_same_for_every_task(name):
+    c, other = recipe(name, "local"), recipe("clip_order_r3d10_ucf101", "local")
+    for group in ("model", "train", "optimizer", "eval", "checkpoint", "guard"):
+        assert c[group].to_dict() == other[group].to_dict()
+    assert {k: v for k, v in c.data.to_dict().items() if k != "sampler"} == {
+        k: v for k, v in other.data.to_dict().items() if k != "sampler"
+    }
+    assert (c.data.sampler.stride, c.data.sampler.pad) == (1, False)
+    assert isinstance(objectives.build(c), Pretext)
+    assert c.data.sampler.frames <= 32  # the videos of the world
+
+
+@each
+def test_an_unknown_variant_is_refused(name):
+    with pytest.raises(UserError, match="local"):
+        recipe(name, "locl")
+
+
+def test_every_task_has_a_recipe():
+    tasks = {name for name, make in objectives.OBJECTIVES.items() if name not in ("classify", "videomae")}
+    assert {recipe(name).objective.name for name in PUBLISHED} == tasks

@@ -1,0 +1,125 @@
+"""What every pretext task owes: exact losses, labels that are the draw's alone, and that nothing else changes."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from tests.objectives.questions import SPEC, TASKS, ask, labels, started, zeroed
+from tests.train import tiny
+from vssl_jax import batch as batch_lib
+from vssl_jax import pretrain
+from vssl_jax.objectives.protocol import STATS
+
+each = pytest.mark.parametrize("name", TASKS)
+
+
+@functools.cache
+def compiled(name):
+    """(loss with gradients, evaluation and pictures): compiled once for all that is asked here."""
+    task = TASKS[name]
+    train = jax.jit(jax.value_and_grad(lambda p, m, b, key: task.loss(p, m, b, key, task.turns[0]), has_aux=True))
+    look = jax.jit(lambda p, m, b, key: (task.held_out(p, m, b, key), task.pictures(p, m, b, key)))
+    return train, look
+
+
+def loss(name, params, memory, batch):
+    (value, (memory, metrics)), grads = jax.device_get(compiled(name)[0](params, memory, batch, jax.random.key(0)))
+    return float(value), memory, metrics, grads
+
+
+@each
+def test_zero_logits_cost_the_logarithms_of_the_classes(name):
+    task = TASKS[name]
+    params, memory = started(task)
+    value, after, metrics, _ = loss(name, zeroed(params), memory, tiny.batches(1, SPEC)[0])
+    np.testing.assert_allclose(value, sum(np.log(task.classes)), rtol=1e-6)
+    assert all(0 <= v <= 1 for k, v in metrics.items() if k.endswith("accuracy"))
+    assert after[STATS]["calls"] == memory[STATS]["calls"] + 1
+
+
+@each
+def test_labels_come_from_the_draw_and_not_from_the_video(name):
+    first, other = tiny.batches(2, SPEC)
+    other = dict(other, label=np.full(8, -1, np.int32), index=np.arange(8, 16, dtype=np.int32), time=other["time"] * 3)
+    one, two = ask(TASKS[name], first), ask(TASKS[name], other)
+    np.testing.assert_array_equal(one.label_QxA, two.label_QxA)
+    assert one.pieces_QxPxTxHxWx3.shape[1:3] == (TASKS[name].pieces, TASKS[name].frames)
+    assert len(one.label_QxA) == 16 * TASKS[name].questions_per_clip
+
+
+@each
+def test_every_class_is_as_likely(name):
+    """chi-square on 24,000 draws; a task that asks all classes of every clip has exactly as many of each."""
+    found = labels(TASKS[name], 24_000)
+    for a, classes in enumerate(TASKS[name].classes):
+        asked = found[:, a][found[:, a] >= 0]
+        counts = np.bincount(asked, minlength=classes)
+        assert len(counts) == classes and scipy_stats.chisquare(counts).pvalue > 1e-3, counts
+
+
+@each
+def test_a_video_of_weight_0_does_not_count(name):
+    task = TASKS[name]
+    params, memory = started(task)
+    batch = dict(tiny.batches(1, SPEC)[0])
+    batch[batch_lib.WEIGHT] = np.array([1, 1, 1, 1, 0, 0, 0, 0], np.float32)
+    changed = dict(batch, video=np.where(batch[batch_lib.WEIGHT].reshape(-1, 1, 1, 1, 1, 1) > 0, batch["video"], 7).astype(np.uint8))
+    assert loss(name, params, memory, batch)[0] == pytest.approx(loss(name, params, memory, changed)[0], rel=1e-6)
+    assert loss(name, params, memory, dict(batch, weight=np.ones(8, np.float32)))[0] != loss(name, params, memory, batch)[0]
+
+
+@each
+def test_held_out_videos_are_asked_in_evaluation_mode(name):
+    task = TASKS[name]
+    params, memory = started(task)
+    batch = tiny.batches(1, SPEC)[0]
+    look = compiled(name)[1]
+    metrics = jax.device_get(look(params, memory, batch, jax.random.key(0))[0])
+    assert "loss" in metrics and metrics == jax.device_get(look(params, memory, batch, jax.random.key(0))[0])
+    zero = jax.device_get(look(zeroed(params), memory, batch, jax.random.key(0))[0])
+    np.testing.assert_allclose(zero["loss"], sum(np.log(task.classes)), rtol=1e-6)
+
+
+@each
+def test_pictures_show_what_was_asked_beside_the_clip(name):
+    task = TASKS[name]
+    params, memory = started(task)
+    batch = tiny.batches(1, SPEC)[0]
+    shown = jax.device_get(compiled(name)[1](params, memory, batch, jax.random.key(0))[1])
+    assert shown["clip"].shape == (8, 16, 16, 16, 3)
+    np.testing.assert_allclose(shown["clip"], batch["video"][:, 0] / 255, atol=1e-5)
+    assert shown["asked"].shape == (8, task.frames, 16, 16 * task.pieces + 2 * (task.pieces - 1), 3)
+    asked = ask(task, batch)
+    every = len(asked.label_QxA) // 8
+    np.testing.assert_array_equal(shown["label"], asked.label_QxA[::every])
+    np.testing.assert_allclose(shown["asked"][:, :, :, -16:], asked.pieces_QxPxTxHxWx3[::every, -1], atol=1e-5)
+    for label, prediction in zip(shown["label"], shown["prediction"], strict=True):
+        assert "said" in task.caption(tuple(map(int, label)), tuple(map(int, prediction)))
+
+
+@each
+def test_its_labels_are_its_own(name):
+    """So the classes of the data are none of its business, and it needs none."""
+    task = TASKS[name]
+    assert task.label_classes() is None and batch_lib.LABEL not in task.needs
+    pretrain.check_classes(task, ("a", "b", "c", "d", "e"))
+
+
+@each
+def test_gradients_reach_encoder_and_head(name):
+    params, memory = started(TASKS[name])
+    *_, grads = loss(name, params, memory, tiny.batches(1, SPEC)[0])
+    for part, tree in grads.items():
+        assert max(float(np.max(np.abs(g))) for g in jax.tree.leaves(tree)) > 0, part
+
+
+def test_yuv_planes_are_cut_like_pictures():
+    task = dataclasses.replace(TASKS["clip_order"])
+    spec = dataclasses.replace(SPEC, layout="yuv420")
+    asked = ask(task, tiny.batches(1, spec)[0])
+    assert asked.pieces_QxPxTxHxWx3.shape == (16, 3, 4, 16, 16, 3)
+    np.testing.assert_array_equal(asked.label_QxA, ask(task).label_QxA)

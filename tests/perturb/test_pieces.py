@@ -1,0 +1,36 @@
+"""Permutations and their numbers, and pieces cut out of clips."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.train import tiny
+from vssl_jax import batch as batch_lib
+from vssl_jax.perturb import pieces
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
+def test_every_order_has_its_number(n):
+    orders = pieces.permutations(n)
+    assert len(np.unique(orders, axis=0)) == len(orders) == np.prod(range(1, n + 1))
+    np.testing.assert_array_equal(orders[0], range(n))
+    assert [pieces.encode(order) for order in orders] == list(range(len(orders)))
+    things = np.random.default_rng(0).standard_normal(n)
+    for order in orders:
+        np.testing.assert_array_equal(things[order][pieces.inverse(order)], things)
+
+
+@pytest.mark.parametrize("layout", ["rgb", "yuv420"])
+def test_cut_takes_the_frames_and_repeats_what_belongs_to_the_clip(layout):
+    batch = tiny.batches(1, batch_lib.Spec(2, 2, 6, 4, 4, layout))[0]
+    batch["extent"] = np.arange(8, dtype=np.int32).reshape(2, 2, 2)
+    frames = np.random.default_rng(0).integers(0, 6, (2, 2, 3, 4))
+    cut = pieces.cut(batch, jnp.asarray(frames))
+    for key in ("video",) if layout == "rgb" else ("luma", "chroma"):
+        assert cut[key].shape == (2, 6, 4, *batch[key].shape[3:])
+        for b, k, p in np.ndindex(2, 2, 3):
+            np.testing.assert_array_equal(cut[key][b, k * 3 + p], batch[key][b, k][frames[b, k, p]])
+    np.testing.assert_array_equal(cut["time"][1, 4], batch["time"][1, 1][frames[1, 1, 1]])
+    np.testing.assert_array_equal(cut["extent"], np.repeat(batch["extent"], 3, axis=1))
+    batch_lib.check({key: np.asarray(value) for key, value in cut.items()})
+    np.testing.assert_array_equal(cut["label"], batch["label"])

@@ -1,0 +1,80 @@
+"""From the features of several pieces of a video to the answer of a question about them.
+
+A head gets `Features` whose arrays begin with two axes, questions Q and pieces P, and gives float32 logits [Q, C].
+"""
+
+import itertools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vssl_jax.models.backbone import Features
+from vssl_jax.models.heads import dropout
+
+
+def _linear(width: int, name: str) -> nn.Dense:
+    return nn.Dense(width, kernel_init=nn.initializers.normal(0.01), name=name)
+
+
+def _hidden(width: int, name: str) -> nn.Dense:
+    return nn.Dense(width, kernel_init=nn.initializers.he_normal(), name=name)
+
+
+class ConcatHead(nn.Module):
+    """All pieces side by side, a hidden layer unless `hidden` is 0, and a linear one. With one piece: a linear probe's form."""
+
+    classes: int
+    hidden: int = 0
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, features: Features, train: bool = False, rng: Any = None):
+        pooled_QxPxD = features.pooled_BxD.astype(jnp.float32)
+        x = pooled_QxPxD.reshape(pooled_QxPxD.shape[0], -1)
+        if self.hidden:
+            x = nn.relu(_hidden(self.hidden, "hidden")(x))
+        return _linear(self.classes, "linear")(dropout(x, self.dropout, train, rng))
+
+
+class PairsHead(nn.Module):
+    """Every pair of pieces, in order, through one shared hidden layer, then all pairs together (Lee et al. 2017, section 3.3: the pairwise
+    features of OPN; Xu et al. 2019 use them for VCOP).
+    """
+
+    classes: int
+    hidden: int = 512
+    dropout: float = 0.5
+
+    @nn.compact
+    def __call__(self, features: Features, train: bool = False, rng: Any = None):
+        pooled_QxPxD = features.pooled_BxD.astype(jnp.float32)
+        pairs = list(itertools.combinations(range(pooled_QxPxD.shape[1]), 2))
+        first, second = (jnp.array(side) for side in zip(*pairs, strict=True))
+        both_QxRx2D = jnp.concatenate([pooled_QxPxD[:, first], pooled_QxPxD[:, second]], axis=-1)
+        x = nn.relu(_hidden(self.hidden, "pair")(both_QxRx2D))
+        x = dropout(x.reshape(x.shape[0], -1), self.dropout, train, rng)
+        return _linear(self.classes, "linear")(x)
+
+
+class BinaryHead(nn.Module):
+    """Yes or no by one logit z: the logits (0, z), whose cross-entropy is the binary one of z. `inner` is a head of one class."""
+
+    inner: nn.Module
+
+    @nn.compact
+    def __call__(self, features: Features, train: bool = False, rng: Any = None):
+        z_Qx1 = self.inner(features, train, rng)
+        return jnp.concatenate([jnp.zeros_like(z_Qx1), z_Qx1], axis=-1)
+
+
+def grouped(features: Features, pieces: int) -> Features:
+    """[Q*P, ...] -> [Q, P, ...], the pieces of a question standing together."""
+    split = lambda x: x.reshape(-1, pieces, *x.shape[1:])  # noqa: E731
+    return Features(split(features.map_BxTxHxWxD), split(features.pooled_BxD))
+
+
+def shapes(features: Features, pieces: int) -> Features:
+    """What a head of `pieces` is initialized with, from the shapes of one clip's features."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, pieces, *x.shape[1:]), x.dtype), features)

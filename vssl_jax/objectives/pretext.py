@@ -1,0 +1,138 @@
+"""Pretext tasks: a question about a video whose answer is a draw, so that labels cost nothing.
+
+The one idea: a task is its `ask`, from a batch to pieces and the draws that made them. One encoder sees every piece, one head answers from
+their features, by cross-entropy. What a question depends on is the draw alone, never which video it is or how long: every draw is possible in
+every clip of the batch, whose length is fixed, and the input has left out (and counted) the videos that are too short for it.
+
+Batch normalization, where the encoder has it, is over all pieces of the global batch.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vssl_jax import batch as batch_lib
+from vssl_jax import models
+from vssl_jax.models import backbone as backbone_lib
+from vssl_jax.models import layout, piece_heads
+from vssl_jax.objectives.encoder import OnEncoder
+from vssl_jax.objectives.protocol import STATS
+from vssl_jax.perturb import keys as keys_lib
+from vssl_jax.perturb import recipe
+from vssl_jax.perturb.view import denormalize, unit_rgb
+
+LOSS, ACCURACY = "loss", "accuracy"
+
+
+class Question(NamedTuple):
+    """Q questions, a whole number of them for each video, those of a video together. A label below 0: that answer is not asked for."""
+
+    pieces_QxPxTxHxWx3: jax.Array  # normalized
+    label_QxA: jax.Array  # int32
+
+
+@dataclass(frozen=True)
+class Pretext(OnEncoder):
+    """Parts: "encoder" (a backbone), "head" (models/piece_heads.py, of sum(classes) outputs). Memory: "stats".
+
+    `classes` holds the number of classes of each answer; `answers` names them, where there are several. A video of WEIGHT 0 does not count.
+    """
+
+    classes: tuple[int, ...]
+
+    answers: ClassVar[tuple[str, ...]] = ("",)
+    pieces: ClassVar[int] = 1  # of a question; a method whose number is a setting has a property of this name
+
+    def ask(self, batch: batch_lib.Batch, rng: jax.Array) -> Question:
+        """The questions of a batch. Draws per video with `keys_lib.example_keys(rng, batch, ...)`."""
+        raise NotImplementedError
+
+    def caption(self, label: tuple[int, ...], prediction: tuple[int, ...]) -> str:
+        """A question's answer and what the model said, for a person."""
+        words = [f"{name} {given}, said {said}".strip() for name, given, said in zip(self.answers, label, prediction, strict=True)]
+        return "; ".join(word[0].upper() + word[1:] if word[0].isalpha() else f"Class {word}" for word in words)
+
+    def init(self, rng, batch):
+        encoder_rng, head_rng = jax.random.split(rng)
+        encoder, stats, features = self.start_encoder(encoder_rng)
+        head = self.head.lazy_init(head_rng, piece_heads.shapes(features, self.pieces))["params"]
+        return {"encoder": encoder, "head": head}, {STATS: stats}
+
+    def _answer(self, params, memory, batch, rng, train):
+        """(logits [Q, sum(classes)], the questions, the new statistics)."""
+        asked = self.ask(batch, rng)
+        q, p = asked.pieces_QxPxTxHxWx3.shape[:2]
+        clips = layout.frames(asked.pieces_QxPxTxHxWx3.reshape(q * p, *asked.pieces_QxPxTxHxWx3.shape[2:]))
+        keys_B = keys_lib.example_keys(rng, batch, keys_lib.DROPOUT)
+        per_video = q // keys_B.shape[0]
+        features, stats = self.features(params, memory, clips, keys_lib.clip_keys(keys_B, per_video * p), train)
+        features = piece_heads.grouped(features, p)
+        logits = self.head.apply({"params": params["head"]}, features, train=train, rng=keys_lib.clip_keys(keys_B, per_video))
+        return logits, asked, stats
+
+    def _judge(self, logits, asked, batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """(the loss, the metrics): for each answer the mean over the questions that ask for it; the losses are added up."""
+        weight_Q = jnp.repeat(batch[batch_lib.WEIGHT], logits.shape[0] // batch[batch_lib.WEIGHT].shape[0])
+        total, metrics, start = 0.0, {}, 0
+        for a, (name, classes) in enumerate(zip(self.answers, self.classes, strict=True)):
+            own = jax.nn.log_softmax(logits[:, start : start + classes].astype(jnp.float32))
+            start += classes
+            label = asked.label_QxA[:, a]
+            counts = weight_Q * (label >= 0)
+            count = jnp.maximum(jnp.sum(counts), 1.0)
+            loss = -jnp.sum(jnp.take_along_axis(own, jnp.maximum(label, 0)[:, None], axis=1)[:, 0] * counts) / count
+            right = jnp.sum((jnp.argmax(own, axis=-1) == label) * counts) / count
+            total += loss
+            metrics |= {ACCURACY: right} if not name else {f"{name}/{LOSS}": loss, f"{name}/{ACCURACY}": right}
+        return total, metrics
+
+    def loss(self, params, memory, batch, rng, turn):
+        logits, asked, stats = self._answer(params, memory, batch, rng, train=True)
+        loss, metrics = self._judge(logits, asked, batch)
+        return loss, (memory | {STATS: stats}, metrics)
+
+    def held_out(self, params, memory, batch, rng):
+        logits, asked, _ = self._answer(params, memory, batch, rng, train=False)
+        loss, metrics = self._judge(logits, asked, batch)
+        return {LOSS: loss} | metrics
+
+    def flops(self, clips):
+        """Without the head, which is small beside any encoder."""
+        one = super().flops(1)
+        return None if one is None else one * clips * self.pieces * self.questions_per_clip
+
+    @property
+    def questions_per_clip(self) -> int:
+        return 1
+
+    def pictures(self, params, memory, batch, rng):
+        """The dense clip, and the pieces of a video's first question side by side; what was asked and what the model says."""
+        logits, asked, _ = self._answer(params, memory, batch, rng, train=False)
+        videos = batch[batch_lib.WEIGHT].shape[0]
+        each = asked.label_QxA.shape[0] // videos
+        pieces = denormalize(asked.pieces_QxPxTxHxWx3[::each], self.view.mean, self.view.std)
+        edges = [sum(self.classes[:a]) for a in range(1, len(self.classes))]
+        said = [jnp.argmax(own, axis=-1) for own in jnp.split(logits[::each], edges, axis=1)]
+        bar = jnp.full((*pieces.shape[:1], *pieces.shape[2:4], 2, 3), 0.5)
+        row = [part for p in range(pieces.shape[1]) for part in ((bar, pieces[:, p]) if p else (pieces[:, p],))]
+        return {
+            "clip": unit_rgb(batch)[:, 0],
+            "asked": jnp.concatenate(row, axis=3),
+            "label": asked.label_QxA[::each],
+            "prediction": jnp.stack(said, axis=1).astype(jnp.int32),
+        }
+
+
+def shared_fields(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that every task takes from a recipe: `config.model` is the encoder, `objective.view`, `objective.eval_view`."""
+    encoder, c = models.build(config["model"]), config["objective"]
+    pixels = backbone_lib.pixels(encoder)
+    return {
+        "encoder": encoder,
+        "frames": encoder.frames,
+        "view": recipe.build_view(c["view"], pixels),
+        "eval_view": recipe.build_eval_view(c["eval_view"], pixels),
+    }

@@ -1,0 +1,59 @@
+"""Pieces of a dense clip: which of its frames make which piece, and permutations of them.
+
+The one idea: a piece is a clip like any other. `cut` turns a batch of K clips into one of K x P clips, so the views crop, flip and color each
+piece by itself (`per: clip`) or all pieces of a video alike (`per: video`), and nothing else needs to know of pieces.
+"""
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vssl_jax import batch as batch_lib
+from vssl_jax.errors import UserError
+
+_TIMED = (batch_lib.VIDEO, batch_lib.LUMA, batch_lib.CHROMA, batch_lib.TIME)  # the entries with an axis T, their third
+_CLIPWISE = (batch_lib.EXTENT, batch_lib.YUV_SPACE)
+
+
+def available(batch: batch_lib.Batch) -> tuple[int, int]:
+    """(clips of a video, frames of a clip)."""
+    return batch[batch_lib.TIME].shape[1:]
+
+
+def check_span(batch: batch_lib.Batch, span: int, what: str) -> None:
+    """Raises UserError where the clips have fewer than `span` frames, which `what` needs."""
+    if available(batch)[1] < span:
+        raise UserError(f"{what} span {span} frames, the clips have {available(batch)[1]}: raise data.sampler.frames")
+
+
+def cut(batch: batch_lib.Batch, frames_BxKxPxT: jax.Array) -> dict[str, jax.Array]:
+    """The batch whose clips are the pieces, K x P of every video, P pieces of a clip together; piece p of clip k has the frames
+    `frames[b, k, p]` of that clip.
+    """
+    pieces = frames_BxKxPxT.shape[2]
+
+    def timed(value):
+        taken = jax.vmap(jax.vmap(lambda x, frames: x[frames]))(value, frames_BxKxPxT)
+        return taken.reshape(taken.shape[0], -1, *taken.shape[3:])
+
+    made = {key: timed(value) if key in _TIMED else value for key, value in batch.items()}
+    return made | {key: jnp.repeat(batch[key], pieces, axis=1) for key in _CLIPWISE if key in batch}
+
+
+def permutations(n: int) -> np.ndarray:
+    """All orders of n things, int32 [n!, n], in lexicographic order: row 0 changes nothing. Row c is class c of a sorting task."""
+    return np.array(list(itertools.permutations(range(n))), np.int32)
+
+
+def encode(order: np.ndarray) -> int:
+    """The row of `permutations` that `order` is: its Lehmer code."""
+    order = list(order)
+    return sum(math.factorial(len(order) - 1 - i) * sum(later < order[i] for later in order[i + 1 :]) for i in range(len(order)))
+
+
+def inverse(order: np.ndarray) -> np.ndarray:
+    """x[order][inverse(order)] is x. Works on the last axis."""
+    return np.argsort(order, axis=-1).astype(np.int32)
