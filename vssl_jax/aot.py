@@ -123,6 +123,8 @@ def measure(config: ConfigDict, name: str) -> dict[str, Any]:
         "grad_accumulation": config.train.grad_accumulation,
         "remat": config.model.get("remat", None),
         "capacity_bytes": chip.memory,
+        "state_bytes": lowered.state_bytes,
+        "batch_bytes": lowered.batch_bytes,
         "waiting_bytes": waiting,
         "model_flops": None if model is None else model / plan.mesh.size,
         "turns": turns,
