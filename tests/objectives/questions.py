@@ -47,14 +47,14 @@ _ask = functools.cache(lambda task: jax.jit(task.ask))
 
 def ask(task: Pretext, batch=None, seed: int = 0) -> Question:
     batch = tiny.batches(1, SPEC)[0] if batch is None else batch
-    return jax.device_get(_ask(task)(batch, jax.random.key(seed)))
+    return jax.device_get(_ask(task)(started(task)[1], batch, jax.random.key(seed)))
 
 
 def labels(task: Pretext, draws: int) -> np.ndarray:
     """The labels of at least that many questions, [N,A]."""
     spec = batch_lib.Spec(batch_size=64, clips=2, frames=SPEC.frames, height=2, width=2)
     batch = tiny.batches(1, spec)[0]
-    asked = jax.jit(lambda key: task.ask(batch, key).label_QxA)
+    asked = jax.jit(lambda key: task.ask(started(task)[1], batch, key).label_QxA)
     found = [np.asarray(asked(jax.random.key(0)))]
     while sum(map(len, found)) < draws:
         found.append(np.asarray(asked(jax.random.key(len(found)))))

@@ -37,7 +37,7 @@ class ClipOrder(Pretext):
     def span(self) -> int:
         return self.count * self.frames + (self.count - 1) * self.gap
 
-    def ask(self, batch, rng):
+    def ask(self, memory, batch, rng):
         pieces_lib.check_span(batch, self.span, f"{self.count} clips of {self.frames} frames with gaps of {self.gap}")
         clips, length = pieces_lib.available(batch)
         orders = jnp.asarray(pieces_lib.permutations(self.count))

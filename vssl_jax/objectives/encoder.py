@@ -27,9 +27,14 @@ class OnEncoder(Objective):
     view: RandomView
     eval_view: EvalView
 
+    @property
+    def clip_size(self) -> tuple[int, int]:
+        """Rows and columns of what the encoder gets in training."""
+        return recipe.pair(self.view.size)
+
     def start_encoder(self, rng: jax.Array) -> tuple[Tree, Tree, backbone_lib.Features]:
         """(its parameters, its statistics, the shapes of its features for one clip)."""
-        clip_shape = (1, self.frames, *recipe.pair(self.view.size), 3)
+        clip_shape = (1, self.frames, *self.clip_size, 3)
         params, stats = backbone_lib.init(self.encoder, rng, clip_shape)
         features = jax.eval_shape(
             lambda p, s: backbone_lib.apply(self.encoder, p, s, jnp.zeros(clip_shape), train=False, method="features")[0], params, stats

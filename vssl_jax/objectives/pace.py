@@ -18,7 +18,7 @@ class Pace(Pretext):
 
     pace: RandomPace = field(default_factory=lambda: RandomPace((1, 2), 8))
 
-    def ask(self, batch, rng):
+    def ask(self, memory, batch, rng):
         batch, which_BxK = self.pace(keys_lib.example_keys(rng, batch, keys_lib.SPEED), batch)
         view = self.view(keys_lib.example_keys(rng, batch, keys_lib.VIEW), batch)
         return Question(view.reshape(-1, 1, *view.shape[2:]), which_BxK.reshape(-1, 1))

@@ -19,7 +19,7 @@ from vssl_jax import models
 from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.models import layout, piece_heads
 from vssl_jax.objectives.encoder import OnEncoder
-from vssl_jax.objectives.protocol import STATS
+from vssl_jax.objectives.protocol import STATS, Memory
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb import recipe
 from vssl_jax.perturb.view import denormalize, unit_rgb
@@ -46,7 +46,7 @@ class Pretext(OnEncoder):
     answers: ClassVar[tuple[str, ...]] = ("",)
     pieces: ClassVar[int] = 1  # of a question; a method whose number is a setting has a property of this name
 
-    def ask(self, batch: batch_lib.Batch, rng: jax.Array) -> Question:
+    def ask(self, memory: Memory, batch: batch_lib.Batch, rng: jax.Array) -> Question:
         """The questions of a batch. Draws per video with `keys_lib.example_keys(rng, batch, ...)`."""
         raise NotImplementedError
 
@@ -63,7 +63,7 @@ class Pretext(OnEncoder):
 
     def _answer(self, params, memory, batch, rng, train):
         """(logits [Q, sum(classes)], the questions, the new statistics)."""
-        asked = self.ask(batch, rng)
+        asked = self.ask(memory, batch, rng)
         q, p = asked.pieces_QxPxTxHxWx3.shape[:2]
         clips = layout.frames(asked.pieces_QxPxTxHxWx3.reshape(q * p, *asked.pieces_QxPxTxHxWx3.shape[2:]))
         keys_B = keys_lib.example_keys(rng, batch, keys_lib.DROPOUT)
@@ -126,13 +126,15 @@ class Pretext(OnEncoder):
         }
 
 
-def shared_fields(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that every task takes from a recipe: `config.model` is the encoder, `objective.view`, `objective.eval_view`."""
+def shared_fields(config: Mapping[str, Any], picture: int = 0) -> dict[str, Any]:
+    """The fields that every task takes from a recipe: `config.model` is the encoder, `objective.view`, `objective.eval_view`. `picture`: the
+    side of the view, where the encoder gets only parts of it.
+    """
     encoder, c = models.build(config["model"]), config["objective"]
     pixels = backbone_lib.pixels(encoder)
     return {
         "encoder": encoder,
         "frames": encoder.frames,
-        "view": recipe.build_view(c["view"], pixels),
+        "view": recipe.build_view(c["view"], pixels._replace(size=picture) if picture else pixels),
         "eval_view": recipe.build_eval_view(c["eval_view"], pixels),
     }

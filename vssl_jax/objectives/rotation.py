@@ -34,7 +34,7 @@ class Rotation(Pretext):
     def questions_per_clip(self):
         return TURNS if self.every else 1
 
-    def ask(self, batch, rng):
+    def ask(self, memory, batch, rng):
         view = self.view(keys_lib.example_keys(rng, batch, keys_lib.VIEW), batch)
         clips_NxTxHxWx3 = view.reshape(-1, *view.shape[2:])
         turned_NxRxTxHxWx3 = jnp.stack([jnp.rot90(clips_NxTxHxWx3, turn, axes=(2, 3)) for turn in range(TURNS)], axis=1)
