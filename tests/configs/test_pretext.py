@@ -12,7 +12,13 @@ PUBLISHED = {
     "clip_order_r3d10_ucf101": (
         "r3d10_vcop", (16, 112), (64, 1), 8, 300, 1e-3, 5e-4, (), {"count": 3, "gap": 8, "hidden": 512, "dropout": 0.5},
     ),
+    "cubic_puzzle_r3d18": ("r3d18", (16, 80), (128, 1), 32, 20, 1e-3, 5e-4, (), {"picture": 224, "hidden": 512, "dropout": 0.5}),
+    "frame_order_c3d_ucf101": ("c3d_vcop", (16, 80), (46, 1), 128, 0, 1e-2, 5e-4, (0.65, 0.85), {"count": 4, "gaps": (4, 15), "hidden": 512}),
+    "jigsaw_r3d18": ("r3d18", (4, 80), (28, 1), 32, 20, 1e-3, 5e-4, (), {"segments": 3, "grid": 2, "permutations": 1000, "normalize": True}),
+    "odd_one_out_r3d18_ucf101": ("r3d18", (6, 112), (22, 1), 8, 300, 1e-3, 5e-4, (), {"count": 6, "skip": 2, "fusion": "differences"}),
+    "order_verification_c3d_ucf101": ("c3d_vcop", (16, 112), (61, 1), 8, 300, 1e-3, 5e-4, (), {"gaps": (4, 15), "positive": 0.25}),
     "pace_r2plus1d10": ("r2plus1d10_vcop", (16, 112), (61, 1), 32, 18, 1e-3, 5e-3, (1 / 3, 2 / 3), {"paces": (1, 2, 3, 4)}),
+    "temporal_transform_r3d18_ucf101": ("r3d18", (16, 112), (121, 1), 6, 100, 3e-4, 0.0, (), {"speeds": 4, "optimizer": "adamw"}),
     "rotation_r3d18": ("r3d18", (16, 112), (16, 2), 32, 20, 1e-3, 5e-4, (), {"every": True}),
 }  # fmt: skip
 each = pytest.mark.parametrize("name", sorted(PUBLISHED))
@@ -22,9 +28,11 @@ each = pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_published_settings(name):
     c, (model, clip, dense, videos, epochs, rate, decay, drops, own) = recipe(name), PUBLISHED[name]
     assert (c.model.name, (c.model.frames, c.model.size), (c.data.sampler.frames, c.data.sampler.stride)) == (model, clip, dense)
-    assert (c.train.batch_size, c.train.epochs, c.train.steps) == (videos, epochs, epochs * c.data.num_examples // videos)
-    o = c.optimizer
-    assert (o.name, o.learning_rate, o.weight_decay, o.lr_batch, o.momentum, tuple(o.drops)) == ("sgd", rate, decay, 0, 0.9, drops)
+    steps = epochs * c.data.num_examples // videos if epochs else 200_000  # OPN counts steps
+    assert (c.train.batch_size, c.train.epochs, c.train.steps) == (videos, epochs, steps)
+    o, own = c.optimizer, {"optimizer": "sgd"} | own
+    assert (o.name, o.learning_rate, o.weight_decay, o.lr_batch, tuple(o.drops)) == (own.pop("optimizer"), rate, decay, 0, drops)
+    assert (o.schedule, o.momentum) == ("steps" if drops else "none", 0.9)
     assert {key: tuple(v) if isinstance(v := c.objective[key], list | tuple) else v for key in own} == own
 
 

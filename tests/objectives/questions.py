@@ -9,11 +9,17 @@ import numpy as np
 from tests.objectives.test_classify import Means
 from tests.train import tiny
 from vssl_jax import batch as batch_lib
-from vssl_jax.models.piece_heads import ConcatHead, PairsHead
+from vssl_jax.models.piece_heads import BinaryHead, ConcatHead, DifferencesHead, PairsHead
 from vssl_jax.objectives.clip_order import ClipOrder
+from vssl_jax.objectives.cubic_puzzle import CubicPuzzle
+from vssl_jax.objectives.frame_order import FrameOrder
+from vssl_jax.objectives.jigsaw import Jigsaw
+from vssl_jax.objectives.odd_one_out import OddOneOut
+from vssl_jax.objectives.order_verification import OrderVerification
 from vssl_jax.objectives.pace import Pace
 from vssl_jax.objectives.pretext import Pretext, Question
 from vssl_jax.objectives.rotation import Rotation
+from vssl_jax.objectives.temporal_transform import TemporalTransform
 from vssl_jax.perturb.crop import WholePicture
 from vssl_jax.perturb.speed import RandomPace
 from vssl_jax.perturb.view import EvalView, RandomView
@@ -25,9 +31,15 @@ FIELDS = dict(
 
 TASKS: dict[str, Pretext] = {
     "clip_order": ClipOrder(head=PairsHead(6, hidden=8), classes=(6,), count=3, gap=1, **FIELDS),
+    "cubic_puzzle": CubicPuzzle(head=ConcatHead(26), classes=(24, 2), tile=6, **FIELDS),
+    "frame_order": FrameOrder(head=PairsHead(12, hidden=8), classes=(12,), gaps=(2, 4), **FIELDS),
+    "jigsaw": Jigsaw(head=ConcatHead(50), classes=(50,), permutations=50, segments=2, gap=3, tile=6, normalize=False, **FIELDS),
+    "odd_one_out": OddOneOut(head=DifferencesHead(6, hidden=8), classes=(6,), skip=2, **FIELDS),
+    "order_verification": OrderVerification(head=BinaryHead(ConcatHead(1, hidden=8)), classes=(2,), gaps=(1, 3), **FIELDS),
     "pace": Pace(head=ConcatHead(3), classes=(3,), pace=RandomPace((1, 2, 4), 4), **FIELDS),
     "rotation": Rotation(head=ConcatHead(4), classes=(4,), **FIELDS | {"frames": 16}),
     "rotation_drawn": Rotation(head=ConcatHead(4), classes=(4,), every=False, **FIELDS | {"frames": 16}),
+    "temporal_transform": TemporalTransform(head=ConcatHead(7), classes=(4, 3), speeds=3, **FIELDS),
 }
 
 
@@ -48,6 +60,18 @@ _ask = functools.cache(lambda task: jax.jit(task.ask))
 def ask(task: Pretext, batch=None, seed: int = 0) -> Question:
     batch = tiny.batches(1, SPEC)[0] if batch is None else batch
     return jax.device_get(_ask(task)(started(task)[1], batch, jax.random.key(seed)))
+
+
+def numbered() -> dict:
+    """A batch in which every pixel of frame t has the value t."""
+    batch = tiny.batches(1, SPEC)[0]
+    frames = np.arange(SPEC.frames, dtype=np.uint8).reshape(1, 1, -1, 1, 1, 1)
+    return dict(batch, video=np.broadcast_to(frames, batch["video"].shape))
+
+
+def frames_of(asked: Question) -> np.ndarray:
+    """Which frames of a numbered batch the pieces are made of, int [Q,P,T]."""
+    return np.rint(asked.pieces_QxPxTxHxWx3[..., 0, 0, 0] * 255).astype(int)
 
 
 def labels(task: Pretext, draws: int) -> np.ndarray:

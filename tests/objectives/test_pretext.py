@@ -92,11 +92,12 @@ def test_pictures_show_what_was_asked_beside_the_clip(name):
     shown = jax.device_get(compiled(name)[1](params, memory, batch, jax.random.key(0))[1])
     assert shown["clip"].shape == (8, 16, 16, 16, 3)
     np.testing.assert_allclose(shown["clip"], batch["video"][:, 0] / 255, atol=1e-5)
-    assert shown["asked"].shape == (8, task.frames, 16, 16 * task.pieces + 2 * (task.pieces - 1), 3)
+    side = task.clip_size[0]
+    assert shown["asked"].shape == (8, task.frames, side, side * task.pieces + 2 * (task.pieces - 1), 3)
     asked = ask(task, batch)
     every = len(asked.label_QxA) // 8
     np.testing.assert_array_equal(shown["label"], asked.label_QxA[::every])
-    np.testing.assert_allclose(shown["asked"][:, :, :, -16:], asked.pieces_QxPxTxHxWx3[::every, -1], atol=1e-5)
+    np.testing.assert_allclose(shown["asked"][:, :, :, -side:], asked.pieces_QxPxTxHxWx3[::every, -1], atol=1e-5)
     for label, prediction in zip(shown["label"], shown["prediction"], strict=True):
         assert "said" in task.caption(tuple(map(int, label)), tuple(map(int, prediction)))
 

@@ -1,5 +1,6 @@
 """Permutations and their numbers, and pieces cut out of clips."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -34,3 +35,20 @@ def test_cut_takes_the_frames_and_repeats_what_belongs_to_the_clip(layout):
     np.testing.assert_array_equal(cut["extent"], np.repeat(batch["extent"], 3, axis=1))
     batch_lib.check({key: np.asarray(value) for key, value in cut.items()})
     np.testing.assert_array_equal(cut["label"], batch["label"])
+
+
+def test_windows_begin_anywhere_or_where_something_moves():
+    draw = jax.vmap(lambda key, motion: pieces.start(key, 5, motion, 4), in_axes=(0, None))
+    keys = jax.random.split(jax.random.key(0), 2000)
+    np.testing.assert_allclose(np.bincount(draw(keys, None), minlength=5) / 2000, 0.2, atol=0.04)
+    only_last = jnp.zeros(7).at[6].set(1.0)  # between frames 6 and 7: the window of frames 4 to 7 alone
+    assert set(np.asarray(draw(keys, only_last)).tolist()) == {4}
+    twice = jnp.zeros(7).at[0].set(1.0).at[6].set(3.0)
+    np.testing.assert_allclose(np.mean(np.asarray(draw(keys, twice)) == 4), 0.75, atol=0.04)
+
+
+def test_motion_is_the_mean_change_from_frame_to_frame():
+    batch = tiny.batches(1, batch_lib.Spec(2, 1, 3, 8, 8))[0]
+    batch["video"] = np.zeros_like(batch["video"])
+    batch["video"][1, 0, 1] = 51
+    np.testing.assert_allclose(pieces.motion(batch), [[[0, 0]], [[0.2, 0.2]]], rtol=1e-6)

@@ -58,6 +58,26 @@ class PairsHead(nn.Module):
         return _linear(self.classes, "linear")(x)
 
 
+class DifferencesHead(nn.Module):
+    """The sum of the differences of all pairs, later minus earlier, a hidden layer and a linear one (one of the two fusions of Fernando
+    et al. 2017; the other is concatenation).
+    """
+
+    classes: int
+    hidden: int = 128
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, features: Features, train: bool = False, rng: Any = None):
+        pooled_QxPxD = features.pooled_BxD.astype(jnp.float32)
+        pieces = pooled_QxPxD.shape[1]
+        weights_P = jnp.array(
+            [2.0 * i - (pieces - 1) for i in range(pieces)]
+        )  # how often each is the later one, less how often the earlier
+        x = nn.relu(_hidden(self.hidden, "hidden")(jnp.einsum("p,qpd->qd", weights_P, pooled_QxPxD)))
+        return _linear(self.classes, "linear")(dropout(x, self.dropout, train, rng))
+
+
 class BinaryHead(nn.Module):
     """Yes or no by one logit z: the logits (0, z), whose cross-entropy is the binary one of z. `inner` is a head of one class."""
 

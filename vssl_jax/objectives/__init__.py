@@ -4,14 +4,32 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from vssl_jax.errors import unknown_name
-from vssl_jax.objectives import classify, clip_order, pace, rotation, videomae
+from vssl_jax.objectives import (
+    classify,
+    clip_order,
+    cubic_puzzle,
+    frame_order,
+    jigsaw,
+    odd_one_out,
+    order_verification,
+    pace,
+    rotation,
+    temporal_transform,
+    videomae,
+)
 from vssl_jax.objectives.protocol import Objective
 
 OBJECTIVES: dict[str, Callable[[Any], Objective]] = {
     "classify": classify.from_config,
     "clip_order": clip_order.from_config,
+    "cubic_puzzle": cubic_puzzle.from_config,
+    "frame_order": frame_order.from_config,
+    "jigsaw": jigsaw.from_config,
+    "odd_one_out": odd_one_out.from_config,
+    "order_verification": order_verification.from_config,
     "pace": pace.from_config,
     "rotation": rotation.from_config,
+    "temporal_transform": temporal_transform.from_config,
     "videomae": videomae.from_config,
 }
 

@@ -138,3 +138,20 @@ class Solarize:
 
     def __call__(self, key: jax.Array, rgb: jax.Array) -> jax.Array:
         return maybe(key, self.prob, pix.solarize(rgb, self.threshold), rgb)
+
+
+@dataclass(frozen=True)
+class OneChannel:
+    """One of the three channels, drawn per clip, in place of all of them (Lee et al. 2017, section 3.2): no color and no chromatic aberration
+    tells which frame is near which.
+    """
+
+    prob: float = 1.0
+
+    def __post_init__(self):
+        check_probability("one channel", self.prob)
+
+    def __call__(self, key: jax.Array, rgb: jax.Array) -> jax.Array:
+        which_key, prob_key = jax.random.split(key)
+        channel = rgb[..., jax.random.randint(which_key, (), 0, 3)][..., None]
+        return maybe(prob_key, self.prob, jnp.broadcast_to(channel, rgb.shape), rgb)

@@ -43,6 +43,22 @@ def cut(batch: batch_lib.Batch, frames_BxKxPxT: jax.Array) -> dict[str, jax.Arra
     return made | {key: jnp.repeat(batch[key], pieces, axis=1) for key in _CLIPWISE if key in batch}
 
 
+def start(key: jax.Array, room: int, motion_T: jax.Array | None, span: int) -> jax.Array:
+    """Where a window of `span` frames begins: one of `room` places, each as likely, or by how much moves in it where `motion_T` is given."""
+    if motion_T is None:
+        return jax.random.randint(key, (), 0, room, jnp.int32)
+    sums = jnp.concatenate([jnp.zeros(1), jnp.cumsum(motion_T)])
+    moving_R = sums[span - 1 : span - 1 + room] - sums[:room]
+    return jax.random.categorical(key, jnp.log(moving_R + 1e-6)).astype(jnp.int32)
+
+
+def motion(batch: batch_lib.Batch, every: int = 4) -> jax.Array:
+    """How much changes from each frame to the next, float32 [B,K,T-1]: the mean difference of every 4th pixel both ways, in [0, 1]."""
+    planes = batch[batch_lib.VIDEO] if batch_lib.VIDEO in batch else batch[batch_lib.LUMA][..., None]
+    few = planes[:, :, :, ::every, ::every].astype(jnp.float32) / 255
+    return jnp.mean(jnp.abs(few[:, :, 1:] - few[:, :, :-1]), axis=(3, 4, 5))
+
+
 def permutations(n: int) -> np.ndarray:
     """All orders of n things, int32 [n!, n], in lexicographic order: row 0 changes nothing. Row c is class c of a sorting task."""
     return np.array(list(itertools.permutations(range(n))), np.int32)

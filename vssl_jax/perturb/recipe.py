@@ -19,6 +19,7 @@ CROPS: dict[str, Callable[..., Any]] = {
 COLORS: dict[str, Callable[..., Any]] = {
     "jitter": color.ColorJitter,
     "gray": color.Gray,
+    "one_channel": color.OneChannel,
     "solarize": color.Solarize,
     "blur": blur.GaussianBlur,
     "randaugment": randaugment.RandAugment,

@@ -119,6 +119,8 @@ class RandomView:
         color: operations on RGB in [0, 1], in this order: perturb/color.py, perturb/blur.py.
         mean, std: what normalize takes.
         per: who shares draws: 'clip' (a clip's frames), 'video' (all of a video's clips), 'frame' (nobody).
+        shift: with per='video', each clip's box is moved by up to that share of its sides, inside the picture, so that clips cannot be
+            told apart or put in order by where still things stand.
         antialias: see resample.
         dtype: of the result; everything before is float32.
     """
@@ -130,10 +132,13 @@ class RandomView:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     per: str = "clip"
+    shift: float = 0.0
     antialias: bool = True
     dtype: jnp.dtype = jnp.float32
 
     def __post_init__(self):
+        if not 0 <= self.shift < 1 or (self.shift and self.per != "video"):
+            raise UserError(f"view has shift={self.shift}: it is for per='video', a share of the crop from 0 to below 1")
         if self.per not in ("clip", "video", "frame"):
             raise UserError(f"view has per={self.per!r}: it must be 'clip', 'video' or 'frame'")
         if not 0 <= self.flip <= 1:
@@ -152,6 +157,7 @@ class RandomView:
         extent_BxKx2 = batch[batch_lib.EXTENT]
         clips = extent_BxKx2.shape[1]
         keys_BxK = keys_lib.unit_keys(keys_B, clips)
+        own_BxK = keys_BxK
         if self.per == "video":
             keys_BxK = jnp.broadcast_to(keys_BxK[:, :1], keys_BxK.shape)
 
@@ -160,11 +166,20 @@ class RandomView:
             return self.crop.draw(crop_key, extent_2, size), jax.random.bernoulli(flip_key, float(self.flip)), color_key
 
         box_BxKx4, flip_BxK, keys_BxK = jax.vmap(jax.vmap(draw))(keys_BxK, extent_BxKx2)
+        if self.shift:
+            box_BxKx4 = jax.vmap(jax.vmap(self._shifted))(own_BxK, box_BxKx4, extent_BxKx2)
         rgb = resampled_rgb(batch, box_BxKx4, flip_BxK, size, self.antialias)
         for i, op in enumerate(self.color):
             op_keys_BxK = jax.vmap(jax.vmap(lambda key, i=i: jax.random.fold_in(key, i)))(keys_BxK)
             rgb = jax.vmap(jax.vmap(op))(op_keys_BxK, rgb)
         return rgb.reshape(*shape, *size, 3)
+
+    def _shifted(self, key: jax.Array, box_4: jax.Array, extent_2: jax.Array) -> jax.Array:
+        """The box, moved by a uniform share of its sides and kept inside the picture."""
+        corner_2, sides_2 = box_4[:2], box_4[2:]
+        # Folded: the first clip's key is the one that the common box was drawn from.
+        by_2 = jax.random.uniform(jax.random.fold_in(key, 1), (2,), minval=-self.shift, maxval=self.shift) * sides_2
+        return jnp.concatenate([jnp.clip(corner_2 + by_2, 0, jnp.maximum(extent_2 - sides_2, 0)), sides_2])
 
 
 @dataclass(frozen=True)
