@@ -9,6 +9,10 @@ from vssl_jax.objectives.pretext import Pretext
 
 # recipe -> (model, its frames and size, dense frames and stride, videos a step, epochs, rate, weight decay, drops, the task's own)
 PUBLISHED = {
+    "appearance_change_r3d18": (
+        "r3d18", (16, 112), (16, 2), 32, 20, 1e-3, 5e-4, (),
+        {"adjust": "saturation", "color_levels": (1.0, 0.6, 0.3, 0.0), "noise_levels": (0.0, 0.05, 0.1, 0.2)},
+    ),
     "clip_order_r3d10_ucf101": (
         "r3d10_vcop", (16, 112), (64, 1), 8, 300, 1e-3, 5e-4, (), {"count": 3, "gap": 8, "hidden": 512, "dropout": 0.5},
     ),

@@ -10,6 +10,7 @@ from tests.objectives.test_classify import Means
 from tests.train import tiny
 from vssl_jax import batch as batch_lib
 from vssl_jax.models.piece_heads import BinaryHead, ConcatHead, DifferencesHead, PairsHead
+from vssl_jax.objectives.appearance_change import AppearanceChange
 from vssl_jax.objectives.clip_order import ClipOrder
 from vssl_jax.objectives.cubic_puzzle import CubicPuzzle
 from vssl_jax.objectives.frame_order import FrameOrder
@@ -30,6 +31,7 @@ FIELDS = dict(
 )  # fmt: skip  # the view changes nothing, so that pieces can be found again in the clip
 
 TASKS: dict[str, Pretext] = {
+    "appearance_change": AppearanceChange(head=ConcatHead(8), classes=(4, 4), **FIELDS | {"frames": 16}),
     "clip_order": ClipOrder(head=PairsHead(6, hidden=8), classes=(6,), count=3, gap=1, **FIELDS),
     "cubic_puzzle": CubicPuzzle(head=ConcatHead(26), classes=(24, 2), tile=6, **FIELDS),
     "frame_order": FrameOrder(head=PairsHead(12, hidden=8), classes=(12,), gaps=(2, 4), **FIELDS),

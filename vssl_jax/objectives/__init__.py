@@ -5,6 +5,7 @@ from typing import Any
 
 from vssl_jax.errors import unknown_name
 from vssl_jax.objectives import (
+    appearance_change,
     classify,
     clip_order,
     cubic_puzzle,
@@ -20,6 +21,7 @@ from vssl_jax.objectives import (
 from vssl_jax.objectives.protocol import Objective
 
 OBJECTIVES: dict[str, Callable[[Any], Objective]] = {
+    "appearance_change": appearance_change.from_config,
     "classify": classify.from_config,
     "clip_order": clip_order.from_config,
     "cubic_puzzle": cubic_puzzle.from_config,
