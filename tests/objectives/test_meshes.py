@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.configs import recipes
+from tests.objectives import questions
 from tests.train import tiny
 from vssl_jax import bench_step, objectives
 from vssl_jax.train import sharding
@@ -74,5 +75,6 @@ def test_eight_devices_are_one(name, mesh, alone, monkeypatch):
 
 
 def test_every_objective_is_among_the_cases():
-    assert set(CASES) == set(objectives.OBJECTIVES)
+    """Or a pretext task with a small encoder in test_pretext.py: between them only their questions differ."""
+    assert set(CASES) | set(questions.TASKS) >= set(objectives.OBJECTIVES)
     assert all(CASES[name]().objective.name == name for name in CASES)

@@ -13,6 +13,7 @@ from tests.train import tiny
 from vssl_jax import batch as batch_lib
 from vssl_jax import pretrain
 from vssl_jax.objectives.protocol import STATS
+from vssl_jax.train import sharding
 
 each = pytest.mark.parametrize("name", TASKS)
 
@@ -116,6 +117,30 @@ def test_gradients_reach_encoder_and_head(name):
     *_, grads = loss(name, params, memory, tiny.batches(1, SPEC)[0])
     for part, tree in grads.items():
         assert max(float(np.max(np.abs(g))) for g in jax.tree.leaves(tree)) > 0, part
+
+
+@each
+def test_eight_devices_are_one(name):
+    task = TASKS[name]
+    params, memory = started(task)
+    batch = tiny.batches(1, SPEC)[0]
+    one = loss(name, params, memory, batch)
+    mesh = sharding.make_mesh({"data": 2, "fsdp": 2, "seq": 1, "model": 2})
+    with jax.set_mesh(mesh):
+        train = jax.jit(jax.value_and_grad(lambda p, m, b, key: task.loss(p, m, b, key, task.turns[0]), has_aux=True))
+        (value, (after, metrics)), grads = jax.device_get(train(params, memory, sharding.global_batch(batch, mesh), jax.random.key(0)))
+    np.testing.assert_allclose(value, one[0], atol=1e-5)
+    assert tiny.largest_difference((after, metrics, grads), one[1:]) <= 1e-5
+
+
+@each
+def test_a_part_of_the_batch_is_asked_the_same(name):
+    """Whether it is a micro-batch or another host's rows: the draws belong to the rows of the global batch."""
+    whole = ask(TASKS[name])
+    rows = {key: value[4:] for key, value in tiny.batches(1, SPEC)[0].items()} | {batch_lib.SLOT: np.arange(4, 8, dtype=np.int32)}
+    part = ask(TASKS[name], rows)
+    for a, b in zip(whole, part, strict=True):
+        np.testing.assert_allclose(a[len(a) // 2 :], b, atol=1e-6)
 
 
 def test_yuv_planes_are_cut_like_pictures():
