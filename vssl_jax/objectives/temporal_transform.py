@@ -53,7 +53,8 @@ class TemporalTransform(Pretext):
         if FORMS[form] == "forward":
             return skip * t
         if FORMS[form] == "periodic":
-            return skip * jnp.minimum(t, self.frames - 1 - t)
+            top = self.frames // 2  # turns there: no frame stands beside itself, which would tell this form without any motion
+            return skip * jnp.minimum(t, 2 * top - t)
         if FORMS[form] == "shuffled":
             order = jax.random.permutation(key, self.frames)
             return skip * jnp.where(jnp.all(jnp.diff(order) > 0) | jnp.all(jnp.diff(order) < 0), jnp.roll(t, 1), order)
