@@ -23,6 +23,9 @@ PUBLISHED = {
     "order_verification_c3d_ucf101": ("c3d_vcop", (16, 112), (61, 1), 8, 300, 1e-3, 5e-4, (), {"gaps": (4, 15), "positive": 0.25}),
     "pace_r2plus1d10": ("r2plus1d10_vcop", (16, 112), (61, 1), 32, 18, 1e-3, 5e-3, (1 / 3, 2 / 3), {"paces": (1, 2, 3, 4)}),
     "temporal_transform_r3d18_ucf101": ("r3d18", (16, 112), (121, 1), 6, 100, 3e-4, 0.0, (), {"speeds": 4, "optimizer": "adamw"}),
+    "speediness_s3dg": (
+        "s3d_g", (64, 224), (140, 1), 32, 20, 1e-2, 5e-4, (), {"normal": (1.0, 1.2), "fast": (1.7, 2.2), "resize": (64 / 224, 1.5)},
+    ),
     "rotation_r3d18": ("r3d18", (16, 112), (16, 2), 32, 20, 1e-3, 5e-4, (), {"every": True}),
 }  # fmt: skip
 each = pytest.mark.parametrize("name", sorted(PUBLISHED))

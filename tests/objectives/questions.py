@@ -9,7 +9,7 @@ import numpy as np
 from tests.objectives.test_classify import Means
 from tests.train import tiny
 from vssl_jax import batch as batch_lib
-from vssl_jax.models.piece_heads import BinaryHead, ConcatHead, DifferencesHead, PairsHead
+from vssl_jax.models.piece_heads import BinaryHead, ConcatHead, DifferencesHead, PairsHead, SpatialMaxHead
 from vssl_jax.objectives.appearance_change import AppearanceChange
 from vssl_jax.objectives.clip_order import ClipOrder
 from vssl_jax.objectives.cubic_puzzle import CubicPuzzle
@@ -20,9 +20,11 @@ from vssl_jax.objectives.order_verification import OrderVerification
 from vssl_jax.objectives.pace import Pace
 from vssl_jax.objectives.pretext import Pretext, Question
 from vssl_jax.objectives.rotation import Rotation
+from vssl_jax.objectives.speediness import Speediness
 from vssl_jax.objectives.temporal_transform import TemporalTransform
 from vssl_jax.perturb.crop import WholePicture
-from vssl_jax.perturb.speed import RandomPace
+from vssl_jax.perturb.resize import ResizeAndBack
+from vssl_jax.perturb.speed import RandomPace, SpeedRanges
 from vssl_jax.perturb.view import EvalView, RandomView
 
 SPEC = batch_lib.Spec(batch_size=8, clips=2, frames=16, height=16, width=16)
@@ -41,6 +43,13 @@ TASKS: dict[str, Pretext] = {
     "pace": Pace(head=ConcatHead(3), classes=(3,), pace=RandomPace((1, 2, 4), 4), **FIELDS),
     "rotation": Rotation(head=ConcatHead(4), classes=(4,), **FIELDS | {"frames": 16}),
     "rotation_drawn": Rotation(head=ConcatHead(4), classes=(4,), every=False, **FIELDS | {"frames": 16}),
+    "speediness": Speediness(
+        head=BinaryHead(SpatialMaxHead(1)),
+        classes=(2,),
+        speeds=SpeedRanges(((1, 1.2), (1.7, 2.2)), 4),
+        resize=ResizeAndBack(0.3, 1.5),
+        **FIELDS,
+    ),
     "temporal_transform": TemporalTransform(head=ConcatHead(7), classes=(4, 3), speeds=3, **FIELDS),
 }
 

@@ -78,6 +78,19 @@ class DifferencesHead(nn.Module):
         return _linear(self.classes, "linear")(dropout(x, self.dropout, train, rng))
 
 
+class SpatialMaxHead(nn.Module):
+    """The largest value of a feature over rows and columns, its mean over time, and a linear layer (Benaim et al. 2020: the fastest thing in the
+    picture decides). Pieces side by side.
+    """
+
+    classes: int
+
+    @nn.compact
+    def __call__(self, features: Features, train: bool = False, rng: Any = None):
+        pooled_QxPxD = jnp.mean(jnp.max(features.map_BxTxHxWxD.astype(jnp.float32), axis=(3, 4)), axis=2)
+        return _linear(self.classes, "linear")(pooled_QxPxD.reshape(pooled_QxPxD.shape[0], -1))
+
+
 class BinaryHead(nn.Module):
     """Yes or no by one logit z: the logits (0, z), whose cross-entropy is the binary one of z. `inner` is a head of one class."""
 

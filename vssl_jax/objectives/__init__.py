@@ -15,6 +15,7 @@ from vssl_jax.objectives import (
     order_verification,
     pace,
     rotation,
+    speediness,
     temporal_transform,
     videomae,
 )
@@ -31,6 +32,7 @@ OBJECTIVES: dict[str, Callable[[Any], Objective]] = {
     "order_verification": order_verification.from_config,
     "pace": pace.from_config,
     "rotation": rotation.from_config,
+    "speediness": speediness.from_config,
     "temporal_transform": temporal_transform.from_config,
     "videomae": videomae.from_config,
 }
