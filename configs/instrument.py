@@ -28,7 +28,7 @@ def get_config(arg: str = ""):
     config.control_seeds = (0,)
     vit = mae.eval.finetune.copy_and_resolve_references()
     config.controls = {
-        "cnn": {**_tuned(steps=400, batch_size=32, rate=2e-3), "backbone": CNN},
+        "cnn": {**tuned(steps=400, batch_size=32, rate=2e-3), "backbone": CNN},
         "vit": {**_at_rate(vit, 1e-3), "steps": 1000, "batch_size": 64, "backbone": mae.model.to_dict()},
     }
     for control in config.controls.values():
@@ -41,15 +41,15 @@ def get_config(arg: str = ""):
     config.tuned = {
         "videomae_vit": _at_rate(vit, 6e-3),
         "random_vit": _at_rate(vit, 1e-3),
-        "pace_cnn": {**_tuned(400, 32, 2e-3), "labels": ()},
-        "random_cnn": {**_tuned(400, 32, 2e-3), "labels": ()},
+        "pace_cnn": {**tuned(400, 32, 2e-3), "labels": ()},
+        "random_cnn": {**tuned(400, 32, 2e-3), "labels": ()},
     }
     if arg == "smoke":
         _smoke(config)
     return config.lock()
 
 
-def _tuned(steps: int, batch_size: int, rate: float):
+def tuned(steps: int, batch_size: int, rate: float):
     """Training a CNN with labels."""
     config = config_lib.evaluation().finetune.to_dict()
     config.update(

@@ -93,3 +93,37 @@ def test_a_method_is_pretrained_and_read(tmp_path, capsys):
     instrument.main([RECIPE, f"--workdir={tmp_path}", "--only=(pace_cnn|random-cnn)/knn", "--config.seeds=0"])
     rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     assert [(r["name"], r["steps"]) for r in rows] == [("pace_cnn/knn", 2), ("random-cnn/knn", 0)]
+
+
+def test_the_methods_table_has_a_line_a_method_and_no_controls():
+    found = {
+        "control/cnn/coded/ordered": [row("", 0, 0.95)],
+        "pace/task": [row("", 0, 0.6, direction=None, n=0), row("", 1, 0.8, direction=None, n=0)],
+        "pace/knn": [row("", 0, 0.4), row("", 1, 0.4)],
+        "random-cnn/knn": [row("", 0, 0.1)],
+    }
+    lines = instrument.method_table(found).splitlines()
+    assert lines == [
+        "| method | own task | knn | seeds |", "|---|---|---|---|", "| pace | 0.700 ± 0.100 | 0.400 ± 0.000 | 0, 1 |",
+        "| random-cnn |  | 0.100 | 0 |", "", "The same network trained with all labels: 0.950 (1 steps).",
+    ]  # fmt: skip
+
+
+def test_a_pretext_task_is_measured_by_its_own_accuracy_too(tmp_path, capsys):
+    recipe = str(Path(__file__).parents[1] / "configs" / "pretext_table.py")
+    cache = tuple(f"--config.methods.rotation.{data}.cache={tmp_path}" for data in ("data", "eval.test"))
+    results, readme = tmp_path / "results.jsonl", tmp_path / "README.md"
+    readme.write_text("<!-- methods: begin -->\n<!-- methods: end -->\n")
+    argv = [
+        f"--config={recipe}:smoke",
+        f"--workdir={tmp_path}",
+        f"--results={results}",
+        f"--readme={readme}",
+        "--only=^rotation/task",
+        *cache,
+    ]
+    instrument.main(argv)
+    (found,) = [json.loads(line) for line in results.read_text().splitlines()]
+    assert found["name"] == "rotation/task" and 0 <= found["top1"] <= 1 and found["task"]["accuracy"] == found["top1"]
+    assert found["task"]["loss"] > 0 and found["direction"] is None
+    assert "| rotation |" in readme.read_text() and "rotation/task" in capsys.readouterr().out

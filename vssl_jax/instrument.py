@@ -1,6 +1,8 @@
 """Is the embedded dataset a valid instrument? One command prints the proof: python -m vssl_jax.instrument --config=configs/instrument.py
 
-  --workdir=DIR      where results.jsonl is kept (default runs/instrument); what stands there is not measured again
+  --workdir=DIR      where results.jsonl and the pretrainings are kept (default runs/instrument); what stands there is not measured again
+  --results=FILE     a results file elsewhere, such as one that is committed
+  --readme=FILE      write the methods' table into it, between its marks
   --only=REGEX       measure only the rows whose name matches, e.g. 'control/cnn' (two processes may share a workdir)
   --debug            show tracebacks
 
@@ -9,6 +11,7 @@ The proof is a table of rows, each a model that was trained and read on held-out
   control/NET/FILM/ORDER    NET trained with all labels; FILM 'drawn' (before the codec) or 'coded'; ORDER 'ordered', or how the order of
                             frames was lost. Ordered, a control must learn the task; without order, no model can know a direction.
   METHOD/PROTOCOL           what a protocol reads from a backbone that METHOD pretrained without labels ('random-NET': that nothing did)
+  METHOD/task               how METHOD does its own task on held-out videos: the accuracy of its (first) answer, in the column top-1
 
 top-1 is over all classes. A class is a path and a direction; `direction` asks only which of the two directions of the true path scores
 higher: chance is 0.5 for whatever is blind to the order of frames.
@@ -30,7 +33,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from vssl_jax import cli, evaluate, pretrain
+from vssl_jax import cli, evaluate, pretrain, readme
 from vssl_jax import config as config_lib
 from vssl_jax.data import pipeline, world
 from vssl_jax.data.broken import BrokenRecord
@@ -43,8 +46,10 @@ from vssl_jax.evals.knn import weighted_knn
 from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.perturb import recipe
 from vssl_jax.perturb.order import ORDER_FREE
+from vssl_jax.train.metrics import read_metrics
 
 ORDERED = "ordered"
+OWN = "task"
 FILMS = {"drawn": "rendered", "coded": "embedded"}  # name -> data.source
 
 
@@ -56,7 +61,7 @@ class Task:
     seed: int
     steps: int  # of the training that the row is about: of the control, or of the pretraining
     settings: Mapping[str, Any]
-    measure: Callable[[], tuple[np.ndarray, np.ndarray]]
+    measure: Callable[[], tuple[np.ndarray, np.ndarray] | dict[str, Any]]  # or the row's own numbers
 
     @property
     def digest(self) -> str:
@@ -112,9 +117,12 @@ def methods(config: ConfigDict, films: Films, workdir: Path) -> Iterator[Task]:
     """Every protocol on every pretrained backbone, and on the same one with fresh weights."""
     for name, run in config.methods.items():
         plain = config_lib.to_dict(run)
-        for seed in config.seeds:
-            pretrained = functools.cache(functools.partial(_pretrained, run, seed, workdir / f"{name}-{seed}"))
+        for seed in config.get("seeds_of", {}).get(name, config.seeds):
+            folder = workdir / f"{name}-{seed}"
+            pretrained = functools.cache(functools.partial(_pretrained, run, seed, folder))
             settings = {"run": plain, "train": config_lib.to_dict(config.train)}
+            if run.train.validate_every > 0:
+                yield Task(f"{name}/{OWN}", seed, plain["train"]["steps"], settings, functools.partial(_own_task, pretrained, folder))
             yield from _protocols(name, pretrained, config, films, seed, plain["train"]["steps"], settings, config.tuned[name])
     for net, name in config.random.items():
         model = config_lib.to_dict(config.methods[name].model)
@@ -127,8 +135,21 @@ def methods(config: ConfigDict, films: Films, workdir: Path) -> Iterator[Task]:
 def _pretrained(run: ConfigDict, seed: int, folder: Path) -> subject.Subject:
     config = run.copy_and_resolve_references()
     with config.unlocked():
-        config.seed, config.eval, config.report = seed, {}, False
+        config.seed, config.report = seed, False
+        if config.train.validate_every > 0:
+            config.eval.protocols = ()
+        else:
+            config.eval = {}
     return subject.load(pretrain.pretrain(config.lock(), folder))
+
+
+def _own_task(pretrained: Callable[[], subject.Subject], folder: Path) -> dict[str, Any]:
+    """The last validation of a pretraining."""
+    pretrained()
+    found = [line for line in read_metrics(folder) if any(key.startswith("validation/") for key in line)]
+    last = {key.removeprefix("validation/"): value for key, value in found[-1].items() if key.startswith("validation/")}
+    accuracy = next((value for key, value in last.items() if key.endswith("accuracy")), None)
+    return {"n": 0, "top1": accuracy, "direction": None, "task": last}
 
 
 def _protocols(
@@ -185,15 +206,17 @@ class Results:
 def measure(task: Task, reversal_C: np.ndarray) -> dict[str, Any]:
     """Runs a task; its line of results.jsonl."""
     start = time.monotonic()
-    scores, labels = task.measure()
-    return {
-        "name": task.name, "seed": task.seed, "steps": task.steps, "n": len(labels),
-        "top1": float(np.mean(scores.argmax(1) == labels)), "direction": direction(scores, labels, reversal_C),
-        "seconds": round(time.monotonic() - start, 1), "digest": task.digest,
-    }  # fmt: skip
+    found = task.measure()
+    if not isinstance(found, dict):
+        scores, labels = found
+        found = {"n": len(labels), "top1": float(np.mean(scores.argmax(1) == labels)), "direction": direction(scores, labels, reversal_C)}
+    about = {"name": task.name, "seed": task.seed, "steps": task.steps}
+    return about | found | {"seconds": round(time.monotonic() - start, 1), "digest": task.digest}
 
 
-def _mean(values: list[float]) -> str:
+def _mean(values: list[float | None]) -> str:
+    if None in values:
+        return ""
     error = seed_stderr(values)
     return f"{np.mean(values):.3f}" + ("" if error is None else f" ± {error:.3f}")
 
@@ -234,7 +257,7 @@ def verdicts(found: Mapping[str, list[dict[str, Any]]], config: ConfigDict) -> l
                 say(top1 >= 0.9, f"{name}: top-1 {top1:.3f}, wanted 0.90 or more")
             else:
                 say(abs(way - 0.5) <= 3 * sigma, f"{name}: direction {way:.3f}, wanted 0.5 ± {3 * sigma:.3f} (3 sigma)")
-    nets = {name: net for net, name in config.random.items()}
+    nets = {name: net for net, name in config.random.items()} | dict(getattr(config, "net_of", {}))
     for name, rows in found.items():
         method, *_, protocol = name.split("/")
         base = found.get(f"random-{nets.get(method)}/{protocol}")
@@ -246,15 +269,42 @@ def verdicts(found: Mapping[str, list[dict[str, Any]]], config: ConfigDict) -> l
     return out
 
 
+def method_table(found: Mapping[str, list[dict[str, Any]]]) -> str:
+    """Markdown: a method a line, its protocols as columns; top-1, ± one standard error over seeds where there are several."""
+    by_method: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for name, rows in found.items():
+        method, _, protocol = name.rpartition("/")
+        by_method.setdefault(method, {})[protocol] = rows
+    shown = {method: own for method, own in by_method.items() if not method.startswith("control/")}
+    protocols = list(dict.fromkeys(protocol for own in shown.values() for protocol in own))
+    lines = [
+        "| method | " + " | ".join("own task" if p == OWN else p for p in protocols) + " | seeds |",
+        "|" + "---|" * (len(protocols) + 2),
+    ]
+    for method, own in shown.items():
+        cells = [_mean([r["top1"] for r in own[p]]) if p in own else "" for p in protocols]
+        seeds = sorted({r["seed"] for rows in own.values() for r in rows})
+        lines.append(f"| {method} | " + " | ".join(cells) + f" | {', '.join(map(str, seeds))} |")
+    for name in (f"control/{net}/coded/{ORDERED}" for net in ("cnn", "vit")):
+        if name in found:
+            lines += [
+                "",
+                f"The same network trained with all labels: {_mean([r['top1'] for r in found[name]])} ({found[name][0]['steps']} steps).",
+            ]
+    return "\n".join(lines)
+
+
 def _flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string("only", "", "Measure only rows whose name matches.", flag_values=values)
+    flags.DEFINE_string("readme", None, "Write the methods' table into this file.", flag_values=values)
+    flags.DEFINE_string("results", None, "The results file (default WORKDIR/results.jsonl).", flag_values=values)
 
 
 def main(argv: list[str]) -> None:
     config, flags_ = cli.parse(argv, __doc__, _flags, keys=("controls", "methods"))
     workdir = Path(flags_.workdir if flags_.workdir else "runs/instrument").absolute()
     cli.use_compilation_cache()
-    films, results = Films(config, workdir), Results(workdir / "results.jsonl")
+    films, results = Films(config, workdir), Results(Path(flags_.results) if flags_.results else workdir / "results.jsonl")
     tasks = [*controls(config, films), *methods(config, films, workdir)]
     chosen = [task for task in tasks if re.search(flags_.only, task.name)]
     if not chosen:
@@ -267,10 +317,12 @@ def main(argv: list[str]) -> None:
         print(f"[{i + 1}/{len(chosen)}] {task.name}, seed {task.seed}", file=sys.stderr, flush=True)
         row = measure(task, reversal_C)
         results.add(row)
-        print(f"  top-1 {row['top1']:.3f}, direction {row['direction']:.3f}, {row['seconds']:.0f} s", file=sys.stderr, flush=True)
+        print(f"  top-1 {_mean([row['top1']])}, direction {_mean([row['direction']])}, {row['seconds']:.0f} s", file=sys.stderr, flush=True)
     found = group(results.rows(), tasks)
     print(table(found))
     print("\n".join(verdicts(found, config)))
+    if flags_.readme:
+        readme.put(Path(flags_.readme), "methods", method_table(found))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,51 @@
+"""What python -m vssl_jax.instrument measures of the pretext tasks: every task's `:local` on one backbone, with equal steps and data, beside the same backbone
+with random weights and the one trained with labels.
+
+  python -m vssl_jax.instrument --config=configs/pretext_table.py --workdir=runs/pretext --results=.results/pretext.jsonl --readme=README.md
+
+goes on where it was stopped. One task of each row of the survey has 3 seeds, the others 1. Variants: none (hours on two cores), `:smoke` (seconds).
+"""
+
+import importlib
+
+from configs import instrument
+from vssl_jax.errors import unknown_name
+
+# objective -> recipe; those with 3 seeds stand for their row: appearance, speed, order, jigsaw.
+RECIPES = {
+    "rotation": "rotation_r3d18",
+    "pace": "pace_r2plus1d10",
+    "clip_order": "clip_order_r3d10_ucf101",
+    "cubic_puzzle": "cubic_puzzle_r3d18",
+    "appearance_change": "appearance_change_r3d18",
+    "order_verification": "order_verification_c3d_ucf101",
+    "frame_order": "frame_order_c3d_ucf101",
+    "odd_one_out": "odd_one_out_r3d18_ucf101",
+    "temporal_transform": "temporal_transform_r3d18_ucf101",
+    "jigsaw": "jigsaw_r3d18",
+}
+FIRST = ("rotation", "pace", "clip_order", "cubic_puzzle")
+
+
+def get_config(arg: str = ""):
+    if arg not in ("", "smoke"):
+        raise unknown_name("variant", arg, ("smoke",))
+    config = instrument.get_config(arg).unlock()
+    runs = {
+        task: importlib.import_module(f"configs.{name}").get_config("local" if arg == "" else "smoke") for task, name in RECIPES.items()
+    }
+    config.seeds, config.control_seeds = (0, 1, 2), (0,)
+    config.seeds_of = {task: (0, 1, 2) if task in FIRST else (0,) for task in RECIPES}
+    del config.controls["vit"]
+    config.controls.cnn.backbone = runs["pace"].model.to_dict()
+    config.methods = runs
+    config.random = {"cnn": "pace"}
+    config.net_of = {task: "cnn" for task in RECIPES}
+    config.protocols = ("knn", "linear")
+    tuned = instrument.tuned(steps=400, batch_size=32, rate=2e-3) | {"labels": (200,)}
+    if arg == "smoke":
+        tuned |= {"steps": 2, "batch_size": 8, "labels": (8,)}
+        tuned["optimizer"]["warmup_steps"] = 0
+        config.seeds, config.seeds_of = (0,), {task: (0,) for task in RECIPES}
+    config.tuned = {name: tuned for name in (*RECIPES, "random_cnn")}
+    return config.lock()

@@ -1,0 +1,17 @@
+"""Tables that commands write into a README, each between two marks of its own: <!-- NAME: begin --> and <!-- NAME: end -->."""
+
+from pathlib import Path
+
+from vssl_jax.errors import UserError
+
+
+def put(path: Path, name: str, text: str) -> None:
+    """Replaces what stands between the marks of `name`. Raises UserError where the file or a mark is not there; nothing is written then."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    old = path.read_text(encoding="utf-8")
+    if old.count(begin) != 1 or old.count(end) != 1 or old.index(begin) > old.index(end):
+        raise UserError(f"{path} needs the lines {begin} and {end}, once each, where the table is to stand")
+    before, rest = old.split(begin)
+    path.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}", encoding="utf-8")
