@@ -107,7 +107,18 @@ def test_another_error_of_the_compiler_is_not_taken_for_it():
         aot._compile(Step(), arguments=0)
 
 
-@pytest.mark.parametrize("name", ["v5e", "v5e:16", "16x16", "v5e:4x4x4x4", "v5e:4 x 4"])
+def test_this_machines_own_compiler_has_no_capacity_and_no_times():
+    done = run(aot.main, SMOKE, "--topology=local:2", "--json", "--config.model.depth=1")
+    found = json.loads(done.out)
+    (step,) = found["turns"].values()
+    assert done.code == 0 and found["chips"] == 2 and found["capacity_bytes"] is None and "seconds" not in step
+    assert step["flops"] > 0 and found["parameters"] * 4 == pytest.approx(found["state_bytes"] / 3, rel=0.01)
+    text = aot.lines("r", found)
+    assert any("batches that wait" in line for line in text) and not any("clips/s" in line or "fit" in line.lower() for line in text)
+    assert "there are 8 devices here" in error_line(run(aot.main, SMOKE, "--topology=local:9"))
+
+
+@pytest.mark.parametrize("name", ["local:0", "v5e", "v5e:16", "16x16", "v5e:4x4x4x4", "v5e:4 x 4"])
 def test_a_slice_is_a_chip_and_a_shape(name):
     assert "v5e:4x4" in error_line(run(aot.main, SMOKE, f"--topology={name}"))
 

@@ -1,6 +1,7 @@
 """Compile a recipe's step for a TPU slice that is not here: python -m vssl_jax.aot --config=configs/videomae_vitb.py --topology=v5e:16x16
 
-  --topology=CHIP:SHAPE     v4:2x2x4, v5e:16x16, v5p:4x4x4, v6e:8x8 ... (chips along each axis of the slice)
+  --topology=CHIP:SHAPE     v4:2x2x4, v5e:16x16, v5p:4x4x4, v6e:8x8 ... (chips along each axis of the slice); or local:8, by this machine's
+                            own compiler for 8 simulated devices, whose figures are without capacity and times
   --config.KEY=VALUE        any setting, e.g. --config.mesh.data=1 --config.mesh.fsdp=-1 or --config.model.remat=full
   --json                    one JSON line instead of the table
 
@@ -8,6 +9,7 @@ Of one chip: bytes of memory against what it has, FLOPs a step, collectives and 
 CPU, with the TPU's own compiler (pip install ".[tpu]"). Exit code 0: it fits; 1: it does not, or something is wrong, and one line says what.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -42,7 +44,9 @@ _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def topology(name: str) -> Sequence[jax.Device]:
-    """The devices of 'v5e:4x4'. Raises UserError where there is no such slice, or no TPU compiler."""
+    """The devices of 'v5e:4x4', or of 'local:8'. Raises UserError where there is no such slice, or no TPU compiler."""
+    if found := re.fullmatch(r"local:([1-9]\d*)", name):
+        return _simulated(int(found.group(1)))
     if not re.fullmatch(r"v\d+[a-z]*:\d+(x\d+){1,2}", name):
         raise UserError(f"--topology={name}: give a chip and the shape of a slice, e.g. v5e:4x4 or v5p:2x2x4")
     for key, value in _ENVIRONMENT.items():
@@ -60,6 +64,15 @@ def topology(name: str) -> Sequence[jax.Device]:
         raise UserError(f"--topology={name} is no slice of that chip ({text[:200]})") from error
 
 
+def _simulated(count: int) -> Sequence[jax.Device]:
+    jax.config.update("jax_platforms", "cpu")
+    with contextlib.suppress(RuntimeError):  # jax has started already, with as many as it has
+        jax.config.update("jax_num_cpu_devices", count)
+    if len(jax.devices()) < count:
+        raise UserError(f"--topology=local:{count}: there are {len(jax.devices())} devices here")
+    return jax.devices()[:count]
+
+
 def _compile(lowered: jax.stages.Lowered, arguments: int) -> jax.stages.Compiled | int:
     """The program, or the bytes that it would need where the compiler finds that it cannot fit the chip; `arguments` are the step's."""
     try:
@@ -71,37 +84,44 @@ def _compile(lowered: jax.stages.Lowered, arguments: int) -> jax.stages.Compiled
         raise
 
 
-def _of_turn(compiled: jax.stages.Compiled, plan: Plan, chip: chips.Chip, waiting: int) -> dict[str, Any]:
-    """The figures of one turn's program, JSON-ready."""
+def _of_turn(compiled: jax.stages.Compiled, plan: Plan, chip: chips.Chip | None, waiting: int) -> dict[str, Any]:
+    """The figures of one turn's program, JSON-ready; without a chip, those that need none."""
     devices = plan.mesh.size
     memory = compiled.memory_analysis()
     counted = account_lib.read(compiled.as_text(), devices)
-    least = roofline_lib.roofline(counted, chip, devices)
     needed = fit.needed_bytes(compiled)
     return {
-        "fits": needed + waiting <= chip.memory,
+        "fits": chip is None or needed + waiting <= chip.memory,
         "argument_bytes": memory.argument_size_in_bytes,
         "temporary_bytes": memory.temp_size_in_bytes,
         "peak_bytes": needed,
         "flops": counted.flops,
+        "kernel_flops": counted.kernel_flops,
         "traffic_bytes": counted.traffic_bytes,
         "collectives": [
             {"kind": c.kind, "group": c.group, "count": c.count, "bytes": c.bytes, "sent_bytes": c.sent_bytes} for c in counted.collectives
         ],
+        "uncounted": sorted(counted.uncounted),
+        "open_ended": sorted(counted.open_ended),
+        **({} if chip is None else _times(roofline_lib.roofline(counted, chip, devices), plan.clips)),
+    }
+
+
+def _times(least: roofline_lib.Roofline, clips: int) -> dict[str, Any]:
+    return {
         "seconds": {"compute": least.compute, "memory": least.memory, "links": least.links, "step": least.seconds},
         "bound": least.bound,
         "communication_to_compute": least.communication,
-        "uncounted": sorted(counted.uncounted),
-        "open_ended": sorted(counted.open_ended),
-        "clips_per_second": plan.clips / least.seconds,
+        "clips_per_second": clips / least.seconds,
     }
 
 
 def measure(config: ConfigDict, name: str) -> dict[str, Any]:
     """The figures of a recipe on the slice `name`, JSON-ready; "turns" has one entry per turn of the objective."""
     devices = topology(name)
-    chip = chips.chip(devices[0])
-    if chip is None or not chip.memory:
+    local = name.startswith("local:")
+    chip = None if local else chips.chip(devices[0])
+    if not local and (chip is None or not chip.memory):
         raise UserError(f"--topology={name}: nothing is known of {devices[0].device_kind} (see vssl_jax/chips.py)")
     plan = bench_step.plan_of(config, devices)
     start = time.monotonic()
@@ -122,7 +142,8 @@ def measure(config: ConfigDict, name: str) -> dict[str, Any]:
         "batch_size": config.train.batch_size,
         "grad_accumulation": config.train.grad_accumulation,
         "remat": config.model.get("remat", None),
-        "capacity_bytes": chip.memory,
+        "capacity_bytes": None if chip is None else chip.memory,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(lowered.state_shapes.params)),
         "state_bytes": lowered.state_bytes,
         "batch_bytes": lowered.batch_bytes,
         "waiting_bytes": waiting,
@@ -130,7 +151,7 @@ def measure(config: ConfigDict, name: str) -> dict[str, Any]:
         "turns": turns,
         "fits": all(turn["fits"] for turn in turns.values()),
         "compile_seconds": time.monotonic() - start,
-        "versions": {"jax": jax.__version__, "libtpu": _libtpu()},
+        "versions": {"jax": jax.__version__} | ({} if local else {"libtpu": _libtpu()}),
     }
 
 
@@ -157,11 +178,8 @@ def lines(name: str, found: dict[str, Any]) -> list[str]:
     for turn, figures in found["turns"].items():
         if len(found["turns"]) > 1:
             out.append(f"turn {turn}")
-        verdict = "fits" if figures["fits"] else "DOES NOT FIT"
-        waiting = f" + {_size(found['waiting_bytes'])} of batches that wait"
-        rows = [("memory", f"{_size(figures['peak_bytes'])}{waiting} of {_size(found['capacity_bytes'])}: {verdict}")]
+        rows = [("memory", _memory(figures, found))]
         if "flops" in figures:
-            seconds = figures["seconds"]
             work = f"{figures['flops'] / 1e12:.3g} TFLOP"
             if found["model_flops"]:
                 work += f", {figures['flops'] / found['model_flops']:.2f} x the model's own"
@@ -177,6 +195,10 @@ def lines(name: str, found: dict[str, Any]) -> list[str]:
                     (f"{c['count']} {c['kind']} of {c['group']}", f"{_size(c['bytes'])}, {_size(c['sent_bytes'])} sent")
                     for c in figures["collectives"]
                 ),
+            ]
+        if "seconds" in figures:
+            seconds = figures["seconds"]
+            rows += [
                 ("communication", f"{figures['communication_to_compute']:.3f} of the compute time"),
                 ("least step time", f"{1e3 * seconds['step']:.3g} ms, bound by {figures['bound']} (" + _parts(seconds) + ")"),
                 ("at most", f"{figures['clips_per_second']:.0f} clips/s on the slice"),
@@ -184,6 +206,13 @@ def lines(name: str, found: dict[str, Any]) -> list[str]:
         width = max(len(label) for label, _ in rows)
         out += [f"  {label:<{width}}  {text}" for label, text in rows]
     return out
+
+
+def _memory(figures: dict[str, Any], found: dict[str, Any]) -> str:
+    needed = f"{_size(figures['peak_bytes'])} + {_size(found['waiting_bytes'])} of batches that wait"
+    if found["capacity_bytes"] is None:
+        return needed
+    return f"{needed} of {_size(found['capacity_bytes'])}: " + ("fits" if figures["fits"] else "DOES NOT FIT")
 
 
 def _parts(seconds: dict[str, float]) -> str:

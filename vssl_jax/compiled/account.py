@@ -1,5 +1,6 @@
 """The whole program: FLOPs, memory traffic and collectives of one execution on one device, each times the turns of the loops around it."""
 
+import dataclasses
 import functools
 import re
 from collections.abc import Mapping
@@ -38,7 +39,8 @@ class Collective:
 @dataclass(frozen=True)
 class Account:
     """Of one device and one execution. `collectives` are one for each (kind, size of group); `uncounted` names the kernels whose FLOPs nobody
-    states, which `flops` lacks, and `open_ended` the loops whose length depends on the data, of which one turn is counted.
+    states, which `flops` lacks, and `open_ended` the loops whose length depends on the data, of which one turn is counted. `kernel_flops` are
+    those of `flops` that kernels make: attention of long sequences.
     """
 
     flops: int = 0
@@ -46,6 +48,7 @@ class Account:
     collectives: tuple[Collective, ...] = ()
     uncounted: frozenset[str] = frozenset()
     open_ended: frozenset[str] = frozenset()
+    kernel_flops: int = 0
 
     def __add__(self, other: "Account") -> "Account":
         merged: dict[tuple[str, int], Collective] = {}
@@ -54,11 +57,13 @@ class Account:
             merged[c.kind, c.group] = Collective(c.kind, c.group, old.count + c.count, old.bytes + c.bytes)
         ordered = tuple(merged[key] for key in sorted(merged))
         named = self.uncounted | other.uncounted, self.open_ended | other.open_ended
-        return Account(self.flops + other.flops, self.traffic_bytes + other.traffic_bytes, ordered, *named)
+        kernels = self.kernel_flops + other.kernel_flops
+        return Account(self.flops + other.flops, self.traffic_bytes + other.traffic_bytes, ordered, *named, kernels)
 
     def __mul__(self, times: int) -> "Account":
         each = tuple(Collective(c.kind, c.group, c.count * times, c.bytes * times) for c in self.collectives)
-        return Account(self.flops * times, self.traffic_bytes * times, each, self.uncounted, self.open_ended)
+        named = self.uncounted, self.open_ended
+        return Account(self.flops * times, self.traffic_bytes * times, each, *named, self.kernel_flops * times)
 
     def counts(self) -> Mapping[str, int]:
         """Collectives a step, by kind."""
@@ -76,7 +81,9 @@ def read(text: str, devices: int = 1) -> Account:
 
     def _one(instruction: hlo.Instruction, computation: hlo.Computation) -> Account:
         uncounted = frozenset({target(instruction)} if is_unknown(instruction, computation) else ())
-        own = Account(flops(instruction, computation), traffic(instruction, computation, module), (), uncounted)
+        work = flops(instruction, computation)
+        in_kernel = work if instruction.opcode == "custom-call" else 0
+        own = Account(work, traffic(instruction, computation, module), (), uncounted, kernel_flops=in_kernel)
         if instruction.opcode == "while":
             turns = trip_count(instruction, computation, module)
             turn = cost(instruction.called["body"][0]) + cost(instruction.called["condition"][0])
@@ -97,7 +104,7 @@ def read(text: str, devices: int = 1) -> Account:
         """What a fusion computes; its memory traffic is that of its ends."""
         (name,) = instruction.called["calls"]
         inner = cost(name)
-        return Account(inner.flops, 0, _scattered(name, inner.collectives), inner.uncounted, inner.open_ended)
+        return dataclasses.replace(inner, traffic_bytes=0, collectives=_scattered(name, inner.collectives))
 
     return cost(module.entry)
 
