@@ -19,6 +19,9 @@ PUBLISHED = {
     "cubic_puzzle_r3d18": ("r3d18", (16, 80), (128, 1), 32, 20, 1e-3, 5e-4, (), {"picture": 224, "hidden": 512, "dropout": 0.5}),
     "frame_order_c3d_ucf101": ("c3d_vcop", (16, 80), (46, 1), 128, 0, 1e-2, 5e-4, (0.65, 0.85), {"count": 4, "gaps": (4, 15), "hidden": 512}),
     "jigsaw_r3d18": ("r3d18", (4, 80), (28, 1), 32, 20, 1e-3, 5e-4, (), {"segments": 3, "grid": 2, "permutations": 1000, "normalize": True}),
+    "motion_statistics_r3d10_ucf101": (
+        "r3d10_vcop", (16, 112), (16, 1), 30, 18, 5e-4, 5e-3, (1 / 3, 2 / 3), {"error": "squares", "motion": 1.0, "appearance": 0.1, "bins": 32},
+    ),
     "odd_one_out_r3d18_ucf101": ("r3d18", (6, 112), (22, 1), 8, 300, 1e-3, 5e-4, (), {"count": 6, "skip": 2, "fusion": "differences"}),
     "order_verification_c3d_ucf101": ("c3d_vcop", (16, 112), (61, 1), 8, 300, 1e-3, 5e-4, (), {"gaps": (4, 15), "positive": 0.25}),
     "pace_r2plus1d10": ("r2plus1d10_vcop", (16, 112), (61, 1), 32, 18, 1e-3, 5e-3, (1 / 3, 2 / 3), {"paces": (1, 2, 3, 4)}),

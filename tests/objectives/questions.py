@@ -15,6 +15,7 @@ from vssl_jax.objectives.clip_order import ClipOrder
 from vssl_jax.objectives.cubic_puzzle import CubicPuzzle
 from vssl_jax.objectives.frame_order import FrameOrder
 from vssl_jax.objectives.jigsaw import Jigsaw
+from vssl_jax.objectives.motion_statistics import MotionStatistics
 from vssl_jax.objectives.odd_one_out import OddOneOut
 from vssl_jax.objectives.order_verification import OrderVerification
 from vssl_jax.objectives.pace import Pace
@@ -22,6 +23,7 @@ from vssl_jax.objectives.pretext import Pretext, Question
 from vssl_jax.objectives.rotation import Rotation
 from vssl_jax.objectives.speediness import Speediness
 from vssl_jax.objectives.temporal_transform import TemporalTransform
+from vssl_jax.perturb import statistics
 from vssl_jax.perturb.crop import WholePicture
 from vssl_jax.perturb.resize import ResizeAndBack
 from vssl_jax.perturb.speed import RandomPace, SpeedRanges
@@ -52,6 +54,15 @@ TASKS: dict[str, Pretext] = {
     ),
     "temporal_transform": TemporalTransform(head=ConcatHead(7), classes=(4, 3), speeds=3, **FIELDS),
 }
+
+# Tasks whose answers are no draws, but measured in the clip.
+_NUMBERS = statistics.classes(16)
+MEASURED: dict[str, Pretext] = {
+    "motion_statistics": MotionStatistics(
+        head=ConcatHead(sum(_NUMBERS)), classes=_NUMBERS, error="cross_entropy", **FIELDS | {"frames": 16}
+    ),
+}
+ALL = TASKS | MEASURED
 
 
 @functools.cache

@@ -76,5 +76,5 @@ def test_eight_devices_are_one(name, mesh, alone, monkeypatch):
 
 def test_every_objective_is_among_the_cases():
     """Or a pretext task with a small encoder in test_pretext.py: between them only their questions differ."""
-    assert set(CASES) | set(questions.TASKS) >= set(objectives.OBJECTIVES)
+    assert set(CASES) | set(questions.ALL) >= set(objectives.OBJECTIVES)
     assert all(CASES[name]().objective.name == name for name in CASES)

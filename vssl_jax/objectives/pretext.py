@@ -73,14 +73,20 @@ class Pretext(OnEncoder):
         logits = self.head.apply({"params": params["head"]}, features, train=train, rng=keys_lib.clip_keys(keys_B, per_video))
         return logits, asked, stats
 
+    def _parts(self, logits: jax.Array) -> list[jax.Array]:
+        """The logits of each answer."""
+        return jnp.split(logits, [sum(self.classes[:a]) for a in range(1, len(self.classes))], axis=1)
+
+    def _said(self, logits: jax.Array) -> jax.Array:
+        """The model's answers, int32 [Q,A]."""
+        return jnp.stack([jnp.argmax(own, axis=-1) for own in self._parts(logits)], axis=1).astype(jnp.int32)
+
     def _judge(self, logits, asked, batch) -> tuple[jax.Array, dict[str, jax.Array]]:
         """(the loss, the metrics): for each answer the mean over the questions that ask for it; the losses are added up."""
         weight_Q = jnp.repeat(batch[batch_lib.WEIGHT], logits.shape[0] // batch[batch_lib.WEIGHT].shape[0])
-        total, metrics, start = 0.0, {}, 0
-        for a, (name, classes) in enumerate(zip(self.answers, self.classes, strict=True)):
-            own = jax.nn.log_softmax(logits[:, start : start + classes].astype(jnp.float32))
-            start += classes
-            label = asked.label_QxA[:, a]
+        total, metrics = 0.0, {}
+        for a, (name, own) in enumerate(zip(self.answers, self._parts(logits.astype(jnp.float32)), strict=True)):
+            own, label = jax.nn.log_softmax(own), asked.label_QxA[:, a]
             counts = weight_Q * (label >= 0)
             count = jnp.maximum(jnp.sum(counts), 1.0)
             loss = -jnp.sum(jnp.take_along_axis(own, jnp.maximum(label, 0)[:, None], axis=1)[:, 0] * counts) / count
@@ -114,15 +120,13 @@ class Pretext(OnEncoder):
         videos = batch[batch_lib.WEIGHT].shape[0]
         each = asked.label_QxA.shape[0] // videos
         pieces = denormalize(asked.pieces_QxPxTxHxWx3[::each], self.view.mean, self.view.std)
-        edges = [sum(self.classes[:a]) for a in range(1, len(self.classes))]
-        said = [jnp.argmax(own, axis=-1) for own in jnp.split(logits[::each], edges, axis=1)]
         bar = jnp.full((*pieces.shape[:1], *pieces.shape[2:4], 2, 3), 0.5)
         row = [part for p in range(pieces.shape[1]) for part in ((bar, pieces[:, p]) if p else (pieces[:, p],))]
         return {
             "clip": unit_rgb(batch)[:, 0],
             "asked": jnp.concatenate(row, axis=3),
             "label": asked.label_QxA[::each],
-            "prediction": jnp.stack(said, axis=1).astype(jnp.int32),
+            "prediction": self._said(logits[::each]),
         }
 
 
