@@ -84,7 +84,7 @@ def check_training(workdir, smoke):
     assert json.loads((workdir / "export" / "meta.json").read_text())["step"] == smoke.train.steps
     assert (workdir / "checkpoints" / str(smoke.train.steps)).is_dir() and list((workdir / "tensorboard").iterdir())
     shown = smoke.train.picture_every > 0
-    assert ("reconstruction" in (workdir / "report" / "index.html").read_text().lower()) == shown
+    assert ('id="pictures"' in (workdir / "report" / "index.html").read_text()) == shown
 
 
 def check_evaluation(workdir, table, protocols):
