@@ -69,3 +69,16 @@ ENTRY %main (p: f32[12,1000], k: s32[]) -> f32[1,1000] {
 def test_memory_on_the_chip_is_free_and_the_copy_to_it_is_not():
     """The slice of a stack through two fusions (4000 bytes and an index), the whole stack copied once (48000), the sum written (4000)."""
     assert account_lib.read(MOVES).traffic_bytes == pytest.approx(4000 + 48000 + 4000, abs=8)
+
+
+def test_a_slice_on_its_way_is_the_slice():
+    text = """HloModule m
+
+ENTRY %main (p: f32[12,1000]) -> f32[3,1000] {
+  %p = f32[12,1000]{1,0} parameter(0)
+  %start = ((f32[12,1000]{1,0}), f32[3,1000]{1,0:S(1)}, s32[]{:S(2)}) slice-start(%p), slice={[3:6], [0:1000]}
+  ROOT %near = f32[3,1000]{1,0:S(1)} slice-done(%start)
+}
+"""
+    assert account_lib.read(text).traffic_bytes == 12000
+    assert account_lib.read(text.replace(":S(1)", "")).traffic_bytes == 24000

@@ -44,6 +44,9 @@ def traffic(instruction: Instruction, computation: Computation, module: Module) 
         return _bytes(operands[1]) * 2
     if opcode == "copy-start":  # (the copy, the original, a token)
         return sum(_bytes(shapes) for shapes in operands) + _bytes(instruction.shapes[:1])
+    if opcode == "slice-start":  # (the whole, the slice, a token)
+        part = instruction.shapes[len(operands[0])]
+        return (part.bytes if _bytes(operands[0]) else 0) + _bytes([part])
     if opcode.endswith("-start"):  # (the operands again, the results, ...)
         count = sum(len(shapes) for shapes in operands)
         return sum(_bytes(shapes) for shapes in operands) + _bytes(instruction.shapes[count : 2 * count] or instruction.shapes)
