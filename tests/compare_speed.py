@@ -22,7 +22,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -51,7 +51,6 @@ def torch_side(batch_size: int) -> dict[str, Callable[[], float]]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05, fused=True)
     pixels, mask = _pixels_and_mask(batch_size)
     pixels, mask = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 1, 4, 2, 3))), torch.from_numpy(mask)
-    left, right = torch.randn(2, MATRIX, MATRIX)
 
     def forward_backward() -> float:
         model.zero_grad(set_to_none=True)
@@ -64,12 +63,20 @@ def torch_side(batch_size: int) -> dict[str, Callable[[], float]]:
         optimizer.step()
         return loss
 
+    return {"forward_backward": forward_backward, "step": step, "matmul": torch_matmul()}
+
+
+def torch_matmul() -> Callable[[], float]:
+    import torch
+
+    left, right = torch.randn(2, MATRIX, MATRIX)
+
     def matmul() -> float:
         for _ in range(PRODUCTS):
             product = left @ right
         return product[0, 0].item()
 
-    return {"forward_backward": forward_backward, "step": step, "matmul": matmul}
+    return matmul
 
 
 def our_side(batch_size: int) -> dict[str, Callable[[], float]]:
@@ -90,8 +97,6 @@ def our_side(batch_size: int) -> dict[str, Callable[[], float]]:
     objective = stepper.plan.objective
     clips, mask = _pixels_and_mask(batch_size)
     visible, masked = (np.stack([np.flatnonzero(row) for row in rows]) for rows in (~mask, mask))
-    left, right = jax.random.normal(jax.random.key(0), (2, MATRIX, MATRIX))
-    multiply = jax.jit(jnp.matmul)
 
     @jax.jit
     @jax.value_and_grad
@@ -109,22 +114,32 @@ def our_side(batch_size: int) -> dict[str, Callable[[], float]]:
         stepper.wait()
         return float(metrics["loss"])
 
+    return {"forward_backward": forward_backward, "step": step, "matmul": our_matmul()}
+
+
+def our_matmul() -> Callable[[], float]:
+    import jax
+    import jax.numpy as jnp
+
+    left, right = jax.random.normal(jax.random.key(0), (2, MATRIX, MATRIX))
+    multiply = jax.jit(jnp.matmul)
+
     def matmul() -> float:
         for _ in range(PRODUCTS):
             product = jax.block_until_ready(multiply(left, right))
         return float(product[0, 0])
 
-    return {"forward_backward": forward_backward, "step": step, "matmul": matmul}
+    return matmul
 
 
 SIDES = {"torch": torch_side, "ours": our_side}
 
 
-def serve(side: str, batch_size: int) -> None:
+def serve(side: Callable[[int], dict[str, Callable[[], float]]], batch_size: int) -> None:
     """The process of one side: a line names what to run, the answer has its seconds and loss."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
-    runs = SIDES[side](batch_size)
+    runs = side(batch_size)
     for line in sys.stdin:
         wall, cpu = time.perf_counter(), time.process_time()
         loss = runs[line.strip()]()
@@ -132,10 +147,10 @@ def serve(side: str, batch_size: int) -> None:
 
 
 class Side:
-    """A side's process, seen from the one that compares."""
+    """A side's process, seen from the one that compares: `python -m MODULE --serve=NAME ...`."""
 
-    def __init__(self, name: str, batch_size: int):
-        command = [sys.executable, "-m", "tests.compare_speed", f"--serve={name}", f"--batch_size={batch_size}"]
+    def __init__(self, module: str, name: str, batch_size: int):
+        command = [sys.executable, "-m", module, f"--serve={name}", f"--batch_size={batch_size}"]
         environment = os.environ | {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
         self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -154,13 +169,13 @@ def spread(values: list[float]) -> dict[str, float]:
     return {name: round(f(values), 3) for name, f in {"median": statistics.median, "min": min, "max": max}.items()}
 
 
-def compare(rounds: int, batch_size: int) -> dict:
-    """Runs both sides `rounds` times by turns, after two rounds that are not counted."""
-    sides = {name: Side(name, batch_size) for name in SIDES}
-    runs = {kind: {name: [] for name in sides} for kind in KINDS}
+def compare(module: str, kinds: Sequence[str], rounds: int, batch_size: int) -> dict:
+    """Runs both sides of a module `rounds` times by turns, after two rounds that are not counted."""
+    sides = {name: Side(module, name, batch_size) for name in SIDES}
+    runs = {kind: {name: [] for name in sides} for kind in kinds}
     try:
         for number in range(-2, rounds):
-            for kind in KINDS:
+            for kind in kinds:
                 for name in list(sides)[:: 1 if number % 2 else -1]:
                     answer = sides[name].run(kind)
                     if not np.isfinite(answer["loss"]):
@@ -179,21 +194,30 @@ def compare(rounds: int, batch_size: int) -> dict:
     return out
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def report(about: dict, module: str, kinds: Sequence[str], rounds: int, batch_size: int, packages: Sequence[str]) -> None:
+    """Compares, and prints the JSON line."""
+    load = os.getloadavg()
+    figures = compare(module, kinds, rounds, batch_size)
+    versions = {name: metadata.version(name) for name in packages} | {"python": platform.python_version()}
+    about = about | {"batch_size": batch_size, "dtype": "float32", "rounds": rounds, "cpus": os.cpu_count()}
+    print(json.dumps(about | figures | {"load_before": load, "load_after": os.getloadavg(), "versions": versions}))
+
+
+def arguments(doc: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batch_size", type=int, default=2)
     parser.add_argument("--serve", choices=SIDES, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = arguments(__doc__)
     if args.serve:
-        serve(args.serve, args.batch_size)
+        serve(SIDES[args.serve], args.batch_size)
         return
-    load = os.getloadavg()
-    figures = compare(args.rounds, args.batch_size)
-    versions = {name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "torch", "transformers")}
-    versions["python"] = platform.python_version()
-    about = {"model": "VideoMAE ViT-B", "batch_size": args.batch_size, "dtype": "float32", "rounds": args.rounds, "cpus": os.cpu_count()}
-    print(json.dumps(about | figures | {"load_before": load, "load_after": os.getloadavg(), "versions": versions}))
+    packages = ("jax", "jaxlib", "flax", "torch", "transformers")
+    report({"model": "VideoMAE ViT-B"}, "tests.compare_speed", KINDS, args.rounds, args.batch_size, packages)
 
 
 if __name__ == "__main__":

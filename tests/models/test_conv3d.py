@@ -28,10 +28,6 @@ CASES = {
 }
 
 
-def fits(impl: str, kernel: conv3d.Triple) -> bool:
-    return impl != "matmul" or kernel[1:] == (1, 1)
-
-
 def output_and_gradients(impl, x, kernel, strides):
     @jax.jit
     def run(x, kernel):
@@ -49,25 +45,36 @@ def test_all_forms_are_one(case):
     sides = tuple(conv3d.length(n, k, s) for n, k, s in zip(shape[1:4], size, strides, strict=True))
     assert expected[0].shape == (shape[0], *sides, outputs)
     for impl in set(conv3d.IMPLEMENTATIONS) - {"direct"}:
-        if fits(impl, size):
-            for a, b in zip(output_and_gradients(impl, x, kernel, strides), expected, strict=True):
-                np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-5, err_msg=impl)
+        for a, b in zip(output_and_gradients(impl, x, kernel, strides), expected, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-5, err_msg=impl)
 
 
 def test_padding_is_half_the_kernel_at_both_ends():
     """An impulse on the first pixel meets the tap in the middle; XLA's SAME would pad an even side with stride 2 behind only."""
     x, kernel = jnp.zeros((1, 4, 4, 4, 1)).at[0, 0, 0, 0].set(1.0), jnp.arange(27.0).reshape(3, 3, 3, 1, 1)
-    for impl in ("direct", "folded"):
+    for impl in conv3d.IMPLEMENTATIONS:
         assert conv3d.conv3d(x, kernel, (2, 2, 2), impl)[0, 0, 0, 0, 0] == 13.0
 
 
-def test_a_form_is_chosen_for_every_kernel_and_platform():
-    for kernel, *_ in CASES.values():
-        assert conv3d.choose("gpu", kernel) == conv3d.choose("tpu", kernel) == "direct"
-        chosen = conv3d.choose("cpu", kernel)
-        assert chosen in conv3d.IMPLEMENTATIONS and fits(chosen, kernel)
+def test_a_kernel_s_derivative_in_pieces_is_the_same(monkeypatch):
+    """Pieces that do not divide the frames, too."""
+    monkeypatch.setattr(conv3d, "PLACES", 50)
+    x, kernel = normal(2, 7, 6, 6, 3), normal(3, 3, 3, 3, 4, seed=2) / 9
+    expected = output_and_gradients("direct", x, kernel, (1, 2, 2))
+    for impl in ("taps", "channels"):
+        for a, b in zip(output_and_gradients(impl, x, kernel, (1, 2, 2)), expected, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-5, err_msg=impl)
+
+
+def test_the_form_that_is_chosen():
+    for size, strides, shape, outputs in CASES.values():
+        kernel = (*size, shape[-1], outputs)
+        assert conv3d.choose("gpu", kernel, strides) == conv3d.choose("tpu", kernel, strides) == "direct"
+    assert conv3d.choose("cpu", (3, 7, 7, 3, 64), (1, 2, 2)) == "channels"
+    assert conv3d.choose("cpu", (3, 3, 3, 64, 64)) == conv3d.choose("cpu", (3, 1, 1, 144, 64)) == "taps"
+    assert conv3d.choose("cpu", (3, 1, 1, 45, 64)) == "channels"
 
 
 def test_an_unknown_form_is_refused():
-    with pytest.raises(UserError, match="unknown convolution 'folder': did you mean 'folded'"):
-        conv3d.conv3d(jnp.zeros((1, 1, 1, 1, 1)), jnp.zeros((1, 1, 1, 1, 1)), impl="folder")
+    with pytest.raises(UserError, match="unknown convolution 'chanels': did you mean 'channels'"):
+        conv3d.conv3d(jnp.zeros((1, 1, 1, 1, 1)), jnp.zeros((1, 1, 1, 1, 1)), impl="chanels")

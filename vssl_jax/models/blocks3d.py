@@ -8,6 +8,7 @@ does not equal the step of one large batch, as it does without batch normalizati
 """
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -17,6 +18,7 @@ from jax import lax
 from vssl_jax.errors import UserError
 from vssl_jax.models.backbone import STATS
 from vssl_jax.models.conv3d import Triple, conv3d
+from vssl_jax.models.platform import platform
 
 # He et al. 2015, by the number of outputs: torchvision's and PySlowFast's. The variance is that of a normal distribution not cut off.
 KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -99,11 +101,21 @@ class ConvNorm(nn.Module):
 
 
 def max_pool(x_BxTxHxWxC: jax.Array, window: Triple, strides: Triple, padding: Triple = (0, 0, 0)) -> jax.Array:
-    """The largest value of each window; what is padded (at both ends of a side) is never it. Raises UserError where no window fits."""
+    """The largest value of each window; what is padded (at both ends of a side) is never it. Raises UserError where no window fits.
+
+    On a CPU it is taken side by side, which with its gradient is 3 to 13 times faster than XLA's. Where values of a window tie, XLA's gradient
+    goes to the first and this one to all; behind a ReLU, whose zeros are what ties, none arrives either way.
+    """
     sides = x_BxTxHxWxC.shape[1:4]
     if any(n + 2 * p < w for n, w, p in zip(sides, window, padding, strict=True)):
         raise UserError(f"the clips are too small for this network: {sides} (frames, rows, columns) are left where it pools {window}")
-    return nn.max_pool(x_BxTxHxWxC, window, strides, [(p, p) for p in padding])
+    if platform() != "cpu":
+        return nn.max_pool(x_BxTxHxWxC, window, strides, [(p, p) for p in padding])
+    x = jnp.pad(x_BxTxHxWxC, ((0, 0), *((p, p) for p in padding), (0, 0)), constant_values=-jnp.inf)
+    for axis, (w, s) in enumerate(zip(window, strides, strict=True), 1):
+        out = (x.shape[axis] - w) // s + 1
+        x = functools.reduce(jnp.maximum, [lax.slice_in_dim(x, i, i + (out - 1) * s + 1, s, axis=axis) for i in range(w)])
+    return x
 
 
 def check_clip(clip_BxTxHxWxC: jax.Array) -> None:

@@ -1,10 +1,18 @@
 """Convolutions over time, rows and columns, by whichever program is fastest where it runs.
 
-The one idea: which form to use is a pure function of (platform, kernel), `choose`, made when the program is traced, and every form computes
-the same convolution with padding k // 2 on both sides. That padding is explicit because XLA's SAME pads an even side with stride 2 less in
-front than behind, and no network here was trained so. Accelerators have their own 3-D convolutions. On a CPU XLA's is slow, its 2-D one is
-not, and a matrix product is better still where the kernel covers one pixel.
+The one idea: which form to use is a pure function of (platform, kernel, channels), `choose`, made when the program is traced, and every form
+computes the same convolution with padding k // 2 on both sides. That padding is explicit because XLA's SAME pads an even side with stride 2
+less in front than behind, and no network here was trained so. Accelerators have their own 3-D convolutions. On a CPU XLA's is slow, while its
+2-D convolution and its matrix product come near the processor's peak, so there the taps in time are taken apart:
+
+    taps      each tap is a convolution of the frames that it meets (none is of padding), and the results are added
+    channels  the frames of all taps lie side by side in channels, for one convolution: where there are few channels (a stem)
+
+The CPU's forms have backward passes of their own: XLA's derivative with regard to a kernel is several times slower than its convolution where
+places are many, unless they are taken in pieces.
 """
+
+import math
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +23,19 @@ from vssl_jax.models.platform import platform
 
 Triple = tuple[int, int, int]
 
+FEW_CHANNELS = 16
+PLACES = 8192  # (frames, rows, columns) in a piece of a kernel's derivative
+MOST_PIECES = 8  # each is an instruction to compile
 
-def choose(platform: str, kernel: Triple) -> str:
-    """The form for a kernel of (time, rows, columns) taps on `platform` ('cpu', 'gpu', 'tpu')."""
+
+def choose(platform: str, kernel: tuple[int, int, int, int, int], strides: Triple = (1, 1, 1)) -> str:
+    """The form for a kernel [t,h,w,C,O] on `platform` ('cpu', 'gpu', 'tpu')."""
     if platform != "cpu":
         return "direct"
-    return "matmul" if kernel[1:] == (1, 1) else "folded"
+    taps, rows, columns, inputs, outputs = kernel
+    if taps > 1 and rows == columns == 1 and strides == (1, 1, 1):
+        return "channels" if inputs < outputs else "taps"  # the smaller side is the one that is copied
+    return "channels" if inputs < FEW_CHANNELS else "taps"
 
 
 def conv3d(x_BxTxHxWxC: jax.Array, kernel_txhxwxCxO: jax.Array, strides: Triple = (1, 1, 1), impl: str = "auto") -> jax.Array:
@@ -29,11 +44,12 @@ def conv3d(x_BxTxHxWxC: jax.Array, kernel_txhxwxCxO: jax.Array, strides: Triple 
 
     `impl` is a key of IMPLEMENTATIONS or 'auto'. Raises UserError for another name.
     """
+    strides = tuple(strides)
     if impl == "auto":
-        impl = choose(platform(), kernel_txhxwxCxO.shape[:3])
+        impl = choose(platform(), kernel_txhxwxCxO.shape, strides)
     if impl not in IMPLEMENTATIONS:
         raise unknown_name("convolution", impl, ["auto", *IMPLEMENTATIONS])
-    return IMPLEMENTATIONS[impl](x_BxTxHxWxC, kernel_txhxwxCxO, tuple(strides))
+    return IMPLEMENTATIONS[impl](x_BxTxHxWxC, kernel_txhxwxCxO, strides)
 
 
 def length(size: int, kernel: int, stride: int) -> int:
@@ -46,30 +62,136 @@ def _direct(x, kernel, strides):
     return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=("NDHWC", "DHWIO", "NDHWC"))
 
 
-def taps_in_channels(x_BxTxHxWxC: jax.Array, taps: int, stride: int) -> jax.Array:
+def _taps(x_BxTxHxWxC, kernel_txhxwxCxO, strides):
+    """The sum over taps in time of a convolution in space of the frames that the tap meets."""
+    taps, frames, stride = kernel_txhxwxCxO.shape[0], x_BxTxHxWxC.shape[1], strides[0]
+    if taps > 1 and kernel_txhxwxCxO.shape[1:3] == (1, 1) and strides == (1, 1, 1):
+        return _temporal(x_BxTxHxWxC, kernel_txhxwxCxO[:, 0, 0])
+    out, total = length(frames, taps, stride), None
+    for tap in range(taps):
+        first, last = _meets(frames, taps, stride, tap)
+        if first > last:
+            continue  # of clips shorter than the kernel
+        start = first * stride + tap - taps // 2
+        met = lax.slice_in_dim(x_BxTxHxWxC, start, start + (last - first) * stride + 1, stride, axis=1)
+        part = _between(_space(met, kernel_txhxwxCxO[tap], strides[1:]), first, out - 1 - last)
+        total = part if total is None else total + part
+    return total
+
+
+def _meets(frames: int, taps: int, stride: int, tap: int) -> tuple[int, int]:
+    """(first, last) slot whose `tap` falls on a real frame."""
+    offset = tap - taps // 2
+    return max(0, -(offset // stride)), min(length(frames, taps, stride) - 1, (frames - 1 - offset) // stride)
+
+
+def _between(x_BxTxHxWxC, before: int, behind: int):
+    """With so many frames of zeros at both ends."""
+    return jnp.pad(x_BxTxHxWxC, ((0, 0), (before, behind), (0, 0), (0, 0), (0, 0))) if before or behind else x_BxTxHxWxC
+
+
+def taps_in_channels(x_BxTxHxWxC: jax.Array, taps: int, stride: int = 1) -> jax.Array:
     """[B,T',H,W,taps*C]: beside every frame that a convolution in time centres on, its neighbours, in the order of the taps."""
     if taps == 1:
         return x_BxTxHxWxC[:, ::stride]
     out = length(x_BxTxHxWxC.shape[1], taps, stride)
-    padded = jnp.pad(x_BxTxHxWxC, ((0, 0), (taps // 2, taps // 2), (0, 0), (0, 0), (0, 0)))
+    padded = _between(x_BxTxHxWxC, taps // 2, taps // 2)
     frames = [lax.slice_in_dim(padded, i, i + (out - 1) * stride + 1, stride, axis=1) for i in range(taps)]
     return jnp.concatenate(frames, axis=-1)
 
 
-def _folded(x_BxTxHxWxC, kernel_txhxwxCxO, strides):
-    """Taps in time are channels, frames are examples: one 2-D convolution."""
+def _channels(x_BxTxHxWxC, kernel_txhxwxCxO, strides):
+    """Taps in time are channels: one convolution in space."""
     t, h, w, c, o = kernel_txhxwxCxO.shape
-    y = taps_in_channels(x_BxTxHxWxC, t, strides[0])
+    if t > 1 and (h, w) == (1, 1) and strides == (1, 1, 1):
+        return _temporal_by_inputs(x_BxTxHxWxC, kernel_txhxwxCxO[:, 0, 0])
     kernel_hxwxtCxO = jnp.moveaxis(kernel_txhxwxCxO, 0, 2).reshape(h, w, t * c, o)
-    frames, padding = y.reshape(-1, *y.shape[2:]), [(h // 2, h // 2), (w // 2, w // 2)]
-    out = lax.conv_general_dilated(frames, kernel_hxwxtCxO, strides[1:], padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    return out.reshape(*y.shape[:2], *out.shape[1:])
+    return _space(taps_in_channels(x_BxTxHxWxC, t, strides[0]), kernel_hxwxtCxO, strides[1:])
 
 
-def _matmul(x_BxTxHxWxC, kernel_tx1x1xCxO, strides):
-    """Taps in time are channels, every place is a row: one matrix product. For kernels of one row and one column."""
-    y = taps_in_channels(x_BxTxHxWxC[:, :, :: strides[1], :: strides[2]], kernel_tx1x1xCxO.shape[0], strides[0])
-    return y @ kernel_tx1x1xCxO.reshape(-1, kernel_tx1x1xCxO.shape[-1])
+def _space(x_BxTxHxWxC, kernel_hxwxCxO, strides):
+    """A convolution of every frame; of one pixel it is a matrix product."""
+    if kernel_hxwxCxO.shape[:2] == (1, 1):
+        return x_BxTxHxWxC[:, :, :: strides[0], :: strides[1]] @ kernel_hxwxCxO[0, 0]
+    return _conv2d(x_BxTxHxWxC, kernel_hxwxCxO, strides)
 
 
-IMPLEMENTATIONS = {"direct": _direct, "folded": _folded, "matmul": _matmul}
+def _conv2d_plain(x_BxTxHxWxC, kernel_hxwxCxO, strides):
+    h, w = kernel_hxwxCxO.shape[:2]
+    frames = x_BxTxHxWxC.reshape(-1, *x_BxTxHxWxC.shape[2:])
+    padding = [(h // 2, h // 2), (w // 2, w // 2)]
+    out = lax.conv_general_dilated(frames, kernel_hxwxCxO, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return out.reshape(*x_BxTxHxWxC.shape[:2], *out.shape[1:])
+
+
+def _conv2d_backward(strides, saved, g_BxTxHxWxO):
+    """The kernel's derivative is summed over pieces of the clips' time: each device has its own clips whole."""
+    x_BxTxHxWxC, kernel = saved
+    (dx,) = jax.linear_transpose(lambda x: _conv2d_plain(x, kernel, strides), x_BxTxHxWxC)(g_BxTxHxWxO)
+    frames = g_BxTxHxWxO.shape[1]
+    pieces = min(frames, MOST_PIECES, -(-math.prod(g_BxTxHxWxO.shape[:4]) // PLACES))
+    size, dkernel = -(-frames // pieces), 0
+    for start in range(0, frames, size):
+        x, g = (lax.slice_in_dim(y, start, min(start + size, frames), axis=1) for y in (x_BxTxHxWxC, g_BxTxHxWxO))
+        dkernel += jax.linear_transpose(lambda kernel, x=x: _conv2d_plain(x, kernel, strides), kernel)(g)[0]
+    return dx, dkernel
+
+
+_conv2d = jax.custom_vjp(_conv2d_plain, nondiff_argnums=(2,))
+_conv2d.defvjp(lambda x, kernel, strides: (_conv2d_plain(x, kernel, strides), (x, kernel)), _conv2d_backward)
+
+
+def _flipped(kernel_txCxO):
+    """The kernel of the derivative with regard to the input, [t,O,C]."""
+    return jnp.swapaxes(kernel_txCxO[::-1], 1, 2)
+
+
+def _after(x_BxTxHxWxC, kernel_txCxO):
+    """A convolution in time as one matrix product per tap, shifted and added: it copies outputs, not inputs."""
+    taps, frames, total = kernel_txCxO.shape[0], x_BxTxHxWxC.shape[1], None
+    for tap in range(taps):
+        first, last = _meets(frames, taps, 1, tap)
+        if first <= last:
+            start = first + tap - taps // 2
+            met = lax.slice_in_dim(x_BxTxHxWxC @ kernel_txCxO[tap], start, start + last - first + 1, axis=1)
+            part = _between(met, first, frames - 1 - last)
+            total = part if total is None else total + part
+    return total
+
+
+def _before(x_BxTxHxWxtC, kernel_txCxO):
+    """The same from taps_in_channels: one matrix product."""
+    return x_BxTxHxWxtC @ kernel_txCxO.reshape(-1, kernel_txCxO.shape[-1])
+
+
+def _product(x_BxTxHxWxC, y_BxTxHxWxO):
+    """x^T y over all places, [C,O]."""
+    places = ((0, 1, 2, 3), (0, 1, 2, 3))
+    return lax.dot_general(x_BxTxHxWxC, y_BxTxHxWxO, (places, ((), ())))
+
+
+def _temporal_backward(saved, g_BxTxHxWxO):
+    """Where outputs are fewer than inputs: their gradient is what is copied beside itself, once for both derivatives."""
+    x, kernel_txCxO = saved
+    t, c, o = kernel_txCxO.shape
+    g_BxTxHxWxtO = taps_in_channels(g_BxTxHxWxO, t)
+    dkernel_CxtxO = _product(x, g_BxTxHxWxtO).reshape(c, t, o)
+    return _before(g_BxTxHxWxtO, _flipped(kernel_txCxO)), jnp.moveaxis(dkernel_CxtxO[:, ::-1], 1, 0)
+
+
+def _temporal_by_inputs_forward(x_BxTxHxWxC, kernel_txCxO):
+    return _before(taps_in_channels(x_BxTxHxWxC, kernel_txCxO.shape[0]), kernel_txCxO), (x_BxTxHxWxC, kernel_txCxO)
+
+
+def _temporal_by_inputs_backward(saved, g_BxTxHxWxO):
+    x, kernel_txCxO = saved
+    dkernel = _product(taps_in_channels(x, kernel_txCxO.shape[0]), g_BxTxHxWxO).reshape(kernel_txCxO.shape)
+    return _after(g_BxTxHxWxO, _flipped(kernel_txCxO)), dkernel
+
+
+_temporal = jax.custom_vjp(_after)
+_temporal.defvjp(lambda x, kernel: (_after(x, kernel), (x, kernel)), _temporal_backward)
+_temporal_by_inputs = jax.custom_vjp(lambda x, kernel: _temporal_by_inputs_forward(x, kernel)[0])
+_temporal_by_inputs.defvjp(_temporal_by_inputs_forward, _temporal_by_inputs_backward)
+
+IMPLEMENTATIONS = {"direct": _direct, "taps": _taps, "channels": _channels}
