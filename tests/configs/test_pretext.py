@@ -29,6 +29,10 @@ PUBLISHED = {
     "speediness_s3dg": (
         "s3d_g", (64, 224), (140, 1), 32, 20, 1e-2, 5e-4, (), {"normal": (1.0, 1.2), "fast": (1.7, 2.2), "resize": (64 / 224, 1.5)},
     ),
+    "playback_rate_r3d10_ucf101": (
+        "r3d10_vcop", (16, 112), (125, 1), 8, 300, 1e-2, 5e-4, (),
+        {"rates": (1, 2, 4, 8), "classification": 0.1, "reconstruction": 1.0, "emphasis": (0.8, 2.0), "widths": (256, 128, 64)},
+    ),
     "rotation_r3d18": ("r3d18", (16, 112), (16, 2), 32, 20, 1e-3, 5e-4, (), {"every": True}),
 }  # fmt: skip
 each = pytest.mark.parametrize("name", sorted(PUBLISHED))

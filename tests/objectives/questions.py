@@ -9,6 +9,7 @@ import numpy as np
 from tests.objectives.test_classify import Means
 from tests.train import tiny
 from vssl_jax import batch as batch_lib
+from vssl_jax.models.clip_decoder import ClipDecoder
 from vssl_jax.models.piece_heads import BinaryHead, ConcatHead, DifferencesHead, PairsHead, SpatialMaxHead
 from vssl_jax.objectives.appearance_change import AppearanceChange
 from vssl_jax.objectives.clip_order import ClipOrder
@@ -19,6 +20,7 @@ from vssl_jax.objectives.motion_statistics import MotionStatistics
 from vssl_jax.objectives.odd_one_out import OddOneOut
 from vssl_jax.objectives.order_verification import OrderVerification
 from vssl_jax.objectives.pace import Pace
+from vssl_jax.objectives.playback_rate import PlaybackRate
 from vssl_jax.objectives.pretext import Pretext, Question
 from vssl_jax.objectives.rotation import Rotation
 from vssl_jax.objectives.speediness import Speediness
@@ -43,6 +45,16 @@ TASKS: dict[str, Pretext] = {
     "odd_one_out": OddOneOut(head=DifferencesHead(6, hidden=8), classes=(6,), skip=2, **FIELDS),
     "order_verification": OrderVerification(head=BinaryHead(ConcatHead(1, hidden=8)), classes=(2,), gaps=(1, 3), **FIELDS),
     "pace": Pace(head=ConcatHead(3), classes=(3,), pace=RandomPace((1, 2, 4), 4), **FIELDS),
+    # What it builds is so light in the loss that the answer is all of it, to a float32; its gradients are there.
+    "playback_rate": PlaybackRate(
+        head=ConcatHead(3),
+        classes=(3,),
+        decoder=ClipDecoder(8, (16, 16), (4,)),
+        rates=(1, 2, 4),
+        classification=1.0,
+        reconstruction=1e-9,
+        **FIELDS,
+    ),
     "rotation": Rotation(head=ConcatHead(4), classes=(4,), **FIELDS | {"frames": 16}),
     "rotation_drawn": Rotation(head=ConcatHead(4), classes=(4,), every=False, **FIELDS | {"frames": 16}),
     "speediness": Speediness(

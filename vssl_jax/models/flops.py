@@ -55,8 +55,8 @@ def _layer(layer: nn.Module, shape: tuple[int, ...]) -> float:
     return 2.0 * shape[0] * meetings * shape[-1] * layer.features
 
 
-def convolutional(model: nn.Module) -> float:
-    """FLOPs of a convolution network on one clip of its size: the sum over its layers, whose inputs are seen by tracing it."""
+def traced(model: nn.Module, shape: tuple[int, ...]) -> float:
+    """FLOPs of the convolutions and linear layers of a module on an input of that shape: their own inputs are seen by tracing it."""
     counted = []
 
     def count(call, args, kwargs, context):
@@ -64,10 +64,14 @@ def convolutional(model: nn.Module) -> float:
             counted.append(_layer(context.module, getattr(args[0], "shape", ())))
         return call(*args, **kwargs)
 
-    clip = jax.ShapeDtypeStruct((1, model.frames, model.size, model.size, 3), "float32")
     with nn.intercept_methods(count):
-        jax.eval_shape(lambda x: model.init(jax.random.key(0), x), clip)
+        jax.eval_shape(lambda x: model.init(jax.random.key(0), x), jax.ShapeDtypeStruct(shape, "float32"))
     return sum(counted)
+
+
+def convolutional(model: nn.Module) -> float:
+    """FLOPs of a convolution network on one clip of its size."""
+    return traced(model, (1, model.frames, model.size, model.size, 3))
 
 
 def backbone(model: nn.Module) -> float | None:

@@ -61,16 +61,20 @@ class Pretext(OnEncoder):
         head = self.head.lazy_init(head_rng, piece_heads.shapes(features, self.pieces))["params"]
         return {"encoder": encoder, "head": head}, {STATS: stats}
 
-    def _answer(self, params, memory, batch, rng, train):
-        """(logits [Q, sum(classes)], the questions, the new statistics)."""
-        asked = self.ask(memory, batch, rng)
+    def _read(self, params, memory, asked, keys_B, train):
+        """(logits [Q, sum(classes)], the features of the pieces, the new statistics). `keys_B`: a key per video, for what draws in training."""
         q, p = asked.pieces_QxPxTxHxWx3.shape[:2]
         clips = layout.frames(asked.pieces_QxPxTxHxWx3.reshape(q * p, *asked.pieces_QxPxTxHxWx3.shape[2:]))
-        keys_B = keys_lib.example_keys(rng, batch, keys_lib.DROPOUT)
         per_video = q // keys_B.shape[0]
         features, stats = self.features(params, memory, clips, keys_lib.clip_keys(keys_B, per_video * p), train)
         features = piece_heads.grouped(features, p)
         logits = self.head.apply({"params": params["head"]}, features, train=train, rng=keys_lib.clip_keys(keys_B, per_video))
+        return logits, features, stats
+
+    def _answer(self, params, memory, batch, rng, train):
+        """(logits, the questions, the new statistics)."""
+        asked = self.ask(memory, batch, rng)
+        logits, _, stats = self._read(params, memory, asked, keys_lib.example_keys(rng, batch, keys_lib.DROPOUT), train)
         return logits, asked, stats
 
     def _parts(self, logits: jax.Array) -> list[jax.Array]:
