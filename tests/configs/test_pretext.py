@@ -5,7 +5,7 @@ import pytest
 from tests.configs.recipes import full_size_step, recipe
 from vssl_jax import objectives
 from vssl_jax.errors import UserError
-from vssl_jax.objectives.pretext import Pretext
+from vssl_jax.objectives.encoder import OnEncoder
 
 # recipe -> (model, its frames and size, dense frames and stride, videos a step, epochs, rate, weight decay, drops, the task's own)
 PUBLISHED = {
@@ -33,6 +33,10 @@ PUBLISHED = {
         "r3d10_vcop", (16, 112), (125, 1), 8, 300, 1e-2, 5e-4, (),
         {"rates": (1, 2, 4, 8), "classification": 0.1, "reconstruction": 1.0, "emphasis": (0.8, 2.0), "widths": (256, 128, 64)},
     ),
+    "relative_speed_r2plus1d10": (
+        "r2plus1d10_vcop", (16, 112), (128, 1), 64, 200, 0.05, 1e-4, (),
+        {"speeds": (1, 2), "queue": 16_384, "dim": 128, "temperature": 0.07, "margin": 2.0, "decay": 0.999, "schedule": "cosine"},
+    ),
     "rotation_r3d18": ("r3d18", (16, 112), (16, 2), 32, 20, 1e-3, 5e-4, (), {"every": True}),
 }  # fmt: skip
 each = pytest.mark.parametrize("name", sorted(PUBLISHED))
@@ -46,7 +50,7 @@ def test_published_settings(name):
     assert (c.train.batch_size, c.train.epochs, c.train.steps) == (videos, epochs, steps)
     o, own = c.optimizer, {"optimizer": "sgd"} | own
     assert (o.name, o.learning_rate, o.weight_decay, o.lr_batch, tuple(o.drops)) == (own.pop("optimizer"), rate, decay, 0, drops)
-    assert (o.schedule, o.momentum) == ("steps" if drops else "none", 0.9)
+    assert (o.schedule, o.momentum) == (own.pop("schedule", "steps" if drops else "none"), 0.9)
     assert {key: tuple(v) if isinstance(v := c.objective[key], list | tuple) else v for key in own} == own
 
 
@@ -66,7 +70,7 @@ def test_local_is_the_same_for_every_task(name):
         k: v for k, v in other.data.to_dict().items() if k != "sampler"
     }
     assert (c.data.sampler.stride, c.data.sampler.pad) == (1, False)
-    assert isinstance(objectives.build(c), Pretext)
+    assert isinstance(objectives.build(c), OnEncoder)
     assert c.data.sampler.frames <= 32  # the videos of the world
 
 

@@ -1,0 +1,185 @@
+"""RSPNet (Chen et al. 2021, https://arxiv.org/abs/2011.07949, section 3): of two clips at two speeds, which has the speed of a third? And is it of the same
+video?
+
+A query, and the two keys that it is compared with, are clips of one video; the keys are one and the same stretch of it at both speeds, so only
+the speed can tell them apart (relative speed: a margin between the two similarities). Against keys of other videos, which a queue
+remembers, both are the query's own whatever their speed (appearance: InfoNCE). Keys come from a moving average of the encoder.
+
+    Step 1) the logits, with the queue as it is: no key is a negative of its own query
+    Step 2) the keys at the other speed go into the queue, in place of its oldest, as in the authors' code
+    Step 3) after the optimizer's update, the moving average follows
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from vssl_jax import batch as batch_lib
+from vssl_jax.errors import UserError
+from vssl_jax.models import backbone as backbone_lib
+from vssl_jax.models import layout
+from vssl_jax.models.projection import Projections, unit
+from vssl_jax.objectives.encoder import OnEncoder
+from vssl_jax.objectives.pretext import ACCURACY, LOSS, shared_fields
+from vssl_jax.objectives.protocol import STATS
+from vssl_jax.perturb import keys as keys_lib
+from vssl_jax.perturb import pieces as pieces_lib
+from vssl_jax.perturb.view import denormalize, unit_rgb
+
+APPEARANCE, SPEED = "appearance", "speed"
+EMA, QUEUE, POINTER = "ema", "queue", "pointer"
+
+
+@dataclass(frozen=True)
+class RelativeSpeed(OnEncoder):
+    """Parts: "encoder", "head" (Projections of APPEARANCE and SPEED). Memory: "stats"; "ema", the encoder, head and statistics that make keys;
+    "queue", float32 [size, dim] of unit vectors, and "pointer", the place of its oldest.
+
+    The batch's clips are dense, `span` frames or more; query and keys begin anywhere in them. A clip counts at one speed or the other, each
+    as likely. The similarities are divided by `temperature` before the margin is taken. `weights`: of appearance and of speed.
+    """
+
+    speeds: tuple[int, int] = (1, 2)
+    size: int = 16_384
+    temperature: float = 0.07
+    margin: float = 2.0
+    decay: float = 0.999
+    weights: tuple[float, float] = (1.0, 1.0)
+
+    def __post_init__(self):
+        if len(self.speeds) != 2 or self.speeds[0] == self.speeds[1] or min(self.speeds) < 1:
+            raise UserError(f"objective.speeds is {self.speeds}: it must be two different steps of 1 frame or more")
+        if not (self.size >= 1 and self.temperature > 0 and self.margin >= 0 and 0 <= self.decay < 1 and len(self.weights) == 2):
+            raise UserError(
+                f"relative speed has a queue of {self.size}, temperature {self.temperature}, margin {self.margin}, decay {self.decay} and weights "
+                f"{self.weights}: they must be at least 1, above 0, at least 0, from 0 to below 1, and two"
+            )
+
+    @property
+    def span(self) -> int:
+        return (self.frames - 1) * max(self.speeds) + 1
+
+    def init(self, rng, batch):
+        encoder_rng, head_rng, queue_rng = jax.random.split(rng, 3)
+        encoder, stats, features = self.start_encoder(encoder_rng)
+        head = self.head.lazy_init(head_rng, features)["params"]
+        queue = unit(jax.random.normal(queue_rng, (self.size, self.head.dim)))
+        ema = jax.tree.map(
+            jnp.copy, {"encoder": encoder, "head": head, "stats": stats}
+        )  # a copy: the step gives the old state's buffers away
+        return {"encoder": encoder, "head": head}, {STATS: stats, EMA: ema, QUEUE: queue, POINTER: jnp.zeros((), jnp.int32)}
+
+    def clips(self, batch: batch_lib.Batch, rng: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(query, key at its speed, key at the other: normalized [3, N, T, h, w, 3]; the query's speed, 0 or 1, int32 [N])."""
+        pieces_lib.check_span(batch, self.span, f"{self.frames} frames at speed {max(self.speeds)}")
+        clips, length = pieces_lib.available(batch)
+
+        def draw(key):
+            speed_key, start_key = jax.random.split(key)
+            starts_2 = jax.random.randint(start_key, (2,), 0, length - self.span + 1)
+            return starts_2[:, None] + jnp.arange(self.span), jax.random.randint(speed_key, (), 0, 2, jnp.int32)
+
+        keys_BxK = keys_lib.unit_keys(keys_lib.example_keys(rng, batch, keys_lib.TASK), clips)
+        frames_BxKx2xT, which_BxK = jax.vmap(jax.vmap(draw))(keys_BxK)
+        view = self.view(keys_lib.example_keys(rng, batch, keys_lib.VIEW), pieces_lib.cut(batch, frames_BxKx2xT))
+        query, key = jnp.moveaxis(view.reshape(-1, 2, *view.shape[2:]), 1, 0)
+        which_N = which_BxK.reshape(-1)
+        own, other = (jnp.asarray(self.speeds)[w][:, None] * jnp.arange(self.frames) for w in (which_N, 1 - which_N))
+        take = jax.vmap(lambda clip, frames: clip[frames])
+        return jnp.stack([take(query, own), take(key, own), take(key, other)]), which_N
+
+    def _compare(self, params, memory, batch, rng, train):
+        """(similarities by temperature: {speed: [N,2], appearance: [N,2], queue: [N,size]}, query's and other keys' appearance, statistics of both
+        encoders, clips, the query's speed)
+        """
+        clips_3xN, which_N = self.clips(batch, rng)
+        keys_B = keys_lib.example_keys(rng, batch, keys_lib.DROPOUT)
+        keys_Nx3 = keys_lib.unit_keys(keys_lib.clip_keys(keys_B, len(which_N) // len(keys_B)), 3)
+        features, stats = self.features(params, memory, layout.frames(clips_3xN[0]), keys_Nx3[:, 0], train)
+        query = self.head.apply({"params": params["head"]}, features)
+        ema = memory[EMA]
+        both = layout.frames(clips_3xN[1:].reshape(-1, *clips_3xN.shape[2:]))
+        drawn = jnp.concatenate([keys_Nx3[:, 1], keys_Nx3[:, 2]]) if train else None
+        features, key_stats = backbone_lib.apply(
+            self.encoder, ema["encoder"], ema["stats"], both, train=train, rng=drawn, method="features"
+        )
+        keys = jax.lax.stop_gradient(self.head.apply({"params": ema["head"]}, features))
+        keys = {name: key.reshape(2, -1, key.shape[-1]) for name, key in keys.items()}  # at the query's speed, at the other
+        alike = {name: jnp.einsum("nd,knd->nk", query[name], keys[name]) / self.temperature for name in (APPEARANCE, SPEED)}
+        alike[QUEUE] = query[APPEARANCE] @ jax.lax.stop_gradient(memory[QUEUE]).T / self.temperature
+        return alike, query[APPEARANCE], keys[APPEARANCE][1], (stats, key_stats), (clips_3xN, which_N)
+
+    def _judge(self, alike, query_NxD, batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """(the loss, the metrics). `spread` is the deviation of the queries' numbers times the root of their count: 1 for random directions, 0
+        where all have collapsed into one.
+        """
+        weight_N = jnp.repeat(batch[batch_lib.WEIGHT], len(query_NxD) // batch[batch_lib.WEIGHT].shape[0])
+        mean = lambda x: jnp.tensordot(weight_N, x, 1) / jnp.maximum(jnp.sum(weight_N), 1.0)  # noqa: E731
+        entropy, right = 0.0, []
+        for own_N in alike[APPEARANCE].T:  # each key by itself against the queue
+            logits = jnp.concatenate([own_N[:, None], alike[QUEUE]], axis=1)
+            entropy += mean(-jax.nn.log_softmax(logits)[:, 0])
+            right.append(mean(jnp.argmax(logits, axis=1) == 0))
+        ahead_N = alike[SPEED][:, 0] - alike[SPEED][:, 1]
+        ranking = mean(jnp.maximum(self.margin - ahead_N, 0))
+        spread = jnp.mean(jnp.sqrt(mean(jnp.square(query_NxD - mean(query_NxD))))) * jnp.sqrt(query_NxD.shape[1])
+        metrics = {
+            f"{APPEARANCE}/{LOSS}": entropy, f"{APPEARANCE}/{ACCURACY}": sum(right) / 2, f"{APPEARANCE}/spread": spread,
+            f"{SPEED}/{LOSS}": ranking, f"{SPEED}/{ACCURACY}": mean(ahead_N > 0),
+        }  # fmt: skip
+        return self.weights[0] * entropy + self.weights[1] * ranking, metrics
+
+    def loss(self, params, memory, batch, rng, turn):
+        alike, query, keys_NxD, (stats, key_stats), _ = self._compare(params, memory, batch, rng, train=True)
+        loss, metrics = self._judge(alike, query, batch)
+        if self.size % len(keys_NxD):
+            raise UserError(
+                f"objective.queue is {self.size}, which the {len(keys_NxD)} clips of a (micro-)batch do not divide: change it, or train.batch_size"
+            )
+        queue = jax.lax.dynamic_update_slice(memory[QUEUE], keys_NxD, (memory[POINTER], 0))
+        pointer = (memory[POINTER] + len(keys_NxD)) % self.size
+        return loss, (memory | {STATS: stats, EMA: memory[EMA] | {"stats": key_stats}, QUEUE: queue, POINTER: pointer}, metrics)
+
+    def after_update(self, params, memory, step):
+        """The first time it is a copy: the encoder may have come from a checkpoint, the moving average did not."""
+        decay = jnp.where(step == 0, 0.0, self.decay)
+        ema = memory[EMA]
+        moved = {
+            part: jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema[part], params[part]) for part in ("encoder", "head")
+        }
+        moved["stats"] = jax.tree.map(lambda old, new: jnp.where(step == 0, new, old), ema["stats"], memory[STATS])
+        return memory | {EMA: moved}
+
+    def held_out(self, params, memory, batch, rng):
+        alike, query, *_ = self._compare(params, memory, batch, rng, train=False)
+        loss, metrics = self._judge(alike, query, batch)
+        return {LOSS: loss} | metrics
+
+    def pictures(self, params, memory, batch, rng):
+        """The dense clip; the query and both keys of a video's first clip; the query's speed, and that of the key that is more like it."""
+        alike, *_, (clips_3xN, which_N) = self._compare(params, memory, batch, rng, train=False)
+        first = slice(None, None, len(which_N) // batch[batch_lib.WEIGHT].shape[0])
+        shown = denormalize(clips_3xN[:, first], self.view.mean, self.view.std)
+        nearest_N = jnp.where(alike[SPEED][:, 0] > alike[SPEED][:, 1], which_N, 1 - which_N)
+        return {
+            "clip": unit_rgb(batch)[:, 0], "query": shown[0], "same_speed": shown[1], "other_speed": shown[2],
+            "label": which_N[first, None], "prediction": nearest_N[first, None],
+        }  # fmt: skip
+
+    def caption(self, label, prediction):
+        return f"Query at speed {self.speeds[label[0]]}, more like the key at speed {self.speeds[prediction[0]]}"
+
+    def flops(self, clips):
+        """A query forward and backward, two keys forward."""
+        query = super().flops(clips)
+        return None if query is None else query * 5 / 3
+
+
+def from_config(config: Any) -> RelativeSpeed:
+    """RSPNet from a recipe: `objective.speeds`, `queue` (its length), `dim`, `temperature`, `margin`, `decay`, `weights`, and what every task has."""
+    c = config["objective"]
+    own = {name: c[name] for name in ("temperature", "margin", "decay")}
+    head = Projections((APPEARANCE, SPEED), c["dim"])
+    return RelativeSpeed(head=head, speeds=tuple(c["speeds"]), size=c["queue"], weights=tuple(c["weights"]), **own, **shared_fields(config))
