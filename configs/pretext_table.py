@@ -23,6 +23,10 @@ RECIPES = {
     "odd_one_out": "odd_one_out_r3d18_ucf101",
     "temporal_transform": "temporal_transform_r3d18_ucf101",
     "jigsaw": "jigsaw_r3d18",
+    "motion_statistics": "motion_statistics_r3d10_ucf101",
+    "playback_rate": "playback_rate_r3d10_ucf101",
+    "relative_speed": "relative_speed_r2plus1d10",
+    "speediness": "speediness_s3dg",
 }
 FIRST = ("rotation", "pace", "clip_order", "cubic_puzzle")
 
