@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from vssl_jax import models
+from vssl_jax.errors import UserError
 from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.models import flops as flops_lib
 from vssl_jax.models import layout
@@ -140,6 +141,10 @@ class VideoMAE(Objective):
 def from_config(config: Any) -> VideoMAE:
     """VideoMAE from a recipe: `config.model` is the encoder, `config.objective` the rest."""
     encoder = models.build(config.model)
+    if not isinstance(encoder, ViT):
+        raise UserError(
+            f"videomae drops masked tokens, which {config.model.name} has none of: set model.name to a video transformer (vit_...)"
+        )
     c = config.objective
     decoder = MAEDecoder(
         width=c.decoder.width, depth=c.decoder.depth, heads=c.decoder.heads, out=3 * math.prod(encoder.tubelet),
