@@ -28,6 +28,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.interop import torch_operators
+
 ROOT = Path(__file__).parents[1]
 KINDS = ("forward_backward", "step", "matmul")
 FRAMES, SIZE, TOKENS, MASKED = 16, 224, 1568, 1408
@@ -44,6 +46,8 @@ def _pixels_and_mask(batch_size: int) -> tuple[np.ndarray, np.ndarray]:
 def torch_side(batch_size: int) -> dict[str, Callable[[], float]]:
     """{kind: run it once and return the loss}."""
     import torch
+
+    torch_operators.declare()
     from transformers import VideoMAEConfig, VideoMAEForPreTraining
 
     torch.manual_seed(0)

@@ -15,7 +15,7 @@ import jax
 
 from vssl_jax import models
 from vssl_jax.errors import UserError
-from vssl_jax.interop import huggingface, torchvision, videomae
+from vssl_jax.interop import class_token, huggingface, torchvision, videomae
 from vssl_jax.objectives.protocol import ENCODER, METHOD, STATS
 
 
@@ -30,7 +30,7 @@ def convert(source: str, target: str) -> str:
         checkpoint.save_export(target, _named(parts), meta)
     elif huggingface.is_huggingface(source):
         state, config = huggingface.read(source)
-        parts, meta = videomae.from_huggingface(state, config)
+        parts, meta = (class_token if config.get("model_type") in class_token.ARCHITECTURES else videomae).from_huggingface(state, config)
         what = config["architectures"][0]
         checkpoint.save_export(target, _named(parts), meta)
     else:
@@ -40,8 +40,8 @@ def convert(source: str, target: str) -> str:
             state, what = torchvision.to_torchvision(parts, meta)
             torchvision.write(target, state)
         else:
-            parts, meta = videomae_of_export(parts, meta)
-            state, config = videomae.to_huggingface(parts, meta)
+            parts, meta = (classifier_of_export if class_token.kind_of(meta) else videomae_of_export)(parts, meta)
+            state, config = (class_token if class_token.kind_of(meta) else videomae).to_huggingface(parts, meta)
             what = config["architectures"][0]
             huggingface.write(target, state, config)
     values = sum(x.size for name, part in parts.items() if name != STATS for x in jax.tree.leaves(part))
@@ -51,6 +51,15 @@ def convert(source: str, target: str) -> str:
 def _named(parts: Mapping[str, Any]) -> dict[str, Any]:
     """Parts by the names that an export has."""
     return {name if name in (ENCODER, STATS) else METHOD + name: part for name, part in parts.items()}
+
+
+def classifier_of_export(parts: Mapping[str, Any], meta: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(parts, meta) as interop/class_token.py takes them. Raises UserError for an export without a head of one linear layer."""
+    parts = {name.removeprefix(METHOD): part for name, part in parts.items()}
+    if set(parts) != {ENCODER, class_token.HEAD} or set(parts[class_token.HEAD]) != {"linear"}:
+        raise UserError(f"the export holds {', '.join(sorted(parts))}: only a classifier with a linear head has a form in transformers")
+    classes = parts[class_token.HEAD]["linear"]["bias"].shape[0]
+    return parts, {"model": meta["model"], "classes": classes, "class_names": meta.get("class_names", [])}
 
 
 def torchvision_of_export(parts: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tests.interop import torch_operators
+
 GOLDEN = Path(__file__).parent / "golden"
 COMMON = {"layer_norm_eps": 1e-6, "num_hidden_layers": 2, "num_attention_heads": 3, "num_frames": 4, "tubelet_size": 2}
 PRETRAINING = COMMON | {
@@ -76,6 +78,8 @@ def inputs(config: dict[str, Any], visible: int = 5) -> tuple[np.ndarray, np.nda
 def torch_model(config: dict[str, Any], seed: int = 0):
     """The model of transformers with the weights above."""
     import torch
+
+    torch_operators.declare()
     import transformers
 
     name = config["architectures"][0]

@@ -2,30 +2,18 @@
 scales hide bugs.
 """
 
-import sys
-
 import numpy as np
 import torch
 
-
-def _video_models():
-    """torchvision.models.video. Its networks are Python, but `import torchvision` asks for operators in C++ that its wheel does not load
-    beside a build of torch other than its own (the index has no wheel for the CPU's): then they are declared, and never called.
-    """
-    try:
-        import torchvision.models.video as video
-    except RuntimeError:
-        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        for operator in ("nms", "qnms"):
-            torch.library.define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        import torchvision.models.video as video
-    return video
+from tests.interop import torch_operators
 
 
 def model(name: str, classes: int = 11, seed: int = 0):
     """The network in evaluation mode."""
-    made = getattr(_video_models(), name)(num_classes=classes)
+    torch_operators.declare()
+    from torchvision.models import video
+
+    made = getattr(video, name)(num_classes=classes)
     made.load_state_dict({key: torch.from_numpy(value) for key, value in state(made, seed).items()}, strict=True)
     return made.eval()
 

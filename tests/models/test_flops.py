@@ -52,3 +52,12 @@ def test_convolution_networks_agree_with_the_program(name):
 def test_r3d_18_needs_71_8_gflop_per_clip_forward():
     """torchvision states 40.70 G multiplications with those by padding, 81.4 GFLOP; without them:"""
     assert flops.backbone(models.build({"name": "r3d18"})) / 1e9 == pytest.approx(71.78, abs=0.01)
+
+
+@pytest.mark.parametrize("fields", [{"name": "timesformer"}, {"name": "vivit"}, {"name": "vivit", "temporal_depth": 0}], ids=str)
+def test_transformers_with_a_class_token_agree_with_the_program(fields):
+    model = models.build(fields | {"frames": 4, "size": 64, "depth": 2, "scan": False, "impl": "xla"})
+    params, stats, _ = cnn3d.shapes(model)
+    clip = jax.ShapeDtypeStruct((1, model.frames, model.size, model.size, 3), jnp.float32)
+    lowered = jax.jit(lambda p, s, x: backbone.apply(model, p, s, x, train=False, method="features")).lower(params, stats, clip)
+    assert account.read(lowered.compiler_ir("hlo").get_hlo_module().to_string()).flops == flops.backbone(model)

@@ -11,8 +11,8 @@ the paper's code; transformers writes 1e-12 into released configs and 1e-5 into 
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import flax
 import jax
@@ -20,27 +20,15 @@ import numpy as np
 
 from vssl_jax.errors import UserError
 from vssl_jax.interop.compare import compare
+from vssl_jax.interop.rules import Rule, kernel_rule, linear_rules, norm_rules, pack, patch_rules, same, unpack
 from vssl_jax.interop.videomae_config import to_config, to_meta
 from vssl_jax.models import build
 from vssl_jax.models.backbone import Features
 from vssl_jax.models.heads import FcNormHead
 from vssl_jax.models.mae_decoder import MAEDecoder
 
-Array = Any
 State = dict[str, np.ndarray]
 Parts = dict[str, Any]
-
-
-class Rule(NamedTuple):
-    """Our array at `path` is `pack` of their arrays `names`; `unpack` is its inverse. `layers`: our array is stacked, and {} in a name is
-    the layer.
-    """
-
-    path: str
-    names: tuple[str, ...]
-    pack: Callable[..., Array]
-    unpack: Callable[[Array], tuple[Array, ...]]
-    layers: int | None = None
 
 
 def from_huggingface(state: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> tuple[Parts, dict[str, Any]]:
@@ -59,17 +47,11 @@ def from_huggingface(state: Mapping[str, np.ndarray], config: Mapping[str, Any])
     meta = to_meta(config)
     state = _spell(state)
     template = _template(meta)
-    expected = jax.eval_shape(lambda parts: _unpack(parts, meta), template)
+    expected = jax.eval_shape(lambda parts: unpack(parts, _rules(meta)), template)
     compare(
         {name: tuple(x.shape) for name, x in state.items()}, {name: x.shape for name, x in expected.items()}, "the Hugging Face checkpoint"
     )
-    flat = {}
-    for rule in _rules(meta):
-        if rule.layers is None:
-            flat[rule.path] = rule.pack(*(state[name] for name in rule.names))
-        else:
-            flat[rule.path] = np.stack([rule.pack(*(state[name.format(i)] for name in rule.names)) for i in range(rule.layers)])
-    return flax.traverse_util.unflatten_dict({k: np.ascontiguousarray(v, np.float32) for k, v in flat.items()}, sep="/"), meta
+    return pack(state, _rules(meta)), meta
 
 
 def to_huggingface(parts: Parts, meta: Mapping[str, Any]) -> tuple[State, dict[str, Any]]:
@@ -81,7 +63,7 @@ def to_huggingface(parts: Parts, meta: Mapping[str, Any]) -> tuple[State, dict[s
     template = flax.traverse_util.flatten_dict(_template(meta), sep="/")
     flat = flax.traverse_util.flatten_dict(dict(parts), sep="/")
     compare({k: tuple(x.shape) for k, x in flat.items()}, {k: x.shape for k, x in template.items()}, "the export")
-    state = _unpack(parts, meta)
+    state = unpack(parts, _rules(meta))
     return {name: np.asarray(tensor, np.float32) for name, tensor in state.items()}, to_config(meta)
 
 
@@ -112,67 +94,22 @@ def _template(meta: Mapping[str, Any]) -> Parts:
     return parts
 
 
-def _unpack(parts: Parts, meta: Mapping[str, Any]) -> dict[str, Array]:
-    """Their tensors from our parts; methods only, so that it runs on shapes under eval_shape too."""
-    flat, state = flax.traverse_util.flatten_dict(dict(parts), sep="/"), {}
-    for rule in _rules(meta):
-        array = flat[rule.path]
-        if rule.layers is None:
-            state |= zip(rule.names, rule.unpack(array), strict=True)
-        else:
-            for i in range(rule.layers):
-                state |= zip((name.format(i) for name in rule.names), rule.unpack(array[i]), strict=True)
-    return state
-
-
 def _rules(meta: Mapping[str, Any]) -> Iterator[Rule]:
     """Every array of the checkpoint that `meta` describes."""
     model = build(meta["model"])
-    yield from _patch_rules("encoder/patch_embed", "videomae.embeddings.patch_embeddings.projection", model.tubelet)
+    yield from patch_rules("encoder/patch_embed", "videomae.embeddings.patch_embeddings.projection", model.tubelet)
     yield from _block_rules("encoder/blocks", "videomae.encoder.layer.{}", model.depth, model.heads)
     if model.final_norm:
-        yield from _norm_rules("encoder/norm", "videomae.layernorm")
+        yield from norm_rules("encoder/norm", "videomae.layernorm")
     if "decoder" in meta:
         yield Rule("decoder/mask_token", ("mask_token",), lambda x: x[0, 0], lambda x: (x[None, None],))
-        yield _kernel_rule("decoder/encoder_to_decoder", "encoder_to_decoder")
+        yield kernel_rule("decoder/encoder_to_decoder", "encoder_to_decoder")
         yield from _block_rules("decoder/blocks", "decoder.decoder_layers.{}", meta["decoder"]["depth"], meta["decoder"]["heads"])
-        yield from _norm_rules("decoder/norm", "decoder.norm")
-        yield from _linear_rules("decoder/head", "decoder.head")
+        yield from norm_rules("decoder/norm", "decoder.norm")
+        yield from linear_rules("decoder/head", "decoder.head")
     else:
-        yield from _norm_rules("head/norm", "fc_norm")
-        yield from _linear_rules("head/linear", "classifier")
-
-
-def _same(path: str, name: str, layers: int | None = None) -> Rule:
-    return Rule(path, (name,), lambda x: x, lambda x: (x,), layers)
-
-
-def _kernel_rule(path: str, name: str, layers: int | None = None) -> Rule:
-    """torch's Linear holds [out, in], ours [in, out]."""
-    return Rule(f"{path}/kernel", (f"{name}.weight",), lambda x: x.T, lambda x: (x.T,), layers)
-
-
-def _linear_rules(path: str, name: str, layers: int | None = None) -> Iterator[Rule]:
-    yield _kernel_rule(path, name, layers)
-    yield _same(f"{path}/bias", f"{name}.bias", layers)
-
-
-def _norm_rules(path: str, name: str, layers: int | None = None) -> Iterator[Rule]:
-    yield _same(f"{path}/scale", f"{name}.weight", layers)
-    yield _same(f"{path}/bias", f"{name}.bias", layers)
-
-
-def _patch_rules(path: str, name: str, tubelet: tuple[int, int, int]) -> Iterator[Rule]:
-    """Conv3d [D, C, t, h, w] <-> [t*h*w*C, D]."""
-
-    def pack(x):
-        return x.transpose(2, 3, 4, 1, 0).reshape(-1, x.shape[0])
-
-    def unpack(x):
-        return (x.reshape(*tubelet, 3, x.shape[-1]).transpose(4, 3, 0, 1, 2),)
-
-    yield Rule(f"{path}/kernel", (f"{name}.weight",), pack, unpack)
-    yield _same(f"{path}/bias", f"{name}.bias")
+        yield from norm_rules("head/norm", "fc_norm")
+        yield from linear_rules("head/linear", "classifier")
 
 
 def _block_rules(path: str, name: str, layers: int, heads: int) -> Iterator[Rule]:
@@ -199,8 +136,8 @@ def _block_rules(path: str, name: str, layers: int, heads: int) -> Iterator[Rule
         lambda x: (x.reshape(-1, x.shape[-1]).T,),
         layers,
     )
-    yield _same(f"{path}/attn/proj/bias", f"{name}.attention.output.dense.bias", layers)
-    yield from _norm_rules(f"{path}/norm1", f"{name}.layernorm_before", layers)
-    yield from _norm_rules(f"{path}/norm2", f"{name}.layernorm_after", layers)
-    yield from _linear_rules(f"{path}/mlp/fc1", f"{name}.intermediate.dense", layers)
-    yield from _linear_rules(f"{path}/mlp/fc2", f"{name}.output.dense", layers)
+    yield same(f"{path}/attn/proj/bias", f"{name}.attention.output.dense.bias", layers)
+    yield from norm_rules(f"{path}/norm1", f"{name}.layernorm_before", layers)
+    yield from norm_rules(f"{path}/norm2", f"{name}.layernorm_after", layers)
+    yield from linear_rules(f"{path}/mlp/fc1", f"{name}.intermediate.dense", layers)
+    yield from linear_rules(f"{path}/mlp/fc2", f"{name}.output.dense", layers)

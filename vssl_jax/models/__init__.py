@@ -18,7 +18,9 @@ from vssl_jax.models.inception3d import Inception3D
 from vssl_jax.models.platform import compute_dtype
 from vssl_jax.models.resnet3d import ResNet3D
 from vssl_jax.models.slowonly import SlowOnly
+from vssl_jax.models.timesformer import TimeSformer
 from vssl_jax.models.vit import ViT
+from vssl_jax.models.vivit import ViViT
 
 _AS_IT_IS = dict(pixel_mean=(0.0, 0.0, 0.0), pixel_std=(1.0, 1.0, 1.0))
 
@@ -30,6 +32,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "vit_huge": functools.partial(ViT, width=1280, depth=32, heads=16),
     # VideoMAE V2 (Wang et al. 2023): the hidden layer of its MLP is 6144
     "vit_giant": functools.partial(ViT, width=1408, depth=40, heads=16, mlp_ratio=48 / 11, tubelet=(2, 14, 14)),
+    "timesformer": TimeSformer,
+    "vivit": ViViT,  # the factorised encoder, model 2; with temporal_depth=0 model 1
     "cnn_small": CNN,
     "c3d": C3D,
     "r3d18": ResNet3D,

@@ -19,7 +19,9 @@ from vssl_jax.models.inception3d import Inception3D
 from vssl_jax.models.mae_decoder import MAEDecoder
 from vssl_jax.models.resnet3d import ResNet3D
 from vssl_jax.models.slowonly import SlowOnly
+from vssl_jax.models.timesformer import TimeSformer
 from vssl_jax.models.vit import ViT
+from vssl_jax.models.vivit import ViViT
 
 CONVOLUTIONAL = (C3D, CNN, Inception3D, ResNet3D, SlowOnly)
 
@@ -36,6 +38,26 @@ def vit(model: ViT, tokens: int | None = None) -> float:
     tokens = math.prod(model.grid) if tokens is None else tokens
     embed = 2.0 * tokens * math.prod(model.tubelet) * 3 * model.width
     return embed + blocks(model.depth, model.width, round(model.width * model.mlp_ratio), tokens)
+
+
+def timesformer(model: TimeSformer) -> float:
+    """FLOPs of divided attention on one clip."""
+    (t, rows, columns), width = model.grid, model.width
+    s, hidden = rows * columns, round(width * model.mlp_ratio)
+    embed = 2.0 * t * s * model.patch**2 * 3 * width
+    in_time = t * s * (5 * width * width + 2 * t * width)  # with the layer behind the attention
+    in_space = t * (s + 1) * (4 * width * width + 2 * (s + 1) * width)
+    return embed + 2.0 * model.depth * (in_time + in_space + (t * s + 1) * 2 * width * hidden)
+
+
+def vivit(model: ViViT) -> float:
+    """FLOPs of either variant on one clip."""
+    (t, rows, columns), width = model.grid, model.width
+    s, hidden = rows * columns, round(width * model.mlp_ratio)
+    embed = 2.0 * t * s * math.prod(model.tubelet) * 3 * width
+    if not model.temporal_depth:
+        return embed + blocks(model.depth, width, hidden, t * s + 1)
+    return embed + t * blocks(model.depth, width, hidden, s + 1) + blocks(model.temporal_depth, width, hidden, t + 1)
 
 
 def _meetings(size: int, kernel: int, stride: int) -> int:
@@ -76,8 +98,9 @@ def convolutional(model: nn.Module) -> float:
 
 def backbone(model: nn.Module) -> float | None:
     """FLOPs of a backbone on one whole clip; None where they are not counted here."""
-    if isinstance(model, ViT):
-        return vit(model)
+    for kind, count in ((ViT, vit), (TimeSformer, timesformer), (ViViT, vivit)):
+        if isinstance(model, kind):
+            return count(model)
     return convolutional(model) if isinstance(model, CONVOLUTIONAL) else None
 
 

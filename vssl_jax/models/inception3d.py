@@ -141,7 +141,7 @@ class Inception3D(nn.Module):
 
     @nn.compact
     def __call__(self, clip_BxTxHxWx3, train: bool = False, rng: Any = None) -> Features:
-        """Features of clips of at least 7 frames: the map is T/8, H/32, W/32; `pooled` is the windowed_mean. Raises UserError for clips that
+        """Features of clips of at least 5 frames: the map is T/8, H/32, W/32; `pooled` is the windowed_mean. Raises UserError for clips that
         are too small.
         """
         check_clip(clip_BxTxHxWx3)
