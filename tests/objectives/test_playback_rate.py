@@ -81,17 +81,31 @@ def test_the_report_shows_what_is_built_beside_what_was_to_be():
 
 
 def test_the_decoder_fits_any_map_and_its_work_is_counted():
-    assert sizes_between((2, 7, 7), (32, 112, 112), 4) == [(4, 14, 14), (8, 28, 28), (16, 56, 56), (32, 112, 112)]
-    decoder = ClipDecoder(6, (10, 14), (8, 4))
+    assert sizes_between((2, 7, 7), (16, 56, 56), 3) == [(4, 14, 14), (8, 28, 28), (16, 56, 56)]
+    decoder = ClipDecoder(6, (10, 13), (8, 4))
     features = jnp.ones((2, 3, 2, 5, 16))
     params = jax.eval_shape(decoder.init, jax.random.key(0), features)
-    assert jax.eval_shape(decoder.apply, params, features).shape == (2, 6, 10, 14, 3)
+    assert jax.eval_shape(decoder.apply, params, features).shape == (2, 6, 10, 13, 3)
 
     def layer(size, channels, width):  # taps that meet a real input along an axis of n: 3 n - 2
         return 2 * np.prod([3 * n - 2 for n in size]) * channels * width
 
-    first, second, last = sizes_between((3, 2, 5), (6, 10, 14), 3)
-    assert flops.traced(decoder, (1, 3, 2, 5, 16)) == layer(first, 16, 8) + layer(second, 8, 4) + layer(last, 4, 3)
+    first, second = sizes_between((3, 2, 5), (3, 5, 7), 2)
+    assert flops.traced(decoder, (1, 3, 2, 5, 16)) == layer(first, 16, 8) + layer(second, 8, 4) + layer(second, 4, 24)
+
+
+def test_the_decoder_puts_what_it_builds_where_it_stood():
+    """A change in one corner of the map changes that corner of the clip most; each place makes 2 x 2 x 2 pixels."""
+    decoder = ClipDecoder(8, (16, 16), (4,))
+    features = jax.random.normal(jax.random.key(1), (1, 4, 8, 8, 4))
+    params = decoder.init(jax.random.key(0), features)
+    plain, changed = (decoder.apply(params, x)[0] for x in (features, features.at[:, :1, :1, :1].add(0.1)))
+    change = np.abs(changed - plain).sum(-1)
+    assert change[:4, :4, :4].mean() > 10 * change[4:, 8:, 8:].mean()
+    numbered = jax.tree.map(jnp.zeros_like, params)
+    numbered["params"]["rgb"]["bias"] = jnp.arange(24.0)
+    t, h, w, c = np.indices((8, 16, 16, 3))
+    np.testing.assert_array_equal(decoder.apply(numbered, features)[0], 0.5 + ((t % 2 * 2 + h % 2) * 2 + w % 2) * 3 + c)
 
 
 def test_clips_that_are_too_short_are_refused():
