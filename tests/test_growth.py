@@ -62,6 +62,7 @@ def test_one_axis_is_changed_at_a_time():
     for point in points:  # every one is a recipe
         given = Compilation(str(CONFIGS / "videomae_vitb.py"), "", point.settings).config()
         assert given.data.sampler.frames == given.model.frames
+        assert given.objective.eval_view.short_side == given.model.size
     keys = {Compilation(str(CONFIGS / "videomae_vitb.py"), f"v5e:{p.devices}", p.settings).key for p in points}
     assert len(keys) == len(points) - 4, "the recipe itself stands on all five axes and is compiled once"
 

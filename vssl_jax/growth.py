@@ -77,7 +77,8 @@ def points(config: ConfigDict, chip: str) -> Iterator[Point]:
         yield point("frames", str(n), n, model__frames=n, **sampled)
     for factor in SIDES:
         n = round(side * factor)
-        yield point("resolution", f"{n}\u00b2", n * n, model__size=n)
+        seen = {"objective__eval_view__short_side": n} if config.objective.eval_view.short_side else {}  # which must not be less
+        yield point("resolution", f"{n}\u00b2", n * n, model__size=n, **seen)
     for rows in BATCHES:
         yield point("batch", str(rows), rows, rows=rows)
     if name in MAE_DECODERS:
