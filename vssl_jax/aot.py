@@ -88,7 +88,8 @@ def _of_turn(compiled: jax.stages.Compiled, plan: Plan, chip: chips.Chip | None,
     """The figures of one turn's program, JSON-ready; without a chip, those that need none."""
     devices = plan.mesh.size
     memory = compiled.memory_analysis()
-    counted = account_lib.read(compiled.as_text(), devices)
+    text = compiled.as_text()
+    counted = account_lib.read(text, devices)
     needed = fit.needed_bytes(compiled)
     return {
         "fits": chip is None or needed + waiting <= chip.memory,
@@ -98,6 +99,7 @@ def _of_turn(compiled: jax.stages.Compiled, plan: Plan, chip: chips.Chip | None,
         "flops": counted.flops,
         "kernel_flops": counted.kernel_flops,
         "traffic_bytes": counted.traffic_bytes,
+        "touched_bytes": account_lib.touched_bytes(text, devices),
         "collectives": [
             {"kind": c.kind, "group": c.group, "count": c.count, "bytes": c.bytes, "sent_bytes": c.sent_bytes} for c in counted.collectives
         ],

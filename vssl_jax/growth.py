@@ -1,7 +1,7 @@
 """How the cost of a step grows: python -m vssl_jax.growth --config=configs/videomae_vitb.py
 
-  --chip=v5e                     whose compiler says it, with slices of 4 chips; local: this machine's own, for simulated devices (the default
-                                 where the TPU's compiler is not installed)
+  --chip=v5e                     whose compiler says it: v5e, v5p (more memory), or local, this machine's own for simulated devices (the
+                                 default where the TPU's compiler is not installed)
   --results=.results/growth.jsonl     where each compilation is kept; what stands there is not compiled again
   --only=frames                  one axis (frames, resolution, batch, size, devices)
   --picture=.pictures/growth.svg      where the curves are drawn; empty: nowhere
@@ -11,7 +11,8 @@
 One axis is changed at a time; the rest stays at the recipe's frames and resolution, 2 rows of the batch on each of 4 chips, and remat=dots. Of
 one chip and one step: FLOPs of matrix products (loops counted in full), bytes between chip and memory, bytes of temporaries, and bytes sent
 to other chips. A slope is that of a straight line through the logarithms: 1 is linear, 2 quadratic. By it stands the slope between the last
-two points, where the term that grows fastest shows.
+two points, where the term that grows fastest shows. A second table has the figures themselves, the share of the products in attention kernels, and
+memory traffic as a share of all that instructions read and write: the rest stays in the chip's own memory.
 """
 
 import importlib.util
@@ -26,6 +27,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from vssl_jax import bench_step, cli, growth_svg
+from vssl_jax.chips import GIB
 from vssl_jax.compilations import Compilation, Compilations, check_compiler
 from vssl_jax.errors import UserError
 from vssl_jax.models import MAE_DECODERS
@@ -42,7 +44,11 @@ FRAMES = (1, 2, 4, 8)  # times the recipe's
 SIDES = (0.5, 1, 1.5, 2)  # times the recipe's
 BATCHES = (1, 2, 4, 8, 16)
 SIZES = {"vit_small": "S", "vit_base": "B", "vit_large": "L", "vit_huge": "H", "vit_giant": "g"}
-SLICES = {"v5e": {4: "2x2", 16: "4x4", 64: "8x8", 256: "16x16"}, "local": {1: "1", 2: "2", 4: "4", 8: "8"}}
+SLICES = {
+    "v5e": {4: "2x2", 16: "4x4", 64: "8x8", 256: "16x16"},
+    "v5p": {4: "2x2x1", 16: "2x2x4", 64: "4x4x4", 256: "4x8x8"},
+    "local": {1: "1", 2: "2", 4: "4", 8: "8"},
+}
 CHIPS = 4
 QUANTITIES = {  # name: of a turn's figures
     "matrix products": lambda turn: turn["flops"],
@@ -136,6 +142,19 @@ def axis_of(name: str, rows: Sequence[tuple[Point, Mapping[str, Any]]]) -> Axis 
     return Axis(name, [rows[i][0].label for i in order], curves)
 
 
+def details(rows: Sequence[tuple[Point, Mapping[str, Any]]]) -> list[str]:
+    """A table of the points in Markdown: what the slopes are of, and the two shares that bend them."""
+    out = ["| | TFLOP | in attention kernels | GiB of traffic | of what is touched | GiB of temporaries | MiB sent |", "|---|" + "---|" * 6]
+    for point, found in rows:
+        if _failure(point, found) is None:
+            turns = list(found["turns"].values())
+            flops, moved, kept, sent = (sum(map(read, turns)) for read in QUANTITIES.values())
+            kernels, touched = (sum(turn[name] for turn in turns) for name in ("kernel_flops", "touched_bytes"))
+            cells = (f"{flops / 1e12:.3g}", f"{kernels / flops:.2f}", f"{moved / GIB:.3g}", f"{moved / touched:.2f}", f"{kept / GIB:.3g}")
+            out.append(f"| {point.axis} {point.label} | " + " | ".join(cells) + f" | {sent / 2**20:.4g} |")
+    return out
+
+
 def lines(axes: Sequence[Axis], failed: Sequence[str]) -> list[str]:
     """A table of slopes in Markdown, and what did not compile or fit."""
     out = ["| | " + " | ".join(QUANTITIES) + " |", "|---|" + "---|" * len(QUANTITIES)]
@@ -214,9 +233,9 @@ def main(argv: list[str]) -> None:
         rows = compile_all(recipe, given, wanted, values.chip, Compilations(values.results))
     axes = [axis for name, found in rows.items() if (axis := axis_of(name, found))]
     failed = [text for found in rows.values() for row in found if (text := _failure(*row))]
-    print("\n".join(lines(axes, failed)))
+    print("\n".join([*lines(axes, failed), "", *details([row for found in rows.values() for row in found])]))
     if values.picture and axes:
-        by = "the TPU's compiler, for v5e" if values.chip == "v5e" else "this machine's own compiler"
+        by = "this machine's own compiler" if values.chip == "local" else f"the TPU's compiler, for {values.chip}"
         path = Path(values.picture)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(growth_svg.draw(axes, AXES, f"{Path(recipe).stem.split(':')[0]}, one chip and one step, by {by}"))

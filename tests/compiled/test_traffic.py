@@ -69,6 +69,8 @@ ENTRY %main (p: f32[12,1000], k: s32[]) -> f32[1,1000] {
 def test_memory_on_the_chip_is_free_and_the_copy_to_it_is_not():
     """The slice of a stack through two fusions (4000 bytes and an index), the whole stack copied once (48000), the sum written (4000)."""
     assert account_lib.read(MOVES).traffic_bytes == pytest.approx(4000 + 48000 + 4000, abs=8)
+    # besides: the slice written (4000), the copy written (48000), the slice read by the sum (2 x 4000)
+    assert account_lib.touched_bytes(MOVES) == pytest.approx(4000 + 48000 + 4000 + 4000 + 48000 + 8000, abs=8)
 
 
 def test_a_slice_on_its_way_is_the_slice():

@@ -14,6 +14,7 @@ from vssl_jax.compiled.traffic import chained, starts, traffic
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _GROUPS = re.compile(r"replica_groups=\{\{([\d,]*)\}")
 _IOTA = re.compile(r"replica_groups=\[(\d+),(\d+)\]")
+_NEAR = re.compile(r"S\(1\)")
 _MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}")  # an order of devices may stand between
 
 
@@ -107,6 +108,11 @@ def read(text: str, devices: int = 1) -> Account:
         return dataclasses.replace(inner, traffic_bytes=0, collectives=_scattered(name, inner.collectives))
 
     return cost(module.entry)
+
+
+def touched_bytes(text: str, devices: int = 1) -> int:
+    """Bytes that instructions read and write wherever they live: memory traffic as if a chip had no memory of its own beside the main one."""
+    return read(_NEAR.sub("", text), devices).traffic_bytes
 
 
 def _origin(instruction: hlo.Instruction) -> str:
