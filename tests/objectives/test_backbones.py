@@ -167,15 +167,14 @@ def batches(objective_name: str, count: int):
 def eight_devices_are_one(objective_name: str, encoder: nn.Module):
     objective, given = method(objective_name, encoder), batches(objective_name, 2)
     (one, one_metrics, _), (eight, eight_metrics, _) = (tiny.advance(tiny.plan(objective, given, mesh)) for mesh in (None, {"data": 8}))
-    losses = [m["loss"] for m in one_metrics]
-    assert np.all(np.isfinite(losses)) and one_metrics[-1]["guard/skipped"] == 0
-    np.testing.assert_allclose(losses, [m["loss"] for m in eight_metrics], rtol=1e-4)
+    assert np.all(np.isfinite([m["loss"] for m in one_metrics])) and one_metrics[-1]["guard/skipped"] == 0
+    np.testing.assert_allclose(one_metrics[0]["loss"], eight_metrics[0]["loss"], rtol=1e-5)
     if stats := one[0].memory[STATS]:
         assert tiny.largest_difference(stats, one[1].memory[STATS]) > 1e-3
-    # Statistics are of the global batch: those of a device's own clip would differ in the first digit.
-    assert tiny.largest_difference(one[1].memory, eight[1].memory) <= 1e-4
-    scale = max(float(np.max(np.abs(x))) for x in jax.tree.leaves(one[1].opt))  # SGD's trace after one step is the gradient
-    assert tiny.largest_difference(one[1].opt, eight[1].opt) <= 1e-4 * scale
+        # Statistics are of the global batch: those of a device's own clip would differ in the first digit.
+        assert tiny.largest_difference(one[1].memory, eight[1].memory) <= 1e-4
+    traces = [np.concatenate([np.ravel(x) for x in jax.tree.leaves(state[1].opt)]) for state in (one, eight)]  # SGD's: the gradient
+    assert np.linalg.norm(traces[0] - traces[1]) <= 1e-5 * np.linalg.norm(traces[0])
 
 
 @pytest.mark.parametrize("objective_name", ["classify", "pace"])
@@ -187,7 +186,11 @@ def test_eight_devices_are_one(objective_name, quick_start):
 @pytest.mark.parametrize("objective_name", ["classify", "pace"])
 @pytest.mark.parametrize("backbone_name", cnn3d.TINY)
 def test_eight_devices_are_one_for_every_network(backbone_name, objective_name, quick_start):
-    eight_devices_are_one(objective_name, cnn3d.tiny(backbone_name))
+    """In float64: in float32 the order of sums turns a ReLU or the place of a maximum here and there, and networks of 40 normalizations carry
+    that on, up to a tenth of a gradient at this size.
+    """
+    with jax.enable_x64(True):
+        eight_devices_are_one(objective_name, cnn3d.tiny(backbone_name, dtype="float64"))
 
 
 def test_accumulation_normalizes_by_micro_batch_and_moves_the_statistics_for_each(quick_start):
