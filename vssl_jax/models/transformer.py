@@ -47,9 +47,12 @@ def gelu(x: jax.Array) -> jax.Array:
     return 0.5 * x * (1.0 + jax.lax.erf(x * jnp.asarray(0.5**0.5, x.dtype)))
 
 
-def dense(features: int, dtype: Any, name: str, use_bias: bool = True) -> nn.Dense:
-    """A linear layer initialized as VideoMAE's: Xavier uniform, bias zero."""
-    return nn.Dense(features, use_bias=use_bias, dtype=dtype, kernel_init=nn.initializers.xavier_uniform(), name=name)
+XAVIER, NORMAL = nn.initializers.xavier_uniform(), nn.initializers.truncated_normal(0.02)  # VideoMAE's; ViT's and its descendants'
+
+
+def dense(features: int, dtype: Any, name: str, init: Any = XAVIER, use_bias: bool = True) -> nn.Dense:
+    """A linear layer; its bias starts at zero."""
+    return nn.Dense(features, use_bias=use_bias, dtype=dtype, kernel_init=init, name=name)
 
 
 def layer_norm(dtype: Any, name: str) -> nn.LayerNorm:
@@ -64,49 +67,69 @@ def _qkv_init(key, shape, dtype=jnp.float32):
     return jax.random.uniform(key, shape, dtype, -limit, limit)
 
 
+@dataclasses.dataclass(frozen=True)
+class Style:
+    """What published networks differ in, inside a block: `init` of the kernels, `activation` of the MLP, and `key_bias`, whether the keys have a
+    bias too. It cancels in the softmax; it is there because the weights hold one.
+    """
+
+    init: Any = XAVIER
+    activation: Any = gelu
+    key_bias: bool = False
+
+
+VIDEOMAE = Style()
+
+
 class QKV(nn.Module):
     """Queries, keys and values of all heads by one matrix product, [B,N,3,H,hd], without bias."""
 
     heads: int
     dtype: str
+    kernel_init: Any = _qkv_init
 
     @nn.compact
     def __call__(self, x_BxNxD):
         width = x_BxNxD.shape[-1]
-        kernel_Dx3xHxhd = self.param("kernel", _qkv_init, (width, 3, self.heads, width // self.heads))
+        kernel_Dx3xHxhd = self.param("kernel", self.kernel_init, (width, 3, self.heads, width // self.heads))
         return jnp.einsum("bnd,dshe->bnshe", x_BxNxD.astype(self.dtype), kernel_Dx3xHxhd.astype(self.dtype))
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention. Queries and values have a bias, keys have none: it would cancel in the softmax."""
+    """Multi-head self-attention. Queries and values have a bias, keys have one where the style says so."""
 
     heads: int
-    dtype: str
-    impl: str
+    config: BlockConfig
+    style: Style = VIDEOMAE
 
     @nn.compact
     def __call__(self, x_BxNxD):
-        width = x_BxNxD.shape[-1]
-        q_bias, v_bias = (self.param(name, nn.initializers.zeros, (self.heads, width // self.heads)) for name in ("q_bias", "v_bias"))
-        qkv_BxNx3xHxhd = QKV(self.heads, self.dtype, name="qkv")(x_BxNxD)
-        q, k, v = (qkv_BxNx3xHxhd[:, :, i] for i in range(3))
-        q, v = q + q_bias.astype(q.dtype), v + v_bias.astype(v.dtype)
-        out_BxNxHxhd = layout.across(functools.partial(attention, impl=self.impl), q, k, v)
-        return nn.DenseGeneral(width, axis=(-2, -1), dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="proj")(
-            out_BxNxHxhd
-        )
+        width, dtype, zeros = x_BxNxD.shape[-1], self.config.dtype, nn.initializers.zeros
+        shape = (self.heads, width // self.heads)
+        if self.style.key_bias:
+            qkv_BxNx3xHxhd = QKV(self.heads, dtype, self.style.init, name="qkv")(x_BxNxD)
+            qkv_BxNx3xHxhd += self.param("qkv_bias", zeros, (3, *shape)).astype(dtype)
+            q, k, v = (qkv_BxNx3xHxhd[:, :, i] for i in range(3))
+        else:
+            q_bias, v_bias = (self.param(name, zeros, shape).astype(dtype) for name in ("q_bias", "v_bias"))
+            qkv_BxNx3xHxhd = QKV(self.heads, dtype, name="qkv")(x_BxNxD)
+            q, k, v = (qkv_BxNx3xHxhd[:, :, i] for i in range(3))
+            q, v = q + q_bias, v + v_bias
+        out_BxNxHxhd = layout.across(functools.partial(attention, impl=self.config.impl), q, k, v)
+        return nn.DenseGeneral(width, axis=(-2, -1), dtype=dtype, kernel_init=self.style.init, name="proj")(out_BxNxHxhd)
 
 
 class Mlp(nn.Module):
-    """Two linear layers with the exact GELU between them."""
+    """Two linear layers with the activation between them."""
 
     hidden: int
     dtype: str
+    style: Style = VIDEOMAE
 
     @nn.compact
     def __call__(self, x_BxNxD):
-        hidden = gelu(dense(self.hidden, self.dtype, "fc1")(x_BxNxD))
-        return dense(x_BxNxD.shape[-1], self.dtype, "fc2")(hidden)
+        hidden = self.style.activation(dense(self.hidden, self.dtype, "fc1", self.style.init)(x_BxNxD))
+        return dense(x_BxNxD.shape[-1], self.dtype, "fc2", self.style.init)(hidden)
 
 
 class Block(nn.Module):
@@ -115,33 +138,46 @@ class Block(nn.Module):
     heads: int
     hidden: int
     config: BlockConfig
+    style: Style = VIDEOMAE
 
     @nn.compact
     def __call__(self, x_BxNxD, keep_2xB):
         """`keep` multiplies each example's two residual branches (stochastic depth: 0 or 1 / P(keep)); None is 1."""
         dtype = self.config.dtype
 
-        def branch(i, y):
-            return y if keep_2xB is None else y * keep_2xB[i, :, None, None].astype(dtype)
-
         x_BxNxD = layout.tokens(x_BxNxD)
-        x = x_BxNxD + branch(0, Attention(self.heads, dtype, self.config.impl, name="attn")(layer_norm(dtype, "norm1")(x_BxNxD)))
-        return layout.tokens(x + branch(1, Mlp(self.hidden, dtype, name="mlp")(layer_norm(dtype, "norm2")(x)))), None
+        attended = Attention(self.heads, self.config, self.style, name="attn")(layer_norm(dtype, "norm1")(x_BxNxD))
+        x = x_BxNxD + kept(attended, keep_2xB, 0)
+        return layout.tokens(x + kept(Mlp(self.hidden, dtype, self.style, name="mlp")(layer_norm(dtype, "norm2")(x)), keep_2xB, 1)), None
 
 
-def block_stack(depth: int, heads: int, hidden: int, config: BlockConfig, name: str | None = None) -> nn.Module:
-    """`depth` blocks as one module (x [B,N,D], keep [L,2,B] or None) -> (x, None), every parameter stacked [L, ...]."""
-    block = Block
+def kept(y_Bx: jax.Array, keep_2xB: jax.Array | None, branch: int) -> jax.Array:
+    """A residual branch [B, ...] times each example's multiplier (stochastic depth)."""
+    return y_Bx if keep_2xB is None else y_Bx * keep_2xB[branch].reshape(-1, *(1,) * (y_Bx.ndim - 1)).astype(y_Bx.dtype)
+
+
+def scanned(block: type[nn.Module], depth: int, config: BlockConfig) -> Any:
+    """A constructor, with the block's own fields, of `depth` blocks as one module (carry, keep [L,2,B] or None) -> (carry, None), every
+    parameter stacked [L, ...].
+    """
     if config.remat != "none":
-        block = nn.remat(Block, policy=REMAT[config.remat], prevent_cse=not config.scan)
-    stack = nn.scan(
-        block,
-        variable_axes={"params": 0},
-        split_rngs={"params": True},
-        length=depth,
-        unroll=config.unroll if config.scan else depth,
-    )
-    return stack(heads, hidden, config, name=name)
+        block = nn.remat(block, policy=REMAT[config.remat], prevent_cse=not config.scan)
+    unroll = config.unroll if config.scan else depth
+    return nn.scan(block, variable_axes={"params": 0}, split_rngs={"params": True}, length=depth, unroll=unroll)
+
+
+def block_stack(depth: int, heads: int, hidden: int, config: BlockConfig, name: str | None = None, style: Style = VIDEOMAE) -> nn.Module:
+    """`depth` blocks as one module (x [B,N,D], keep [L,2,B] or None) -> (x, None)."""
+    return scanned(Block, depth, config)(heads, hidden, config, style, name=name)
+
+
+def stochastic_depth(rng_B: jax.Array | None, rate: float, depth: int, train: bool) -> jax.Array | None:
+    """The multipliers of a training pass; None in evaluation, and at rate 0. Raises ValueError where the keys are missing."""
+    if not train or rate == 0:
+        return None
+    if rng_B is None:
+        raise ValueError("drop_path needs rng: one key per example")
+    return drop_path_keep(rng_B, rate, depth)
 
 
 def drop_path_keep(rng_B: jax.Array, rate: float, depth: int) -> jax.Array:

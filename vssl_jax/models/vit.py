@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from vssl_jax.errors import UserError
 from vssl_jax.models import positions as positions_lib
 from vssl_jax.models.backbone import Features
-from vssl_jax.models.transformer import BlockConfig, block_stack, drop_path_keep, layer_norm
+from vssl_jax.models.transformer import BlockConfig, block_stack, layer_norm, stochastic_depth
 from vssl_jax.perturb.view import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -31,6 +31,29 @@ def patchify(clip_BxTxHxWxC: jax.Array, tubelet: tuple[int, int, int]) -> jax.Ar
 def take_tokens(x_BxNxD: jax.Array, ids_BxV: jax.Array) -> jax.Array:
     """[B,V,D]: the tokens `ids` of each example."""
     return jnp.take_along_axis(x_BxNxD, ids_BxV[:, :, None], axis=1)
+
+
+def grid(model: nn.Module) -> tuple[int, int, int]:
+    """Tokens of a clip along (time, rows, columns), by `frames`, `size` and `tubelet` of a model."""
+    t, h, w = model.tubelet
+    return (model.frames // t, model.size // h, model.size // w)
+
+
+def check_sizes(model: nn.Module) -> None:
+    """Raises UserError for a width that the heads do not divide, or clips that the tubelets do not."""
+    if model.width % model.heads:
+        raise UserError(f"model width {model.width} is not a multiple of its {model.heads} heads: choose one that is")
+    if any(n % side for n, side in zip((model.frames, model.size, model.size), model.tubelet, strict=True)):
+        raise UserError(
+            f"clips of {model.frames} frames of {model.size}x{model.size} are no whole number of {tuple(model.tubelet)} tubelets"
+        )
+
+
+def check_clip(model: nn.Module, clip_BxTxHxWx3: jax.Array) -> None:
+    """Raises UserError for clips of another size than the model's."""
+    expected = (model.frames, model.size, model.size, 3)
+    if clip_BxTxHxWx3.shape[1:] != expected:
+        raise UserError(f"the model takes clips of (frames, rows, columns, channels) {expected}, got {clip_BxTxHxWx3.shape[1:]}")
 
 
 def _torch_uniform(fan_in: int) -> Callable[..., jax.Array]:
@@ -71,17 +94,12 @@ class ViT(nn.Module):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.width % self.heads:
-            raise UserError(f"model width {self.width} is not a multiple of its {self.heads} heads: choose one that is")
-        if self.frames % self.tubelet[0] or self.size % self.tubelet[1] or self.size % self.tubelet[2]:
-            raise UserError(
-                f"clips of {self.frames} frames of {self.size}x{self.size} are no whole number of {tuple(self.tubelet)} tubelets"
-            )
+        check_sizes(self)
 
     @property
     def grid(self) -> tuple[int, int, int]:
         """Tokens along (time, rows, columns)."""
-        return (self.frames // self.tubelet[0], self.size // self.tubelet[1], self.size // self.tubelet[2])
+        return grid(self)
 
     def setup(self):
         init = _torch_uniform(math.prod(self.tubelet) * 3)
@@ -94,21 +112,14 @@ class ViT(nn.Module):
 
     def __call__(self, clip_BxTxHxWx3, visible_BxV=None, train: bool = False, rng: Any = None):
         """Tokens [B,V,D] of the patches `visible` (ids in (time, row, column) order, None: all N of them, in order)."""
-        expected = (self.frames, self.size, self.size, 3)
-        if clip_BxTxHxWx3.shape[1:] != expected:
-            raise UserError(f"the model takes clips of (frames, rows, columns, channels) {expected}, got {clip_BxTxHxWx3.shape[1:]}")
+        check_clip(self, clip_BxTxHxWx3)
         patches = patchify(clip_BxTxHxWx3, self.tubelet)
         positions = jnp.asarray(positions_lib.table(self.positions, self.grid, self.width))[None]
         if visible_BxV is not None:
             patches = take_tokens(patches, visible_BxV)
             positions = jnp.take(positions[0], visible_BxV, axis=0)
         x = self.patch_embed(patches) + positions.astype(self.dtype)
-        keep = None
-        if train and self.drop_path > 0:
-            if rng is None:
-                raise ValueError("drop_path needs rng: one key per example")
-            keep = drop_path_keep(rng, self.drop_path, self.depth)
-        x, _ = self.blocks(x, keep)
+        x, _ = self.blocks(x, stochastic_depth(rng, self.drop_path, self.depth, train))
         return self.norm(x) if self.final_norm else x
 
     def features(self, clip_BxTxHxWx3, train: bool = False, rng: Any = None) -> Features:
