@@ -131,6 +131,7 @@ CALM = (
     r"[\d,]+ parameters in \d+ arrays",
     r"1 x cpu; the step needs [\d,]+ MiB per device",
     r"step \d/4 .*",
+    r"goodput [\d.]+%: ",
     r"exported to ",
     r"evaluating knn, linear, attentive, finetune on 16 videos, seeds \(0,\)",
     r"evaluated in \d+ s",

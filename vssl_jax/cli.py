@@ -47,8 +47,9 @@ def parse(
         raise SystemExit(0)
     recipe = recipe_of(argv)
     path = _recipe_file(recipe)
-    # Recipes import what they share from beside them: `from configs import videomae`.
-    sys.path.insert(0, str(path.resolve().parent.parent))
+    # Recipes import what they share by the folder's name, `from configs import videomae`, from its sub-folders too.
+    folder = next((parent for parent in path.resolve().parents if parent.name == "configs"), path.resolve().parent)
+    sys.path.insert(0, str(folder.parent))
     alone = _recipe_alone(recipe)
     if lacking := [key for key in keys if key not in alone]:
         raise UserError(f"{recipe} is a recipe of another command: it has no setting {lacking[0]!r}, which this one needs")

@@ -1,7 +1,7 @@
 """What python -m vssl_jax.instrument measures of the pretext tasks: every task's `:local` on one backbone, with equal steps and data, beside the same backbone
 with random weights and the one trained with labels.
 
-  python -m vssl_jax.instrument --config=configs/pretext_table.py --workdir=runs/pretext --results=.results/pretext.jsonl --readme=README.md
+  python -m vssl_jax.instrument --config=configs/tables/pretext.py --workdir=runs/pretext --results=.results/pretext.jsonl --readme=README.md
 
 goes on where it was stopped. One task of each row of the survey has 3 seeds, the others 1. Variants: none (hours on two cores), `:smoke` (seconds).
 """

@@ -1,18 +1,20 @@
 """The FLOPs that MFU stands on are those of the program: of a step's loss and gradients at full size, the matrix products within 1 %, and
 XLA's own count, which has normalization, softmax, GELU and the loss too, within 2 %.
 
-Both are of the program before optimization, unrolled (XLA counts the body of a loop once), with attention by plain products, and less the
-crop, whose resampling is matrix products of its own.
+Both are of the program before optimization, unrolled (XLA counts the body of a loop once), with attention by plain products, and less what
+makes the input: crops and resized pieces are matrix products of their own.
 """
 
 import jax
 import jax.numpy as jnp
 import pytest
 
+from configs.tables import pretext
 from tests.configs import recipes
 from vssl_jax import batch as batch_lib
 from vssl_jax import objectives
 from vssl_jax.compiled import account as account_lib
+from vssl_jax.objectives.pretext import Pretext
 from vssl_jax.perturb import keys as keys_lib
 
 PLAIN = {"scan": False, "impl": "xla", "remat": "none", "dtype": "float32"}
@@ -30,11 +32,12 @@ def config_of(name: str, **changes):
     return config
 
 
-def pace_on_a_transformer(backbone: str):
-    config = config_of("videomae_vitb")
-    config.model.name = backbone
-    config.data.sampler.frames = 2 * config.model.frames
-    config.objective = {"name": "pace", "paces": (1, 2), "view": config.objective.view, "eval_view": config.objective.eval_view}
+def pretext_on(backbone: str, task: str):
+    """A task as its paper has it, its network replaced by a transformer for clips of the same size."""
+    config = recipes.recipe(pretext.RECIPES[task]).unlock()
+    clips = {"frames": config.model.frames, "size": config.model.size}
+    config.model = {"name": backbone, **PLAIN, **clips}
+    config.data.layout = "rgb"
     return config
 
 
@@ -42,7 +45,7 @@ CASES = {
     **{name: lambda name=name: config_of(name) for name in recipes.names("videomae")},
     **{name: lambda name=name: config_of(name, mix={}) for name in recipes.names("finetune")},
     "frozen encoder": lambda: config_of("finetune_vitb", mix={}, freeze=True),
-    "pace on ViT-B": lambda: pace_on_a_transformer("vit_base"),
+    **{f"{task} on ViT-B": lambda task=task: pretext_on("vit_base", task) for task in pretext.RECIPES},
 }
 
 
@@ -51,6 +54,13 @@ def counts(function, *shapes) -> tuple[float, float]:
     lowered = jax.jit(function).lower(*shapes)
     text = lowered.compiler_ir("hlo").get_hlo_module().to_string()
     return account_lib.read(text).flops, lowered.cost_analysis()["flops"]
+
+
+def inputs_of(objective):
+    """What makes the encoder's input: a pretext task's pieces, or the view."""
+    if isinstance(objective, Pretext):
+        return lambda memory, batch: objective.ask(memory, batch, jax.random.key(0))
+    return lambda memory, batch: objective.view(keys_lib.example_keys(jax.random.key(0), batch, keys_lib.VIEW), batch)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -67,8 +77,7 @@ def test_the_analytic_count_is_xlas(case):
         return objective.loss(params | trained, memory, batch, jax.random.key(0), turn)[0]
 
     whole = counts(jax.grad(loss), trained, params, memory, batch)
-    crop = counts(lambda batch: objective.view(keys_lib.example_keys(jax.random.key(0), batch, keys_lib.VIEW), batch), batch)
-    products, xla = (a - b for a, b in zip(whole, crop, strict=True))
+    products, xla = (a - b for a, b in zip(whole, counts(inputs_of(objective), memory, batch), strict=True))
     assert objective.flops(1) == pytest.approx(
         products, rel=0.01
     )  # it counts a gradient of the pixels, half a percent, which nobody asks for
