@@ -29,7 +29,7 @@ def _paper(config):
     config.objective = {
         "name": "clip_order", "count": 3, "gap": 8, "hidden": 512, "dropout": 0.5, "view": view, "eval_view": {"short_side": 128, "crops": 1},
     }  # fmt: skip
-    pretext.clips(config, frames=3 * 16 + 2 * 8)
+    pretext.clips(config, frames=3 * 16 + 2 * 8, too_short=0.25)
     config.train.batch_size = 8
     config_lib.by_epochs(config, epochs=300, warmup_epochs=0, num_examples=pretext.NUM_EXAMPLES["ucf101"])
     pretext.sgd(config, rate=1e-3, weight_decay=5e-4)

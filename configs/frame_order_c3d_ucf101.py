@@ -30,7 +30,7 @@ def _paper(config):
         "name": "frame_order", "count": 4, "gaps": (4, 15), "by_motion": True, "hidden": 512, "dropout": 0.5, "view": view,
         "eval_view": {"short_side": 100, "crops": 1},
     }  # fmt: skip
-    pretext.clips(config, frames=span(config))
+    pretext.clips(config, frames=span(config), too_short=0.25)
     config.train.batch_size = 128
     config.train.steps = 200_000
     config.data.num_examples = pretext.NUM_EXAMPLES["ucf101"]

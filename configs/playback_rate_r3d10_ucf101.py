@@ -34,7 +34,7 @@ def _paper(config):
         "name": "playback_rate", "rates": (1, 2, 4, 8), "classification": 0.1, "reconstruction": 1.0, "emphasis": (0.8, 2.0), "widths": (256, 128, 64),
         "view": view, "eval_view": {"short_side": 128, "crops": 1},
     }  # fmt: skip
-    pretext.clips(config, frames=span(config))
+    pretext.clips(config, frames=span(config), too_short=0.5)
     config.train.batch_size = 8
     config_lib.by_epochs(config, epochs=300, warmup_epochs=0, num_examples=pretext.NUM_EXAMPLES["ucf101"])
     pretext.sgd(config, rate=1e-2, weight_decay=5e-4)

@@ -7,13 +7,14 @@ import pytest
 
 from tests.commands import CONFIGS, error_line, run
 from vssl_jax import aot_table, compilations
-from vssl_jax.aot_table import BEGIN, END, Cell, Rung, climb
+from vssl_jax.aot_table import Cell, Rung, climb
 from vssl_jax.chips import GIB
 from vssl_jax.compilations import Compilation, Compilations
 from vssl_jax.errors import UserError
 
 CELL = Cell("videomae_vitb", "v5e", "4x4")
 RUNGS = [Rung(fsdp, remat, n) for fsdp in (1, 16) for remat in ("dots", "full") for n in (1, 2, 4)]
+BEGIN, END = "<!-- aot: begin -->", "<!-- aot: end -->"
 
 
 def figures(state: float, blocks: float, capacity: float = 16, waiting: float = 1) -> dict:

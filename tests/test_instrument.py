@@ -111,7 +111,7 @@ def test_the_methods_table_has_a_line_a_method_and_no_controls():
 
 def test_a_pretext_task_is_measured_by_its_own_accuracy_too(tmp_path, capsys):
     recipe = str(Path(__file__).parents[1] / "configs" / "tables" / "pretext.py")
-    cache = tuple(f"--config.methods.rotation.{data}.cache={tmp_path}" for data in ("data", "eval.test"))
+    cache = tuple(f"--config.{data}.cache={tmp_path}" for data in ("methods.rotation.data", "methods.rotation.eval.test", "test"))
     results, readme = tmp_path / "results.jsonl", tmp_path / "README.md"
     readme.write_text("<!-- methods: begin -->\n<!-- methods: end -->\n")
     argv = [
@@ -125,5 +125,5 @@ def test_a_pretext_task_is_measured_by_its_own_accuracy_too(tmp_path, capsys):
     instrument.main(argv)
     (found,) = [json.loads(line) for line in results.read_text().splitlines()]
     assert found["name"] == "rotation/task" and 0 <= found["top1"] <= 1 and found["task"]["accuracy"] == found["top1"]
-    assert found["task"]["loss"] > 0 and found["direction"] is None
+    assert found["n"] == 16 and found["task"]["loss"] > 0 and found["direction"] is None
     assert "| rotation |" in readme.read_text() and "rotation/task" in capsys.readouterr().out

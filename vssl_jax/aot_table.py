@@ -2,7 +2,7 @@
 
   --results=.results/aot.jsonl    where each compilation is kept; what stands there is not compiled again
   --only=REGEX                    compile only the cells whose name matches, e.g. 'videomae_vitb/v5e' (names are RECIPE/CHIP/CHIPS)
-  --readme=README.md              writes the table there too, between <!-- aot table --> and <!-- end of aot table -->
+  --readme=README.md              writes the table there too, between <!-- aot: begin --> and <!-- aot: end -->
   --debug                         show tracebacks
 
 The table says what a user has to set for a recipe on a pod. The batch is the recipe's, whatever the pod. Settings are tried in this order, and
@@ -13,10 +13,10 @@ the first that fit the chip are taken:
   2) model.remat: dots, full           blocks keep the results of their matrix products, or nothing
   3) train.grad_accumulation: 1, 2, 4 ...   while a micro-batch has 4 clips a chip or more; every micro-batch reduces the gradients
 
-remat=none is not among them. It is for machines whose memory is fast: on TPUs its step takes longer by the roofline, since what a block keeps
-is written and read again (ViT-B on v5e:16x16: 20.6 ms, with dots 16.5), and it needs twice the memory. Where a batch has fewer rows than the
-pod has chips, chips share rows by mesh.model. Settings that cannot fit are not compiled: by what the same settings with fewer micro-batches
-were found to need, or by the state alone.
+remat=none is not among them: what a block keeps is written to memory and read again, and on TPUs that takes longer, by the roofline, than
+making it anew (ViT-B on v5e:16x16: 17.4 ms a step, with dots 13.0; ViT-L on v5e:4x4 in 8 micro-batches: 243 ms, with dots 169), and it needs
+1.6 to 2 times the memory. Where a batch has fewer rows than the pod has chips, chips share rows by mesh.model. Settings that cannot fit are
+not compiled: by what the same settings with fewer micro-batches were found to need, or by the state alone.
 """
 
 import functools
@@ -31,7 +31,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from vssl_jax import cli
+from vssl_jax import cli, readme
 from vssl_jax.chips import GIB
 from vssl_jax.compilations import RESULTS, Compilation, Compilations, check_compiler, needed
 from vssl_jax.errors import UserError
@@ -48,7 +48,6 @@ REMAT = ("dots", "full")
 LEAST_CLIPS = 4  # of a chip's micro-batch: with fewer, moving weights and gradients is most of the work
 # A program is compiled that could fit by this share of what another one's figures foretell: the compiler squeezes what is tight.
 SQUEEZE = 0.85
-BEGIN, END = "<!-- aot table -->", "<!-- end of aot table -->"
 
 Found = dict[str, Any]
 
@@ -219,17 +218,6 @@ def notes(results: Compilations) -> list[str]:
     return ["", *failures, *([f"By {', '.join(sorted(versions))}."] if versions else [])]
 
 
-def write_readme(readme: Path, text: str) -> None:
-    """Puts the table between its marks. Raises UserError where the file or a mark is not there."""
-    if not readme.is_file():
-        raise UserError(f"--readme={readme}: no such file")
-    old = readme.read_text()
-    if old.count(BEGIN) != 1 or old.count(END) != 1 or old.index(BEGIN) > old.index(END):
-        raise UserError(f"--readme={readme}: it needs the lines {BEGIN} and {END}, once each, where the table is to stand")
-    before, rest = old.split(BEGIN)
-    readme.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
-
-
 def parse(argv: Sequence[str]) -> flags.FlagValues:
     """The flags. Raises UserError where one is unknown, or an argument is none."""
     values = flags.FlagValues()
@@ -264,7 +252,7 @@ def main(argv: list[str]) -> None:
     values = parse(argv)
     picked, results = chosen(values.only), Compilations(values.results)
     if values.readme:
-        write_readme(Path(values.readme), table(results))  # what is wrong with the file shows before an hour of compiling
+        readme.put(Path(values.readme), "aot", table(results))  # what is wrong with the file shows before an hour of compiling
     if any(of_cell(cell, results) is None for cell in picked):
         check_compiler()
     with cli.stoppable("the compilations that are done are kept: the same command goes on"):
@@ -272,7 +260,7 @@ def main(argv: list[str]) -> None:
             fill(cell, results, lambda line, i=i: print(f"[{i + 1}/{len(picked)}] {line}", file=sys.stderr, flush=True))
     text = table(results)
     if values.readme:
-        write_readme(Path(values.readme), text)
+        readme.put(Path(values.readme), "aot", text)
     print(text)
 
 

@@ -122,7 +122,7 @@ def methods(config: ConfigDict, films: Films, workdir: Path) -> Iterator[Task]:
             pretrained = functools.cache(functools.partial(_pretrained, run, seed, folder))
             settings = {"run": plain, "train": config_lib.to_dict(config.train)}
             if run.train.validate_every > 0:
-                yield Task(f"{name}/{OWN}", seed, plain["train"]["steps"], settings, functools.partial(_own_task, pretrained, folder))
+                yield Task(f"{name}/{OWN}", seed, plain["train"]["steps"], settings, functools.partial(_own_task, pretrained, folder, films))
             yield from _protocols(name, pretrained, config, films, seed, plain["train"]["steps"], settings, config.tuned[name])
     for net, name in config.random.items():
         model = config_lib.to_dict(config.methods[name].model)
@@ -143,13 +143,13 @@ def _pretrained(run: ConfigDict, seed: int, folder: Path) -> subject.Subject:
     return subject.load(pretrain.pretrain(config.lock(), folder))
 
 
-def _own_task(pretrained: Callable[[], subject.Subject], folder: Path) -> dict[str, Any]:
-    """The last validation of a pretraining."""
+def _own_task(pretrained: Callable[[], subject.Subject], folder: Path, films: Films) -> dict[str, Any]:
+    """The last validation of a pretraining, which is on the test videos."""
     pretrained()
     found = [line for line in read_metrics(folder) if any(key.startswith("validation/") for key in line)]
     last = {key.removeprefix("validation/"): value for key, value in found[-1].items() if key.startswith("validation/")}
     accuracy = next((value for key, value in last.items() if key.endswith("accuracy")), None)
-    return {"n": 0, "top1": accuracy, "direction": None, "task": last}
+    return {"n": len(films()[1].source), "top1": accuracy, "direction": None, "task": last}
 
 
 def _protocols(

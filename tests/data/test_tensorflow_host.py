@@ -34,4 +34,5 @@ def test_the_main_thread_may_ask_for_it_meanwhile():
         "from vssl_jax.data import tensorflow_host as host; thread = host.preload(); first = host.tensorflow(); thread.join(); "
         "assert first is host.tensorflow() and first.data is not None"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

@@ -14,12 +14,18 @@ from vssl_jax.models.backbone import Features
 from vssl_jax.models.heads import dropout
 
 
-def _linear(width: int, name: str) -> nn.Dense:
-    return nn.Dense(width, kernel_init=nn.initializers.normal(0.01), name=name)
+def _hidden(x: jax.Array, width: int, name: str = "hidden") -> jax.Array:
+    """A hidden layer and its ReLU; nothing at width 0."""
+    return nn.relu(nn.Dense(width, kernel_init=nn.initializers.he_normal(), name=name)(x)) if width else x
 
 
-def _hidden(width: int, name: str) -> nn.Dense:
-    return nn.Dense(width, kernel_init=nn.initializers.he_normal(), name=name)
+def _side_by_side(x_QxPxD: jax.Array) -> jax.Array:
+    return x_QxPxD.reshape(x_QxPxD.shape[0], -1)
+
+
+def _answer(head: nn.Module, x_QxD: jax.Array, train: bool, rng: Any) -> jax.Array:
+    """The end of a head: dropout and the linear layer of its classes."""
+    return nn.Dense(head.classes, kernel_init=nn.initializers.normal(0.01), name="linear")(dropout(x_QxD, head.dropout, train, rng))
 
 
 class ConcatHead(nn.Module):
@@ -32,10 +38,7 @@ class ConcatHead(nn.Module):
     @nn.compact
     def __call__(self, features: Features, train: bool = False, rng: Any = None):
         pooled_QxPxD = features.pooled_BxD.astype(jnp.float32)
-        x = pooled_QxPxD.reshape(pooled_QxPxD.shape[0], -1)
-        if self.hidden:
-            x = nn.relu(_hidden(self.hidden, "hidden")(x))
-        return _linear(self.classes, "linear")(dropout(x, self.dropout, train, rng))
+        return _answer(self, _hidden(_side_by_side(pooled_QxPxD), self.hidden), train, rng)
 
 
 class PairsHead(nn.Module):
@@ -53,9 +56,7 @@ class PairsHead(nn.Module):
         pairs = list(itertools.combinations(range(pooled_QxPxD.shape[1]), 2))
         first, second = (jnp.array(side) for side in zip(*pairs, strict=True))
         both_QxRx2D = jnp.concatenate([pooled_QxPxD[:, first], pooled_QxPxD[:, second]], axis=-1)
-        x = nn.relu(_hidden(self.hidden, "pair")(both_QxRx2D))
-        x = dropout(x.reshape(x.shape[0], -1), self.dropout, train, rng)
-        return _linear(self.classes, "linear")(x)
+        return _answer(self, _side_by_side(_hidden(both_QxRx2D, self.hidden, "pair")), train, rng)
 
 
 class DifferencesHead(nn.Module):
@@ -70,12 +71,10 @@ class DifferencesHead(nn.Module):
     @nn.compact
     def __call__(self, features: Features, train: bool = False, rng: Any = None):
         pooled_QxPxD = features.pooled_BxD.astype(jnp.float32)
-        pieces = pooled_QxPxD.shape[1]
-        weights_P = jnp.array(
-            [2.0 * i - (pieces - 1) for i in range(pieces)]
-        )  # how often each is the later one, less how often the earlier
-        x = nn.relu(_hidden(self.hidden, "hidden")(jnp.einsum("p,qpd->qd", weights_P, pooled_QxPxD)))
-        return _linear(self.classes, "linear")(dropout(x, self.dropout, train, rng))
+        last = pooled_QxPxD.shape[1] - 1
+        # How often each is the later one of a pair, less how often the earlier.
+        weights_P = jnp.array([2.0 * i - last for i in range(last + 1)])
+        return _answer(self, _hidden(jnp.einsum("p,qpd->qd", weights_P, pooled_QxPxD), self.hidden), train, rng)
 
 
 class SpatialMaxHead(nn.Module):
@@ -84,11 +83,12 @@ class SpatialMaxHead(nn.Module):
     """
 
     classes: int
+    dropout: float = 0.0
 
     @nn.compact
     def __call__(self, features: Features, train: bool = False, rng: Any = None):
         pooled_QxPxD = jnp.mean(jnp.max(features.map_BxTxHxWxD.astype(jnp.float32), axis=(3, 4)), axis=2)
-        return _linear(self.classes, "linear")(pooled_QxPxD.reshape(pooled_QxPxD.shape[0], -1))
+        return _answer(self, _side_by_side(pooled_QxPxD), train, rng)
 
 
 class BinaryHead(nn.Module):
