@@ -59,7 +59,7 @@ def our_side(batch_size: int) -> dict[str, Callable[[], float]]:
     from vssl_jax import models
     from vssl_jax.models import backbone
     from vssl_jax.models.heads import LinearHead
-    from vssl_jax.objectives.classify import cross_entropy
+    from vssl_jax.objectives.losses import cross_entropy
 
     clips, labels = clips_and_labels(batch_size)
     clips, target = jnp.asarray(clips), jax.nn.one_hot(labels, CLASSES)
@@ -70,7 +70,7 @@ def our_side(batch_size: int) -> dict[str, Callable[[], float]]:
 
         def loss(params, stats):
             features, stats = backbone.apply(model, params["encoder"], stats, clips, train=True, method="features")
-            return jnp.mean(cross_entropy(head.apply({"params": params["head"]}, features), target)), stats
+            return jnp.mean(cross_entropy(target, head.apply({"params": params["head"]}, features))), stats
 
         def update(params, stats, opt):
             (value, stats), grads = jax.value_and_grad(loss, has_aux=True)(params, stats)

@@ -122,7 +122,9 @@ def methods(config: ConfigDict, films: Films, workdir: Path) -> Iterator[Task]:
             pretrained = functools.cache(functools.partial(_pretrained, run, seed, folder))
             settings = {"run": plain, "train": config_lib.to_dict(config.train)}
             if run.train.validate_every > 0:
-                yield Task(f"{name}/{OWN}", seed, plain["train"]["steps"], settings, functools.partial(_own_task, pretrained, folder, films))
+                yield Task(
+                    f"{name}/{OWN}", seed, plain["train"]["steps"], settings, functools.partial(_own_task, pretrained, folder, films)
+                )
             yield from _protocols(name, pretrained, config, films, seed, plain["train"]["steps"], settings, config.tuned[name])
     for net, name in config.random.items():
         model = config_lib.to_dict(config.methods[name].model)

@@ -12,7 +12,7 @@ from vssl_jax.models import backbone
 from vssl_jax.models.heads import FcNormHead
 from vssl_jax.models.mae_decoder import MAEDecoder
 from vssl_jax.models.vit import patchify, take_tokens
-from vssl_jax.objectives.classify import cross_entropy
+from vssl_jax.objectives.losses import cross_entropy
 from vssl_jax.objectives.videomae import pixel_target
 
 IMAGENET_MEAN, IMAGENET_STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
@@ -32,7 +32,7 @@ def classification(parts: Any, meta: dict[str, Any], pixels: np.ndarray, labels:
     """(loss, logits [B,C])."""
     features, _ = backbone.apply(models.build(meta["model"]), parts["encoder"], {}, pixels, train=True, method="features")
     logits = FcNormHead(meta["classes"]).apply({"params": parts["head"]}, features)
-    return jnp.mean(cross_entropy(logits, jax.nn.one_hot(labels, meta["classes"]))), logits
+    return jnp.mean(cross_entropy(jax.nn.one_hot(labels, meta["classes"]), logits)), logits
 
 
 def run(state: dict[str, np.ndarray], config: dict[str, Any], pixels: np.ndarray, target: np.ndarray):

@@ -136,6 +136,11 @@ def test_eight_devices_are_one(name):
 
 
 @each_of_all
+def test_a_run_that_goes_on_from_a_checkpoint_is_the_same_run(name, tmp_path):
+    tiny.check_resume(ALL[name], tiny.batches(2, SPEC), tmp_path)
+
+
+@each_of_all
 def test_a_part_of_the_batch_is_asked_the_same(name):
     """Whether it is a micro-batch or another host's rows: the draws belong to the rows of the global batch."""
     whole = ask(ALL[name])

@@ -160,6 +160,10 @@ def test_eight_devices_are_one():
     assert int(one[0][-1].memory[POINTER]) == 2 * CLIPS
 
 
+def test_a_run_that_goes_on_from_a_checkpoint_is_the_same_run(tmp_path):
+    tiny.check_resume(METHOD, tiny.batches(3, SPEC), tmp_path)
+
+
 def test_the_report_shows_the_query_and_both_keys():
     params, memory = started()
     shown = jax.eval_shape(METHOD.pictures, params, memory, tiny.batches(1, SPEC)[0], jax.random.key(0))

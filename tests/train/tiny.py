@@ -1,6 +1,7 @@
 """Tiny methods, data and runs that the tests of train/ share: everything compiles in seconds on one CPU."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
@@ -22,6 +23,7 @@ from vssl_jax.perturb.view import EvalView, RandomView
 from vssl_jax.train import optimizer as optimizer_lib
 from vssl_jax.train import sharding
 from vssl_jax.train import state as state_lib
+from vssl_jax.train.checkpoint import Checkpointer
 from vssl_jax.train.loop import Plan, Program, compile_plan
 
 SPEC = batch_lib.Spec(batch_size=8, clips=1, frames=4, height=32, width=32)
@@ -131,6 +133,28 @@ def advance(plan: Plan) -> tuple[list[state_lib.TrainState], list[dict[str, floa
             states.append(host(state))
             metrics.append({k: float(v) for k, v in scalars.items()})
     return states, metrics, program
+
+
+def check_resume(objective: Objective, given: list[dict[str, np.ndarray]], folder: Path) -> None:
+    """A run that goes on from its first step's checkpoint ends with the bits of the run that was not stopped."""
+    made = plan(objective, given)
+    program, checkpointer = compile_plan(made), Checkpointer(folder, every=1, keep=1)
+
+    def go(state, first):
+        for step in range(first, made.steps):
+            batch = sharding.global_batch(given[step], made.mesh)
+            state, metrics = program.steps[state_lib.turn_at(objective, step).name](state, batch)
+            if step == 0:
+                checkpointer.save(1, state)
+                checkpointer.wait()
+        return host((state, metrics))
+
+    with jax.set_mesh(made.mesh):
+        whole = go(fresh(made, program), 0)
+        restored, step = checkpointer.restore_latest(program.state_shapes)
+        assert step == 1
+        assert_same_bits(whole, go(restored, 1))
+    checkpointer.close()
 
 
 def host(tree: Any) -> Any:

@@ -55,19 +55,22 @@ class Conv3D(nn.Module):
 
 class BatchNorm(nn.Module):
     """(x - mean) / sqrt(var + epsilon) * scale + bias per channel, in float32 at least; see the file's docstring. `scale` starts at
-    `start`.
+    `start`; without `affine` it stays 1 and the bias 0.
     """
 
     config: NetConfig = NetConfig()
     start: float = 1.0
+    affine: bool = True
 
     @nn.compact
     def __call__(self, x, train: bool):
         width = x.shape[-1:]
         mean = self.variable(STATS, "mean", jnp.zeros, width)
         var = self.variable(STATS, "var", jnp.ones, width)
-        scale = self.param("scale", nn.initializers.constant(self.start), width)
-        bias = self.param("bias", nn.initializers.zeros, width)
+        scale, bias = jnp.ones(width), jnp.zeros(width)
+        if self.affine:
+            scale = self.param("scale", nn.initializers.constant(self.start), width)
+            bias = self.param("bias", nn.initializers.zeros, width)
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if train:
             axes = tuple(range(x.ndim - 1))

@@ -6,11 +6,14 @@ from typing import Any
 from vssl_jax.errors import unknown_name
 from vssl_jax.objectives import (
     appearance_change,
+    byol,
     classify,
     clip_order,
     cubic_puzzle,
+    dino,
     frame_order,
     jigsaw,
+    moco,
     motion_statistics,
     odd_one_out,
     order_verification,
@@ -18,7 +21,9 @@ from vssl_jax.objectives import (
     playback_rate,
     relative_speed,
     rotation,
+    simclr,
     speediness,
+    swav,
     temporal_transform,
     videomae,
 )
@@ -26,11 +31,14 @@ from vssl_jax.objectives.protocol import Objective
 
 OBJECTIVES: dict[str, Callable[[Any], Objective]] = {
     "appearance_change": appearance_change.from_config,
+    "byol": byol.from_config,
     "classify": classify.from_config,
     "clip_order": clip_order.from_config,
     "cubic_puzzle": cubic_puzzle.from_config,
+    "dino": dino.from_config,
     "frame_order": frame_order.from_config,
     "jigsaw": jigsaw.from_config,
+    "moco": moco.from_config,
     "motion_statistics": motion_statistics.from_config,
     "odd_one_out": odd_one_out.from_config,
     "order_verification": order_verification.from_config,
@@ -38,7 +46,9 @@ OBJECTIVES: dict[str, Callable[[Any], Objective]] = {
     "playback_rate": playback_rate.from_config,
     "relative_speed": relative_speed.from_config,
     "rotation": rotation.from_config,
+    "simclr": simclr.from_config,
     "speediness": speediness.from_config,
+    "swav": swav.from_config,
     "temporal_transform": temporal_transform.from_config,
     "videomae": videomae.from_config,
 }

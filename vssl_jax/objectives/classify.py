@@ -15,6 +15,7 @@ from vssl_jax import models
 from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.models import heads, layout
 from vssl_jax.objectives.encoder import OnEncoder
+from vssl_jax.objectives.losses import cross_entropy
 from vssl_jax.objectives.protocol import STATS, Objective, Turn
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb import recipe
@@ -22,11 +23,6 @@ from vssl_jax.perturb.mix import NoMix
 
 # Features computed beforehand, as batch keys: the map [B,T,H,W,D] and its mean [B,D].
 FEATURE_MAP, FEATURE_POOLED = "feature_map", "feature_pooled"
-
-
-def cross_entropy(logits_BxC: jax.Array, target_BxC: jax.Array) -> jax.Array:
-    """Per-example -sum(target * log softmax(logits)), float32 [B]."""
-    return -jnp.sum(target_BxC * jax.nn.log_softmax(logits_BxC.astype(jnp.float32)), axis=-1)
 
 
 def smooth_one_hot(labels_B: jax.Array, classes: int, smoothing: float) -> jax.Array:
@@ -83,7 +79,7 @@ class Classify(OnEncoder):
 
 def _mean_loss(logits, target, labels, weight, memory):
     count = jnp.maximum(jnp.sum(weight), 1.0)
-    loss = jnp.sum(cross_entropy(logits, target) * weight) / count
+    loss = jnp.sum(cross_entropy(target, logits) * weight) / count
     accuracy = jnp.sum((jnp.argmax(logits, axis=-1) == labels) * weight) / count
     return loss, (memory, {"accuracy": accuracy})
 

@@ -29,6 +29,11 @@ def check_span(batch: batch_lib.Batch, span: int, what: str) -> None:
         raise UserError(f"{what} span {span} frames, the clips have {available(batch)[1]}: raise data.sampler.frames")
 
 
+def clip(batch: batch_lib.Batch, number: int) -> dict[str, jax.Array]:
+    """The batch of one clip of every video."""
+    return {key: value[:, number : number + 1] if key in (*_TIMED, *_CLIPWISE) else value for key, value in batch.items()}
+
+
 def cut(batch: batch_lib.Batch, frames_BxKxPxT: jax.Array) -> dict[str, jax.Array]:
     """The batch whose clips are the pieces, K x P of every video, P pieces of a clip together; piece p of clip k has the frames
     `frames[b, k, p]` of that clip.

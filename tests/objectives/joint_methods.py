@@ -1,0 +1,59 @@
+"""Every joint-embedding method at a size that compiles at once."""
+
+import math
+
+from tests.objectives.test_classify import Means
+from vssl_jax import batch as batch_lib
+from vssl_jax.models.projection import MLP
+from vssl_jax.objectives.average import Average
+from vssl_jax.objectives.byol import BYOL
+from vssl_jax.objectives.dino import DINO
+from vssl_jax.objectives.joint import JointEmbedding
+from vssl_jax.objectives.moco import MoCo
+from vssl_jax.objectives.simclr import SimCLR
+from vssl_jax.objectives.swav import SwAV
+from vssl_jax.perturb.clip_view import ANYWHERE, ClipView
+from vssl_jax.perturb.color import ColorJitter
+from vssl_jax.perturb.crop import RandomResizedCrop
+from vssl_jax.perturb.view import EvalView, RandomView
+
+SPEC = batch_lib.Spec(batch_size=8, clips=2, frames=6, height=16, width=16)
+VIEW = RandomView(size=16, crop=RandomResizedCrop((0.3, 1.0)), color=(ColorJitter(0.5, 0.5),))
+FIRST, SECOND = ClipView(VIEW, 4, clip=0), ClipView(VIEW, 4, clip=1, first=ANYWHERE)
+SMALL = ClipView(RandomView(size=8, crop=RandomResizedCrop((0.05, 0.4))), 2, stride=2, first=ANYWHERE)
+
+
+def fields(views=(FIRST, SECOND), **changes):
+    return dict(
+        encoder=Means(), frames=4, head=MLP((8,), 6), views=tuple(views), view=VIEW, eval_view=EvalView(size=16), **changes
+    )  # fmt: skip
+
+
+def averaged(views=(FIRST, SECOND), **changes):
+    return fields(views, average=Average(0.9), **changes)
+
+
+METHODS: dict[str, JointEmbedding] = {
+    "simclr": SimCLR(**fields()),
+    "cvrl": SimCLR(scale=2.0, **fields()),
+    "moco": MoCo(size=32, temperature=0.2, **averaged()),
+    "rho_moco": MoCo(size=48, temperature=0.2, **averaged((FIRST, SECOND, SECOND, FIRST))),
+    "moco_v3": MoCo(size=0, every=True, temperature=0.2, **averaged(predictor=MLP((8,), 6))),
+    "byol": BYOL(**averaged(predictor=MLP((8,), 6))),
+    "byol_own": BYOL(own=True, **averaged((FIRST, SECOND, SECOND), predictor=MLP((8,), 6))),
+    "swav": SwAV(prototypes=10, **fields((FIRST, SECOND, SMALL))),
+    "dino": DINO(prototypes=12, **averaged((FIRST, SECOND, SMALL, SMALL))),
+}
+
+# What a method costs where all vectors are 0, of a batch of SPEC.
+ZERO: dict[str, float] = {
+    "simclr": math.log(2 * 8 - 1),
+    "cvrl": 2 * math.log(2 * 8 - 1),
+    "moco": math.log(32 + 1),
+    "rho_moco": math.log(48 + 1),
+    "moco_v3": math.log(8),
+    "byol": 2.0,
+    "byol_own": 2.0,
+    "swav": math.log(10),
+    "dino": math.log(12),
+}

@@ -1,0 +1,114 @@
+"""The numbers that tell a collapsed network from a healthy one, on vectors of either kind; and methods that must collapse."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.objectives.joint_methods import averaged
+from tests.train import tiny
+from vssl_jax import batch as batch_lib
+from vssl_jax.models.cnn import CNN
+from vssl_jax.models.projection import MLP, unit
+from vssl_jax.objectives import collapse
+from vssl_jax.objectives.average import Average
+from vssl_jax.objectives.byol import BYOL
+from vssl_jax.objectives.dino import DINO
+
+
+def random(n=256, d=32, seed=0):
+    return unit(jax.random.normal(jax.random.key(seed), (n, d)))
+
+
+def numbers(z, *rest):
+    return {k.removeprefix("collapse/"): float(v) for k, v in collapse.monitor(z, *rest).items()}
+
+
+def test_random_directions_are_healthy():
+    found = numbers(random())
+    assert found["std"] == pytest.approx(1, abs=0.05) and abs(found["cosine"]) < 0.01
+    assert found["rank"] == pytest.approx(32 / (1 + 32 / 256), rel=0.05) and found["alarm"] == 0  # 256 samples of 32 equal directions
+
+
+def test_one_direction_for_all_is_not():
+    found = numbers(jnp.ones((64, 16)) / 4)
+    assert found["std"] == pytest.approx(0, abs=1e-5) and found["cosine"] == pytest.approx(1, abs=1e-5) and found["alarm"] == 1
+
+
+def test_a_line_in_space_has_rank_1():
+    """Both ends of one axis: the deviation and the cosine say nothing, the rank does."""
+    ends = jnp.where(jnp.arange(64)[:, None] % 2 == 0, 1.0, -1.0) * random(1, 32)
+    found = numbers(ends)
+    assert found["std"] > 0.5 and abs(found["cosine"]) < 0.1
+    assert found["rank"] == pytest.approx(1, rel=1e-3) and found["alarm"] == 1
+
+
+@pytest.mark.parametrize("n", [20, 64])
+def test_the_rank_is_that_of_the_covariance_whichever_side_is_shorter(n):
+    z = np.asarray(random(n, 32), np.float64)
+    values = np.linalg.eigvalsh(np.cov(z.T, bias=True))
+    assert numbers(jnp.asarray(z, jnp.float32))["rank"] == pytest.approx(values.sum() ** 2 / (values**2).sum(), rel=1e-3)
+
+
+def test_the_cosine_is_of_different_videos():
+    z = np.asarray(random(10, 8), np.float64)
+    all_pairs = z @ z.T
+    expected = (all_pairs.sum() - np.trace(all_pairs)) / 90
+    assert numbers(jnp.asarray(z, jnp.float32))["cosine"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_videos_of_weight_0_are_not_looked_at():
+    z, weight = random(40), jnp.array([1.0] * 30 + [0.0] * 10)
+    some, few = numbers(z, weight), numbers(z[:30])
+    assert some == pytest.approx(few, rel=1e-4, abs=1e-6)
+
+
+def test_prototypes_that_are_used_alike_and_one_for_all():
+    even, one = jax.nn.one_hot(jnp.arange(64) % 8, 8), jax.nn.one_hot(jnp.zeros(64, int), 8)
+    assert numbers(random(64), None, even)["usage"] == pytest.approx(1) and numbers(random(64), None, even)["alarm"] == 0
+    assert numbers(random(64), None, one)["usage"] == pytest.approx(0, abs=1e-6) and numbers(random(64), None, one)["alarm"] == 1
+
+
+def test_no_gradient_passes():
+    assert (jax.grad(lambda z: sum(collapse.monitor(z).values()))(random()) == 0).all()
+
+
+# What has nothing against it does collapse.
+
+SPEC = batch_lib.Spec(batch_size=32, clips=2, frames=4, height=16, width=16)
+
+
+@functools.cache
+def videos():
+    """Noise of a color of its own for each video, so that there is something to tell apart."""
+    made = tiny.batches(4, SPEC)
+    for i, batch in enumerate(made):
+        color = np.random.default_rng(i).integers(0, 256, (32, 1, 1, 1, 1, 3))
+        batch["video"] = (0.3 * batch["video"] + 0.7 * color).astype(np.uint8)
+    return made
+
+
+def last(method, steps):
+    optimizer = {turn.name: tiny.optimizer(learning_rate=3e-3, schedule="none", weight_decay=0.0) for turn in method.turns}
+    plan = tiny.plan(
+        method, videos(), steps=steps, batches=lambda start: (videos()[i % 4] for i in range(start, steps)), optimizers=optimizer
+    )
+    return tiny.advance(plan)[1][-1]
+
+
+ENCODER = dict(encoder=CNN(width=4, frames=4, size=16), head=MLP((32,), 16))
+
+
+def test_byol_without_a_predictor_raises_the_alarm_and_with_one_does_not():
+    without = last(BYOL(**averaged() | ENCODER | {"average": Average(0.0)}), 60)
+    assert without[collapse.ALARM] == 1 and without["loss"] < 0.05, without
+    whole = last(BYOL(**averaged() | ENCODER | {"average": Average(0.9), "predictor": MLP((32,), 16)}), 60)
+    assert whole[collapse.ALARM] == 0, whole
+
+
+def test_dino_without_centering_raises_the_alarm():
+    one = DINO(prototypes=16, center_decay=1.0, **averaged() | ENCODER)
+    metrics = last(one, 60)
+    assert metrics[collapse.ALARM] == 1, metrics

@@ -1,0 +1,327 @@
+"""What every joint-embedding method owes: exact losses, targets that no gradient passes, and that the machine it runs on changes nothing."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.objectives.joint_methods import FIRST, METHODS, SECOND, SPEC, VIEW, ZERO, averaged, fields
+from tests.train import tiny
+from vssl_jax import batch as batch_lib
+from vssl_jax.errors import UserError
+from vssl_jax.models.cnn import CNN
+from vssl_jax.models.projection import MLP
+from vssl_jax.objectives import queue as queue_lib
+from vssl_jax.objectives.average import Average
+from vssl_jax.objectives.byol import BYOL
+from vssl_jax.objectives.dino import CENTER, DINO
+from vssl_jax.objectives.joint import EMA
+from vssl_jax.objectives.moco import MoCo
+from vssl_jax.objectives.protocol import STATS
+from vssl_jax.objectives.simclr import SimCLR
+from vssl_jax.perturb.clip_view import ClipView
+from vssl_jax.train import sharding
+
+each = pytest.mark.parametrize("name", METHODS)
+KEY = jax.random.key(0)
+
+
+@functools.cache
+def started(name):
+    return jax.jit(lambda key: METHODS[name].init(key, None))(KEY)
+
+
+def floats(memory):
+    """The entries of a memory that could have a gradient."""
+    return {k: v for k, v in memory.items() if any(jnp.issubdtype(x.dtype, jnp.floating) for x in jax.tree.leaves(v))}
+
+
+@functools.cache
+def compiled(name):
+    """(loss with the gradients of parameters and memory, evaluation and pictures): compiled once for all that is asked here."""
+    method = METHODS[name]
+
+    def run(params, given, memory, batch, key):
+        return method.loss(params, memory | given, batch, key, method.turns[0])
+
+    train = jax.jit(jax.value_and_grad(run, (0, 1), has_aux=True, allow_int=True))
+    look = jax.jit(lambda p, m, b, key: (method.held_out(p, m, b, key), method.pictures(p, m, b, key)))
+    return train, look
+
+
+def loss(name, params, memory, batch=None):
+    batch = tiny.batches(1, SPEC)[0] if batch is None else batch
+    (value, (memory, metrics)), grads = jax.device_get(compiled(name)[0](params, floats(memory), memory, batch, KEY))
+    return float(value), memory, metrics, grads
+
+
+def zeroed(params):
+    return params | {part: jax.tree.map(jnp.zeros_like, params[part]) for part in ("head", "predictor") if part in params}
+
+
+@each
+def test_vectors_of_zeros_cost_what_a_guess_does(name):
+    params, memory = started(name)
+    average = {EMA: memory[EMA] | {"head": jax.tree.map(jnp.zeros_like, memory[EMA]["head"])}} if EMA in memory else {}
+    value, *_ = loss(name, zeroed(params), memory | average)
+    assert value == pytest.approx(ZERO[name], rel=1e-5)
+
+
+@each
+def test_gradients_reach_every_part_and_no_target(name):
+    params, memory = started(name)
+    _, _, _, (of_params, of_memory) = loss(name, params, memory)
+    for part, tree in of_params.items():
+        assert max(float(np.max(np.abs(g))) for g in jax.tree.leaves(tree)) > 0, part
+    for entry, tree in of_memory.items():
+        for g in jax.tree.leaves(tree):
+            assert g.dtype == jax.dtypes.float0 or not np.any(g), entry
+
+
+@each
+def test_a_video_of_weight_0_does_not_count(name):
+    """Among held-out videos, where there are such; batch statistics are not read there."""
+    params, memory = started(name)
+    weight = np.array([1, 1, 1, 1, 1, 0, 0, 0], np.float32)
+    batch = dict(tiny.batches(1, SPEC)[0], weight=weight)
+    changed = dict(batch, video=np.where(weight.reshape(-1, 1, 1, 1, 1, 1) > 0, batch["video"], 7).astype(np.uint8))
+    look = compiled(name)[1]
+    one, two = (jax.tree.map(float, look(params, memory, b, KEY)[0]) for b in (batch, changed))
+    assert one == pytest.approx(two, rel=1e-4, abs=1e-5)
+    assert "loss" in one and one["loss"] != look(params, memory, dict(batch, weight=np.ones(8, np.float32)), KEY)[0]["loss"]
+
+
+@each
+def test_the_report_shows_the_views(name):
+    params, memory = started(name)
+    batch = tiny.batches(1, SPEC)[0]
+    shown = jax.device_get(compiled(name)[1](params, memory, batch, KEY)[1])
+    assert list(shown) == sorted(["clip", *(f"view {v + 1}" for v in range(len(METHODS[name].views)))])
+    for v, view in enumerate(METHODS[name].views):
+        side = view.view.size
+        assert shown[f"view {v + 1}"].shape == (8, view.frames, side, side, 3)
+        assert 0 <= shown[f"view {v + 1}"].min() and shown[f"view {v + 1}"].max() <= 1
+    assert not np.allclose(shown["view 1"], shown["view 2"])
+
+
+@each
+def test_eight_devices_are_one(name):
+    """Two steps: the second reads what the first has left, of queue, average, center and statistics."""
+    given = tiny.batches(2, SPEC)
+    one, eight = (tiny.advance(tiny.plan(METHODS[name], given, mesh=mesh)) for mesh in (None, {"data": 4, "fsdp": 2}))
+    for a, b in zip(one[1], eight[1], strict=True):
+        assert a == pytest.approx(b, rel=1e-4, abs=1e-5)
+    for a, b in zip(one[0], eight[0], strict=True):
+        assert tiny.largest_difference((a.params, a.memory), (b.params, b.memory)) <= 1e-5
+    assert tiny.largest_difference(one[0][0].params, one[0][-1].params) > 1e-4
+
+
+@each
+def test_a_run_that_goes_on_from_a_checkpoint_is_the_same_run(name, tmp_path):
+    tiny.check_resume(METHODS[name], tiny.batches(3, SPEC), tmp_path)
+
+
+@each
+def test_the_statistics_of_both_networks_follow(name):
+    params, memory = started(name)
+    _, after, _, _ = loss(name, params, memory)
+    calls = len({view.view.size for view in METHODS[name].views})
+    assert after[STATS]["calls"] == calls
+    if EMA in memory:
+        assert after[EMA][STATS]["calls"] == 1
+        assert tiny.largest_difference(after[EMA]["head_stats"], memory[EMA]["head_stats"]) > 0
+    assert tiny.largest_difference(after["head_stats"], memory["head_stats"]) > 0
+
+
+@pytest.mark.parametrize("name", [n for n in METHODS if EMA in started(n)[1]])
+def test_the_average_follows_and_starts_as_a_copy(name):
+    params, memory = started(name)
+    moved = jax.tree.map(lambda x: x + 1.0, params)
+    follow = jax.jit(METHODS[name].after_update)
+    first = follow(moved, memory | {STATS: {"calls": jnp.int32(5)}}, jnp.int32(0))[EMA]
+    parts = [part for part in first if part in moved]
+    tiny.assert_same_bits({k: first[k] for k in parts}, {k: moved[k] for k in parts})
+    assert first[STATS]["calls"] == 5 and {"encoder", "head"} <= set(parts)
+    later = follow(moved, memory, jnp.int32(7))[EMA]
+    assert later[STATS]["calls"] == memory[EMA][STATS]["calls"]
+    for part in parts:
+        jax.tree.map(lambda new, old: np.testing.assert_allclose(new - old, 0.1, rtol=1e-4), later[part], memory[EMA][part])
+
+
+# Methods by themselves.
+
+
+def test_keys_are_pushed_after_the_loss_has_read_the_queue():
+    params, memory = started("moco")
+    _, after, _, _ = loss("moco", params, memory)
+    np.testing.assert_array_equal(after[queue_lib.QUEUE][8:], memory[queue_lib.QUEUE][8:])
+    assert np.abs(after[queue_lib.QUEUE][:8] - memory[queue_lib.QUEUE][:8]).max() > 0.1
+    np.testing.assert_allclose(np.linalg.norm(after[queue_lib.QUEUE], axis=1), 1, atol=1e-5)
+    places = []
+    for _ in range(4):
+        places.append((int(after[queue_lib.POINTER]), int(after[queue_lib.FILLED])))
+        _, after, _, _ = loss("moco", params, after)
+    assert places == [(8, 8), (16, 16), (24, 24), (0, 32)]
+    everyone = loss("rho_moco", *started("rho_moco"))[1]
+    assert int(everyone[queue_lib.POINTER]) == 24  # three keys of each video
+
+
+def test_the_order_of_the_queue_means_nothing():
+    params, memory = started("moco")
+    turned = memory | {queue_lib.QUEUE: memory[queue_lib.QUEUE][::-1]}
+    assert loss("moco", params, memory)[0] == pytest.approx(loss("moco", params, turned)[0], rel=1e-5)
+
+
+def test_mocos_loss_by_hand():
+    """The first view asks; its key is the other's vector by the average; the queue is as it was."""
+    method, (params, memory) = METHODS["moco"], started("moco")
+    batch = tiny.batches(1, SPEC)[0]
+    asked, said, given, _ = jax.jit(lambda p, m, b: method.exchange(p, m, b, KEY, True, (0,), (1,)))(params, memory, batch)
+    np.testing.assert_array_equal(asked, said)
+    scores = np.concatenate([(asked[:, 0] * given[:, 0]).sum(1, keepdims=True), asked[:, 0] @ memory[queue_lib.QUEUE].T], axis=1)
+    scores = scores.astype(np.float64) / method.temperature
+    expected = np.mean(np.log(np.exp(scores).sum(1)) - scores[:, 0])
+    assert loss("moco", params, memory)[0] == pytest.approx(expected, rel=1e-4)
+
+
+def test_byol_is_symmetric_and_its_own_view_is_a_target_only_if_asked():
+    method, (params, memory) = METHODS["byol_own"], started("byol_own")
+    batch = tiny.batches(1, SPEC)[0]
+    _, said, given, _ = jax.jit(lambda p, m, b: method.exchange(p, m, b, KEY, True, (0, 1, 2), (0, 1, 2)))(params, memory, batch)
+    cosine = np.einsum("bvd,bwd->vw", said, given) / 8
+    assert loss("byol_own", params, memory)[0] == pytest.approx(np.mean(2 - 2 * cosine), rel=1e-4)
+
+
+def test_the_center_follows_the_teachers_scores():
+    params, memory = started("dino")
+    once = loss("dino", params, memory)[1]
+    expected = once[CENTER] / 0.1  # from 0
+    again = loss("dino", params, once)[1]
+    np.testing.assert_allclose(again[CENTER], 0.9 * once[CENTER] + 0.1 * expected, rtol=1e-4, atol=1e-6)
+    assert np.abs(expected).max() > 1e-3
+
+
+def test_prototypes_stand_still_at_first():
+    frozen = dataclasses.replace(METHODS["dino"], frozen=2)
+    states, _, _ = tiny.advance(tiny.plan(frozen, tiny.batches(3, SPEC)))
+    kernels = [state.params["prototypes"]["kernel"] for state in states]
+    np.testing.assert_array_equal(kernels[0], kernels[2])
+    assert np.abs(kernels[3] - kernels[2]).max() > 0
+
+
+def test_a_small_view_goes_through_the_network_at_its_own_size():
+    method, (params, memory) = METHODS["dino"], started("dino")
+    seen = jax.eval_shape(method.see, tiny.batches(1, SPEC)[0], KEY)
+    assert [x.shape for x in seen] == [(8, 4, 16, 16, 3)] * 2 + [(8, 2, 8, 8, 3)] * 2
+    z, _ = jax.eval_shape(lambda p, m, b: method.look(p, m, b, KEY, True), params, memory, tiny.batches(1, SPEC)[0])
+    assert z.shape == (8, 4, 6)
+
+
+# Views.
+
+
+def test_a_view_is_of_its_frames():
+    numbers = np.arange(6, dtype=np.uint8).reshape(1, 1, -1, 1, 1, 1) + np.array([0, 100], np.uint8).reshape(1, 2, 1, 1, 1, 1)
+    batch = dict(tiny.batches(1, SPEC)[0])
+    batch["video"] = np.broadcast_to(numbers, batch["video"].shape)
+    plain = dataclasses.replace(VIEW, color=(), mean=(0.0,) * 3, std=(1.0,) * 3)
+    keys = jax.random.split(KEY, 8)
+    of = lambda view: np.rint(np.asarray(view(keys, batch))[:, :, 0, 0, 0] * 255).astype(int)  # noqa: E731
+    np.testing.assert_array_equal(of(ClipView(plain, 3, clip=1, stride=2, first=1)), [[101, 103, 105]] * 8)
+    np.testing.assert_array_equal(of(ClipView(plain, 6)), [list(range(6))] * 8)
+    starts = np.concatenate(
+        [of(ClipView(plain, 3, first=-1))[:, 0] for keys in map(lambda i: jax.random.split(jax.random.key(i), 8), range(8))]
+    )
+    assert set(starts) == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize(
+    ("view", "message"),
+    [
+        (ClipView(VIEW, 4, clip=2), "raise data.sampler.clips"),
+        (ClipView(VIEW, 4, stride=2), "raise data.sampler.frames"),
+        (ClipView(VIEW, 4, first=3), "frames"),
+    ],
+)
+def test_a_view_that_the_data_do_not_have_is_refused(view, message):
+    with pytest.raises(UserError, match=message):
+        jax.eval_shape(view, jax.random.split(KEY, 8), tiny.batches(1, SPEC)[0])
+
+
+# More than fits at once.
+
+
+def test_chunks_change_no_gradient():
+    """A network without batch normalization, whose gradient is that of the whole batch to 1e-5."""
+    given = dict(encoder=CNN(width=4, frames=4, size=16), head=MLP((8,), 6, norm=False))
+    whole = SimCLR(**fields() | given)
+    pieces = dataclasses.replace(whole, chunk=4)
+    params, memory = jax.jit(lambda key: whole.init(key, None))(KEY)
+    batch = tiny.batches(1, SPEC)[0]
+    run = lambda method: jax.jit(jax.value_and_grad(lambda p: method.loss(p, memory, batch, KEY, method.turns[0])[0]))(params)  # noqa: E731
+    (one, grads), (two, same) = run(whole), run(pieces)
+    assert one == pytest.approx(float(two), rel=1e-6)
+    assert max(float(jnp.max(jnp.abs(g))) for g in jax.tree.leaves(grads)) > 1e-3
+    assert tiny.largest_difference(grads, same) <= 1e-5
+
+
+def test_a_chunk_that_does_not_divide_the_clips_is_refused():
+    method, (params, memory) = dataclasses.replace(METHODS["simclr"], chunk=5), started("simclr")
+    with pytest.raises(UserError, match="chunk is 5, which does not divide the 16 clips"):
+        jax.eval_shape(lambda p, m, b: method.loss(p, m, b, KEY, method.turns[0]), params, memory, tiny.batches(1, SPEC)[0])
+
+
+# Settings.
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SimCLR(**fields((FIRST,))), "two or more"),
+        (lambda: SimCLR(temperature=0.0, **fields()), "above 0"),
+        (lambda: MoCo(size=-1, **averaged()), "0 or more"),
+        (lambda: DINO(prototypes=8, large=3, **averaged()), "from 1 to all"),
+        (lambda: Average(1.2), "from 0 to 1"),
+        (lambda: Average(0.9, final=1.0), "steps 1 or more"),
+        (lambda: MLP((0,), 6), "1 or more"),
+        (lambda: ClipView(VIEW, 0), "1 or more"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(make, message):
+    with pytest.raises(UserError, match=message):
+        make()
+
+
+def test_a_batch_that_does_not_divide_the_queue_is_refused():
+    params, memory = started("moco")
+    odd = dataclasses.replace(METHODS["moco"], size=20)
+    memory = memory | queue_lib.start(KEY, 20, 6)
+    with pytest.raises(UserError, match="queue is 20, which the 8 clips"):
+        jax.eval_shape(lambda p, m, b: odd.loss(p, m, b, KEY, odd.turns[0]), params, memory, tiny.batches(1, SPEC)[0])
+
+
+def test_decays_go_along_half_a_cosine():
+    average = Average(0.996, final=1.0, steps=100)
+    np.testing.assert_allclose([average.at(s) for s in (0, 50, 100, 200)], [0.996, 0.998, 1.0, 1.0], atol=1e-6)
+    assert Average(0.99).at(1_000_000) == np.float32(0.99)
+
+
+def test_eight_views_are_compared_on_a_mesh_of_all_axes():
+    """Rows over data and fsdp, weights over model."""
+    name = "cvrl"
+    params, memory = started(name)
+    one = loss(name, params, memory)
+    mesh = sharding.make_mesh({"data": 2, "fsdp": 2, "seq": 1, "model": 2})
+    method = METHODS[name]
+    with jax.set_mesh(mesh):
+        batch = sharding.global_batch(tiny.batches(1, SPEC)[0], mesh)
+        value, (_, metrics) = jax.jit(lambda p, m, b: method.loss(p, m, b, KEY, method.turns[0]))(params, memory, batch)
+    assert one[0] == pytest.approx(float(value), rel=1e-5) and set(metrics) == set(one[2])
+
+
+def test_one_view_from_each_clip_is_the_default_of_a_batch_with_two():
+    assert (FIRST.clip, SECOND.clip) == (0, 1) and batch_lib.VIDEO in METHODS["simclr"].needs
+    assert isinstance(METHODS["byol"], BYOL)

@@ -1,0 +1,41 @@
+"""Moving averages of a network: MoCo's keys, BYOL's target, DINO's teacher."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from vssl_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Average:
+    """How much of the old value stays: `decay`, or from there along half a cosine to `final` at `steps` (Grill et al. 2020, section 3.1)."""
+
+    decay: float = 0.999
+    final: float = -1.0  # below 0: constant
+    steps: int = 0
+
+    def __post_init__(self):
+        if not 0 <= self.decay <= 1 or self.final > 1 or (self.final >= 0 and self.steps < 1):
+            raise UserError(
+                f"a moving average decays by {self.decay} to {self.final} in {self.steps} steps: decays are from 0 to 1, steps 1 or more"
+            )
+
+    def at(self, step: jax.Array) -> jax.Array:
+        if self.final < 0:
+            return jnp.float32(self.decay)
+        share = jnp.clip(jnp.asarray(step, jnp.float32) / self.steps, 0.0, 1.0)
+        return self.final - (self.final - self.decay) * (jnp.cos(math.pi * share) + 1) / 2
+
+    def follow(self, average: Any, new: Any, step: jax.Array) -> Any:
+        """After the update of `step`. The first time it is a copy: the network may have come from a checkpoint, its average did not."""
+        decay = jnp.where(step == 0, 0.0, self.at(step))
+        return jax.tree.map(lambda old, x: decay * old + (1 - decay) * x, average, new)
+
+
+def from_config(config: Any, steps: int) -> Average:
+    """`objective.average`: {"decay": .996, "final": 1.0}; a `final` below 0 is none."""
+    return Average(config["decay"], config["final"], steps)
