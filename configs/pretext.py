@@ -41,9 +41,10 @@ def recipe(
     paper(config)
     if variant in ("local", "smoke"):
         config.objective.update(local if variant == "local" else {**local, **smoke})
-        _small(config)
+        small_size(config)
+        config.objective.view = WHOLE
         if variant == "smoke":
-            _smoke(config)
+            toy_size(config)
         config.data.sampler.frames = frames(config)
     elif variant:
         raise unknown_name("variant", variant, ("local", "smoke"))
@@ -74,10 +75,9 @@ def clips(config: ConfigDict, frames: int, stride: int = 1, canvas: tuple[int, i
     config.data.max_broken_fraction = too_short
 
 
-def _small(config: ConfigDict) -> None:
+def small_size(config: ConfigDict) -> None:
     config.model = {"name": "cnn_small", "frames": LOCAL_FRAMES, "size": 64, "dtype": "auto"}
     videomae.small(config, frames=LOCAL_FRAMES, size=64)
-    config.objective.view = WHOLE
     config.data.num_examples, config.data.max_broken_fraction = 0, 0.05
     config.data.sampler.stride = 1
     config.train.update({"epochs": 0, "batch_size": 32, "steps": 500, "log_every": 50, "picture_every": 250, "validate_every": 250})
@@ -91,7 +91,7 @@ def _small(config: ConfigDict) -> None:
     tuned.optimizer.update({"learning_rate": 2e-3, "layer_decay": 1.0, "warmup_steps": 20})
 
 
-def _smoke(config: ConfigDict) -> None:
+def toy_size(config: ConfigDict) -> None:
     config.model.update({"width": 4, "frames": 4, "size": 32})
     config.data.world_videos = config.eval.train.world_videos = config.eval.test.world_videos = 16
     config.train.update({"batch_size": 8, "steps": 4, "log_every": 1, "picture_every": 2, "validate_every": 2})

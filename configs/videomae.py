@@ -65,7 +65,8 @@ def small(config, frames: int, size: int):
     config.data.sampler.pad = False
     config.data.sampler.frames = frames
     config.data.sampler.stride = STRIDE
-    config.objective.view.crop = {"name": "whole"}
+    if "view" in config.objective:
+        config.objective.view.crop = {"name": "whole"}
     config.objective.eval_view = {"short_side": 0, "crops": 1}
     config.model.size = size
     config.model.frames = frames

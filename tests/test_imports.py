@@ -30,9 +30,8 @@ ARROWS = {
     "interop": {"errors", "perturb", "models", "objectives"},
     "evals": {"batch", "errors", "config", "data", "perturb", "models", "objectives", "train"},
 }
-# Not methods of pretraining: the protocol, and the objective that evaluation itself trains.
-NO_METHODS = {"__init__", "protocol", "classify", "encoder", "pretext"}
-METHODS = {path.stem for path in (PACKAGE / "objectives").glob("*.py")} - NO_METHODS
+# A method is what a recipe makes; but for the objective that evaluation itself trains.
+METHODS = {path.stem for path in (PACKAGE / "objectives").glob("*.py") if "\ndef from_config(" in path.read_text()} - {"classify"}
 
 
 def files(room: str) -> list[Path]:

@@ -15,6 +15,7 @@ from vssl_jax.data.broken import BrokenRecord
 from vssl_jax.data.row import Input
 from vssl_jax.data.sample import Dense
 from vssl_jax.errors import UserError
+from vssl_jax.evals.knn import weighted_knn
 from vssl_jax.train.loop import compile_plan
 
 SPEC = batch_lib.Spec(batch_size=8, clips=1, frames=4, height=16, width=16)
@@ -38,8 +39,9 @@ def test_validation_is_the_share_of_videos_told_right(mesh):
     state = state_of(objective, mesh)
     state_after, metrics = jobs.validation(objective, held_out, held_out, every=1).run(state, 1)
     right = total = 0
+    params, memory, read = jax.device_get(state.params), jax.device_get(state.memory), jax.jit(objective.logits)
     for batch in pipeline.epoch(held_out):
-        logits = np.asarray(objective.logits(jax.device_get(state.params), jax.device_get(state.memory), batch))
+        logits = np.asarray(read(params, memory, {k: np.asarray(v) for k, v in batch.items()}))
         real = batch[batch_lib.WEIGHT] > 0
         right, total = right + (logits[:, 0].argmax(-1) == batch[batch_lib.LABEL])[real].sum(), total + real.sum()
     assert total == 10 and 0 < right < 10, "a constant answer would show nothing"
@@ -56,3 +58,30 @@ def test_validation_on_other_classes_is_refused():
     renamed = dataclasses.replace(other, source=dataclasses.replace(other.source, classes=("x", "y", "z")))
     with pytest.raises(UserError, match="have other classes"):
         jobs.validation(tiny.classifier(), videos(4), renamed, every=1)
+
+
+@pytest.mark.parametrize("mesh", [None, {"data": 2, "fsdp": 4}])
+def test_online_knn_is_the_evaluations_on_the_features_of_the_moment(mesh):
+    gallery, queries = videos(20, broken={3: "corrupt"}), videos(11)
+    objective = tiny.classifier()
+    state = state_of(objective, mesh)
+    settings = {"k": 3, "temperature": 0.07, "center": "none"}
+    state_after, metrics = jobs.neighbors(objective, gallery, queries, settings, every=1).run(state, 1)
+    params, memory = jax.device_get(state.params), jax.device_get(state.memory)
+    embed, tables = jax.jit(objective.embed), []
+    for input in (gallery, queries):
+        rows = [
+            (embed(params, memory, {k: np.asarray(v) for k, v in b.items()})["video"], b[batch_lib.LABEL], b[batch_lib.WEIGHT] > 0)
+            for b in pipeline.epoch(input)
+        ]
+        features, labels, real = (np.concatenate(column) for column in zip(*rows, strict=True))
+        tables += [features[real], labels[real]]
+    assert [len(t) for t in tables] == [19, 19, 11, 11]
+    scores = weighted_knn(*tables[:3], len(gallery.source.classes), 3)
+    assert metrics == {jobs.KNN: pytest.approx(np.mean(scores.argmax(1) == tables[3]))} and state_after is state
+
+
+def test_online_knn_without_labels_is_refused():
+    nameless = dataclasses.replace(videos(4), source=dataclasses.replace(videos(4).source, classes=()))
+    with pytest.raises(UserError, match="same classes"):
+        jobs.neighbors(tiny.classifier(), nameless, nameless, {}, every=1)

@@ -68,6 +68,8 @@ def base() -> ConfigDict:
                 "log_every": 20,
                 "picture_every": 0,
                 "validate_every": 0,
+                "knn_every": 0,  # steps between two readings of online kNN, on eval.train and eval.test
+                "knn_videos": 0,  # of eval.train that it takes; 0: all
             },
             "guard": {"spike_factor": 10.0, "spike_after": 100, "decay": 0.99, "max_in_a_row": 10},
             "checkpoint": {"every": 1000, "keep": 2},
@@ -258,7 +260,7 @@ LIMITS: tuple[tuple[str, str, Callable[[Any, ConfigDict], bool]], ...] = (
     ),
     (r"(^|\.)(linear|attentive|finetune)\.steps$", "1 or more", lambda v, _: v >= 1),
     (
-        r"(^|\.)(epochs|warmup_epochs|num_examples|world_videos|workers|every|picture_every|validate_every|short_side|spike_factor|spike_after|memory_gb)$",
+        r"(^|\.)(epochs|warmup_epochs|num_examples|world_videos|workers|every|picture_every|validate_every|knn_every|knn_videos|short_side|spike_factor|spike_after|memory_gb)$",
         "0 or more",
         lambda v, _: v >= 0,
     ),

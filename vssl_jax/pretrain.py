@@ -1,6 +1,7 @@
 """A recipe -> a run: opens the data, builds the method, trains it, exports it."""
 
 import contextlib
+import dataclasses
 import json
 import logging
 import math
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from vssl_jax import config as config_lib
@@ -21,7 +23,9 @@ from vssl_jax.data import pipeline
 from vssl_jax.data.broken import BrokenRecord
 from vssl_jax.data.recipe import build_input, preload
 from vssl_jax.data.row import Input
+from vssl_jax.data.subset import Subset
 from vssl_jax.errors import UserError
+from vssl_jax.evals.knn import check_neighbors
 from vssl_jax.objectives.protocol import Objective
 from vssl_jax.train import goodput, sharding
 from vssl_jax.train import optimizer as optimizer_lib
@@ -131,20 +135,41 @@ def _on_start(objective: Objective, config: ConfigDict, clips: int, workdir: Pat
 
 
 def _validation_input(config: ConfigDict, objective: Objective, training: Input, workdir: Path) -> Input:
-    """One clip of every video of eval.test, in batches of as many videos as training has. What a method asks about videos, and not about
-    labels, it asks of clips that are as long as those of training.
+    """The videos of eval.test, in batches of as many as training has: one clip of each for a method that tells their labels; for one that asks
+    something of its own, as many and as long clips as training has.
     """
     data = config_lib.to_dict(config.eval)["test"] if config.eval else None
     if data is None:
         raise UserError("train.validate_every needs test data: set eval.test, or train.validate_every=0")
     if objective.label_classes() is None:
         data["sampler"] = config_lib.to_dict(config.data)["sampler"]
-    data["sampler"]["clips"] = 1
+    else:
+        data["sampler"]["clips"] = 1
     broken = BrokenRecord(data["max_broken_fraction"], workdir, jax.process_index(), data="validation")
     try:
         return build_input(data, training.spec.batch_size, 0, broken, shuffle=False)
     except UserError as error:
         raise UserError(f"the data of validation (eval.test.* of its settings): {error}") from error
+
+
+def _labeled_inputs(config: ConfigDict, workdir: Path) -> tuple[Input, Input]:
+    """eval.train, or train.knn_videos of it drawn by the seed, and eval.test: what online kNN reads."""
+    if not config.eval:
+        raise UserError("train.knn_every needs the data eval.train and eval.test: set them, or train.knn_every=0")
+    made = []
+    for split in ("train", "test"):
+        data = config.eval[split]
+        broken = BrokenRecord(data.max_broken_fraction, workdir, jax.process_index(), data=f"knn.{split}")
+        try:
+            made.append(build_input(data, config.train.batch_size, 0, broken, shuffle=False))
+        except UserError as error:
+            raise UserError(f"the data of online kNN (eval.{split}.* of its settings): {error}") from error
+    gallery, few = made[0], config.train.knn_videos
+    if 0 < few < len(gallery.source):
+        members = np.sort(np.random.default_rng(config.seed).permutation(len(gallery.source))[:few])
+        made[0] = dataclasses.replace(gallery, source=Subset(gallery.source, tuple(map(int, members))))
+    check_neighbors(config.eval.knn.k, len(made[0].source), config.eval.knn.center)
+    return tuple(made)
 
 
 def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter) -> tuple[Plan, tuple[str, ...]]:
@@ -165,6 +190,10 @@ def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter) -> tupl
     if config.train.validate_every > 0:
         jobs.append(
             jobs_lib.validation(objective, input, _validation_input(config, objective, input, workdir), config.train.validate_every)
+        )
+    if config.train.knn_every > 0:
+        jobs.append(
+            jobs_lib.neighbors(objective, *_labeled_inputs(config, workdir), config_lib.to_dict(config.eval)["knn"], config.train.knn_every)
         )
     main = jax.process_index() == 0
     checkpointer = Checkpointer(workdir / "checkpoints", config.checkpoint.every, config.checkpoint.keep)

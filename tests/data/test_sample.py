@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vssl_jax.data.index import BrokenVideo
-from vssl_jax.data.sample import SAMPLERS, Dense, Segments, Views
+from vssl_jax.data.sample import SAMPLERS, Dense, Interval, Segments, Views
 from vssl_jax.errors import UserError
 
 FPS = 25.0
@@ -35,7 +35,7 @@ def test_a_clip_as_long_as_the_video_is_the_video():
     assert draw(Views(4, 3, clips=2), 10).tolist() == [[0, 3, 6, 9]] * 2
 
 
-@pytest.mark.parametrize("sampler", [Dense(4, 3), Views(4, 3, 3), Segments(10), Segments(10, random=False)])
+@pytest.mark.parametrize("sampler", [Dense(4, 3), Interval(4, 3), Views(4, 3, 3), Segments(10), Segments(10, random=False)])
 def test_one_frame_too_few_is_too_short(sampler):
     assert sampler.span == 10
     assert draw(sampler, 10).max() == 9
@@ -44,7 +44,9 @@ def test_one_frame_too_few_is_too_short(sampler):
     assert caught.value.cause == "too_short"
 
 
-@pytest.mark.parametrize("sampler", [Dense(3, 2, 4), Views(3, 2, 4), Segments(5, 4), Dense(3, 2, 4, target_fps=10.0), Views(3, 2, 4, 10.0)])
+@pytest.mark.parametrize(
+    "sampler", [Dense(3, 2, 4), Interval(3, 2), Views(3, 2, 4), Segments(5, 4), Dense(3, 2, 4, target_fps=10.0), Views(3, 2, 4, 10.0)]
+)
 def test_only_frames_of_the_part_are_taken(sampler):
     low, high = 40, 60  # frames 40..59: [1.6 s, 2.4 s)
     found = np.concatenate([draw(sampler, 100, seed, (low / FPS, high / FPS)).ravel() for seed in range(60)])
@@ -130,3 +132,22 @@ def test_random_segments_of_a_short_video_stay_in_order():
     for seed in range(20):
         frames = draw(Segments(9, clips=2, pad=True), 5, seed)
         assert frames.min() >= 0 and frames.max() == 4 and (np.diff(frames) >= 0).all()
+
+
+def test_intervals_fall_off_linearly():
+    """CVRL's law: the mean distance is a third of the longest, and the distances follow F(d) = 2 d / D - (d / D)^2."""
+    sampler = Interval(frames=4, stride=2)
+    starts = np.array([draw(sampler, 307, seed)[:, 0] for seed in range(3000)])
+    distances, longest = np.abs(starts[:, 0] - starts[:, 1]), 300
+    assert distances.mean() == pytest.approx(longest / 3, rel=0.03)
+    cumulated = lambda d: 2 * d / longest - (d / longest) ** 2  # noqa: E731
+    assert max(abs(np.mean(distances <= d) - cumulated(d + 0.5)) for d in range(0, longest, 10)) < 1.63 / np.sqrt(3000)
+    assert 0.45 < np.mean(starts[:, 0] < starts[:, 1]) < 0.55  # either comes first
+    assert starts.min() >= 0 and starts.max() + sampler.span <= 307
+
+
+def test_an_interval_is_of_two_clips_by_frames():
+    with pytest.raises(UserError, match="draws 2 clips"):
+        Interval(frames=4, clips=3)
+    with pytest.raises(UserError, match="draws 2 clips"):
+        Interval(frames=4, target_fps=10.0)

@@ -115,7 +115,44 @@ class Segments:
         return bounds[:-1] + np.floor(np.diff(bounds) * places_Kx1).astype(np.int64)
 
 
-SAMPLERS = {"dense": Dense, "segments": Segments, "views": Views, "segment_views": functools.partial(Segments, random=False)}
+@dataclass(frozen=True)
+class Interval:
+    """Two clips as Dense's, the nearer in time the likelier (CVRL, Qian et al. 2021, section 3.2): the distance of their starts has a density that
+    falls linearly to 0 at the longest distance that there is; the first start is uniform in what is left, and either clip comes first."""
+
+    frames: int
+    stride: int = 1
+    clips: int = 2
+    pad: bool = False
+    target_fps: float = 0.0
+
+    def __post_init__(self):
+        _check(self)
+        if self.clips != 2 or self.target_fps:
+            raise UserError(
+                f"data.sampler.name=interval draws 2 clips, by frames: data.sampler.clips is {self.clips} and target_fps {self.target_fps:g}, set "
+                "them to 2 and 0"
+            )
+
+    @property
+    def span(self) -> int:
+        return (self.frames - 1) * self.stride + 1
+
+    def __call__(self, rng, seconds, part=None):
+        first, stop = window(seconds, part, 1 if self.pad else self.span)
+        longest = max(stop - first - self.span, 0)
+        distance = round(longest * (1 - float(np.sqrt(1 - rng.random()))))  # the law's inverse: F(d) = 2 d / D - (d / D)^2
+        start = first + rng.integers(0, longest - distance + 1)
+        return _strided(self, seconds, rng.permutation(np.array([start, start + distance])), part)
+
+
+SAMPLERS = {
+    "dense": Dense,
+    "interval": Interval,
+    "segments": Segments,
+    "views": Views,
+    "segment_views": functools.partial(Segments, random=False),
+}
 
 
 def window(seconds: np.ndarray, part: tuple[float, float] | None, least: int) -> tuple[int, int]:
@@ -142,7 +179,7 @@ def _time_range(sampler: Dense | Views, seconds: np.ndarray, part: tuple[float, 
     return float(seconds[first]), float(max(last, seconds[first]))
 
 
-def _strided(sampler: Dense | Views, seconds: np.ndarray, starts_K: np.ndarray, part: tuple[float, float] | None) -> np.ndarray:
+def _strided(sampler: Dense | Views | Interval, seconds: np.ndarray, starts_K: np.ndarray, part: tuple[float, float] | None) -> np.ndarray:
     """Frames at starts + stride * t: numbers of frames, or, at `target_fps`, the frames nearest in time within `part`."""
     steps_T = np.arange(sampler.frames) * sampler.stride
     first, stop = window(seconds, part, 1)

@@ -9,6 +9,7 @@ The weights are transformers' (interop/timesformer.py).
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from vssl_jax.models import vit
@@ -51,8 +52,8 @@ class Divided(nn.Module):
 
 class TimeSformer(nn.Module):
     """Fields: `width`, `depth`, `heads`, `mlp_ratio` size the blocks; `patch` is a patch's side in pixels, of one frame; `frames`, `size`
-    (rows = columns), `pixel_mean` and `pixel_std` say what clips it takes; `drop_path` is the last layer's rate of stochastic depth; the rest
-    is BlockConfig.
+    (rows = columns), `pixel_mean` and `pixel_std` say what clips it takes; `drop_path` is the last layer's rate of stochastic depth;
+    with `any_size` it takes clips of other sizes as well, with its positions resized to theirs; the rest is BlockConfig.
     """
 
     width: int = 768
@@ -70,6 +71,7 @@ class TimeSformer(nn.Module):
     scan: bool = True
     unroll: int = 1
     remat: str = "none"
+    any_size: bool = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -88,14 +90,19 @@ class TimeSformer(nn.Module):
     @nn.compact
     def __call__(self, clip_BxTxHxWx3, train: bool = False, rng: Any = None) -> Features:
         """Tokens after the last norm as a map; `pooled` is the class token, float32. `rng`: one key per example, for stochastic depth."""
-        vit.check_clip(self, clip_BxTxHxWx3)
-        b, (t, h, w) = clip_BxTxHxWx3.shape[0], self.grid
+        if not self.any_size:
+            vit.check_clip(self, clip_BxTxHxWx3)
+        b, (t, h, w) = clip_BxTxHxWx3.shape[0], vit.grid_of(clip_BxTxHxWx3, self.tubelet)
         config = BlockConfig(self.dtype, self.impl, self.scan, self.unroll, self.remat)
         x = dense(self.width, self.dtype, "patch_embed", NORMAL)(vit.patchify(clip_BxTxHxWx3, self.tubelet)).reshape(b, t, h * w, -1)
-        places = self.param("pos_embed", NORMAL, (1 + h * w, self.width))
-        times = self.param("time_pos_embed", nn.initializers.zeros, (t, self.width))
-        cls = self.param("cls_token", NORMAL, (self.width,)) + places[0]
-        x = x + (places[None, 1:] + times[:, None]).astype(self.dtype)
+        frames, rows, columns = self.grid
+        places = self.param("pos_embed", NORMAL, (1 + rows * columns, self.width))
+        times = self.param("time_pos_embed", nn.initializers.zeros, (frames, self.width))
+        cls, places = self.param("cls_token", NORMAL, (self.width,)) + places[0], places[1:]
+        if (t, h, w) != self.grid:  # as DINO does for small crops
+            places = jax.image.resize(places.reshape(rows, columns, -1), (h, w, self.width), "cubic").reshape(h * w, -1)
+            times = jax.image.resize(times, (t, self.width), "linear")
+        x = x + (places[None] + times[:, None]).astype(self.dtype)
         carry = (jnp.broadcast_to(cls.astype(self.dtype), (b, self.width)), x)
         keep = stochastic_depth(rng, self.drop_path, self.depth, train)
         blocks = scanned(Divided, self.depth, config)(self.heads, round(self.width * self.mlp_ratio), config, name="blocks")

@@ -39,6 +39,14 @@ def grid(model: nn.Module) -> tuple[int, int, int]:
     return (model.frames // t, model.size // h, model.size // w)
 
 
+def grid_of(clip_BxTxHxWx3: jax.Array, tubelet: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Tokens of these clips. Raises UserError where they are no whole number."""
+    sides = clip_BxTxHxWx3.shape[1:4]
+    if any(n % side for n, side in zip(sides, tubelet, strict=True)):
+        raise UserError(f"clips of {sides} (frames, rows, columns) are no whole number of {tuple(tubelet)} tubelets")
+    return tuple(n // side for n, side in zip(sides, tubelet, strict=True))
+
+
 def check_sizes(model: nn.Module) -> None:
     """Raises UserError for a width that the heads do not divide, or clips that the tubelets do not."""
     if model.width % model.heads:

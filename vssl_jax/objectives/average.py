@@ -36,6 +36,6 @@ class Average:
         return jax.tree.map(lambda old, x: decay * old + (1 - decay) * x, average, new)
 
 
-def from_config(config: Any, steps: int) -> Average:
+def build(config: Any, steps: int) -> Average:
     """`objective.average`: {"decay": .996, "final": 1.0}; a `final` below 0 is none."""
     return Average(config["decay"], config["final"], steps)

@@ -210,7 +210,7 @@ def taught_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     """And those of methods with a moving average: `objective.average`, and `predictor` (empty or left out: none)."""
     c = config["objective"]
     predictor = projection.build(c["predictor"]) if c.get("predictor") else None
-    return shared_fields(config) | {"average": average_lib.from_config(c["average"], config["train"]["steps"]), "predictor": predictor}
+    return shared_fields(config) | {"average": average_lib.build(c["average"], config["train"]["steps"]), "predictor": predictor}
 
 
 def build_views(config: Sequence[Mapping[str, Any]], encoder: Any) -> tuple[ClipView, ...]:

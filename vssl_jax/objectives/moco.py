@@ -63,7 +63,8 @@ class MoCo(Taught):
                 right += losses.mean((positive_B > best_B).astype(jnp.float32), weight)
                 pairs += 1
         if self.size and train:
-            memory = memory | queue_lib.push(memory, keys_BxGxD.reshape(-1, keys_BxGxD.shape[-1]))
+            for g in range(len(giving)):  # view by view: a batch of videos divides the queue
+                memory = memory | queue_lib.push(memory, keys_BxGxD[:, g])
         metrics = {ACCURACY: right / pairs} | collapse.monitor(query_BxAxD[:, 0], weight)
         return self.scale * total / pairs, metrics, memory
 

@@ -27,6 +27,7 @@ from vssl_jax.errors import UserError
 from vssl_jax.objectives.protocol import Memory, Objective, Parts
 from vssl_jax.train import fit, sharding
 from vssl_jax.train import state as state_lib
+from vssl_jax.train.alarms import Alarms
 from vssl_jax.train.checkpoint import Checkpointer, load_into
 from vssl_jax.train.feed import Feed
 from vssl_jax.train.goodput import Recorder
@@ -202,6 +203,7 @@ class _Run:
         self.latest: dict[str, dict[str, jax.Array]] = {}  # by turn
         self.since = (time.monotonic(), 0, 0.0)  # time, step and waited seconds at the last log
         self.progress: Progress | None = None
+        self.alarms = Alarms(log.warning if jax.process_index() == 0 else lambda line: None)
 
     def go(self, state: TrainState, start: int) -> TrainState:
         plan = self.plan
@@ -292,6 +294,7 @@ class _Run:
         self.plan.goodput.seen(step)
         if self.progress:
             self.progress.update(step, scalars)
+        self.alarms.update(step, scalars)
         if scalars["guard/in_a_row"] >= self.plan.guard.max_in_a_row:
             last = f"last loss {scalars[LOSS]:.4g}, gradient norm {scalars['grad_norm']:.4g} at step {step}"
             raise UserError(_refused(int(scalars["guard/in_a_row"]), last))

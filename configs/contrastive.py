@@ -1,0 +1,90 @@
+"""What the recipes of joint-embedding methods share.
+
+`:local` is the same for every method, and of the pretext tasks' size (configs/pretext.py), so that all numbers can stand in one table: the small CNN on the
+embedded dataset's 64-pixel videos, two clips of 8 frames of each video, 500 steps of 32 videos, one rate.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs import pretext
+from vssl_jax import config as config_lib
+from vssl_jax.errors import unknown_name
+
+EVAL_VIEW = {"short_side": 256, "crops": 1}
+
+
+def recipe(variant: str, paper: Callable[[ConfigDict], None], local: Mapping[str, Any], smoke: Mapping[str, Any], dense: int = 1):
+    """The locked config of one recipe.
+
+    Args:
+      variant: '', 'local' or 'smoke'.
+      paper: fills in the paper's settings.
+      local, smoke: settings of the objective that differ there, `views` and `head` among them where they are not the usual ones.
+      dense: how many times as long as the longest view a clip is there.
+    """
+    config = config_lib.base()
+    config.data.source = "folder"
+    config.data.layout = "yuv420"
+    paper(config)
+    if variant in ("local", "smoke"):
+        _objective(config, {"views": local_views(), "head": {"hidden": (64,), "dim": 32}, **local})
+        pretext.small_size(config)
+        config.train.knn_every = 250
+        if variant == "smoke":
+            _objective(config, {"head": {"hidden": (8,), "dim": 8}, **smoke})
+            pretext.toy_size(config)
+            config.train.knn_every = 2
+        spans = [(view.get("frames", config.model.frames) - 1) * view.get("stride", 1) + 1 for view in config.objective.views]
+        config.data.sampler.update({"frames": dense * max(spans), "clips": 1 + max(view.get("clip", 0) for view in config.objective.views)})
+    elif variant:
+        raise unknown_name("variant", variant, ("local", "smoke"))
+    return config.lock()
+
+
+def _objective(config: ConfigDict, changes: Mapping[str, Any]) -> None:
+    for name, value in changes.items():
+        config.objective[name] = value  # whole: update() would leave what an older group had
+
+
+def local_views(clips: int = 2, **changes: Any) -> tuple[dict[str, Any], ...]:
+    """A view of each clip. Not flipped: a flip would change the embedded dataset's classes."""
+    color = (
+        {"name": "jitter", "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "prob": 0.8},
+        {"name": "gray", "prob": 0.2},
+    )
+    view = {"crop": {"name": "random_resized", "area": (0.4, 1.0)}, "flip": 0.0, "color": color} | changes
+    return tuple(view | {"clip": clip} for clip in range(clips))
+
+
+def slowonly(config: ConfigDict, clips: int, rate: float, weight_decay: float, lars: bool) -> None:
+    """The setting of Feichtenhofer et al. 2021 as their public code has it: SlowOnly R50 on clips of 8 frames, 8 apart; a batch of 64 on each of 8 machines.
+
+    Their code draws each clip's colors in the way of MoCo v2; its crop is by a share of the picture's area.
+    """
+    config.model = {"name": "slowonly_r50", "frames": 8, "size": 224, "dtype": "auto"}
+    config.data.sampler.update({"frames": 8, "stride": 8, "clips": clips})
+    config.data.canvas = (256, 340)
+    config.train.batch_size = 512
+    config_lib.by_epochs(config, epochs=200, warmup_epochs=35, num_examples=pretext.NUM_EXAMPLES["k400"])
+    config.optimizer.update(
+        {
+            "name": "lars" if lars else "sgd",
+            "learning_rate": rate,
+            "lr_batch": 64,
+            "start_learning_rate": 0.001,
+            "weight_decay": weight_decay,
+        }
+    )
+
+
+def slowonly_views(clips: int) -> tuple[dict[str, Any], ...]:
+    color = (
+        {"name": "jitter", "brightness": 0.6, "contrast": 0.6, "saturation": 0.6, "hue": 0.15, "prob": 0.8},
+        {"name": "gray", "prob": 0.2},
+        {"name": "blur", "prob": 0.5, "sigma": (0.1, 2.0)},
+    )
+    crop = {"name": "random_resized", "area": (0.2, 0.766), "aspect": (0.75, 4 / 3)}
+    return tuple({"clip": clip, "crop": crop, "flip": 0.5, "color": color} for clip in range(clips))

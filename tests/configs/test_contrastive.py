@@ -1,0 +1,114 @@
+"""The recipes of joint-embedding methods: settings of the papers pinned, every full-size recipe checked by shapes, `:local` alike for all."""
+
+import pytest
+
+from tests.configs.recipes import full_size_step, recipe
+from vssl_jax import objectives
+from vssl_jax.objectives.joint import JointEmbedding
+
+SLOWONLY = ("slowonly_r50", (8, 224), ("dense", 8, 8))
+COLOR = ("jitter", "gray", "blur")
+# recipe -> ((model, its frames and size, sampler, its frames and stride), clips, videos a step, epochs, warm-up epochs, (optimizer, rate, its batch,
+# weight decay), hidden layers and width of the head, views, the method's own)
+PUBLISHED = {
+    "simclr_slowonly50": (SLOWONLY, 2, 512, 200, 35, ("lars", 1.2, 64, 1e-6), ((2048, 2048), 128), 2, {"temperature": 0.1, "scale": 1.0}),
+    "simclr_cvrl50": (
+        ("cvrl_r3d50", (16, 224), ("interval", 16, 2)), 2, 1024, 200, 5, ("sgd", 0.32, 0, 1e-6), ((2048,) * 3, 128), 2, {"temperature": 0.1, "scale": 2.0},
+    ),
+    "moco_slowonly50": (
+        SLOWONLY, 4, 512, 200, 35, ("sgd", 0.1, 64, 1e-4), ((2048, 2048), 128), 4,
+        {"temperature": 0.1, "queue": 65_536, "every": False, "average": {"decay": 0.994, "final": 1.0}},
+    ),
+    "byol_slowonly50": (
+        SLOWONLY, 2, 512, 200, 35, ("lars", 0.6, 64, 1e-6), ((4096,), 256), 2,
+        {"predictor": {"hidden": (4096,), "dim": 256}, "average": {"decay": 0.996, "final": 1.0}, "own": False},
+    ),
+    "swav_slowonly50": (
+        SLOWONLY, 2, 512, 200, 35, ("lars", 0.6, 64, 1e-6), ((2048, 2048), 128), 2, {"prototypes": 1000, "temperature": 0.1, "epsilon": 0.05, "iterations": 3},
+    ),
+    "dino_timesformer": (
+        ("timesformer", (8, 224), ("dense", 64, 3)), 1, 32, 20, 10, ("adamw", 5e-4, 256, 0.04), ((2048, 2048), 256), 10,
+        {"prototypes": 65_536, "temperature": 0.1, "sharp": 0.04, "center_decay": 0.9, "large": 2, "frozen": 7513, "average": {"decay": 0.996, "final": 1.0}},
+    ),
+}  # fmt: skip
+each = pytest.mark.parametrize("name", sorted(PUBLISHED))
+
+
+def plain(value):
+    """Groups and lists as dicts and tuples."""
+    value = value.to_dict() if hasattr(value, "to_dict") else value
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items()}
+    return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
+
+
+@each
+def test_published_settings(name):
+    c, (network, clips, videos, epochs, warmup, optimizer, head, views, own) = recipe(name), PUBLISHED[name]
+    s, o = c.data.sampler, c.optimizer
+    assert (c.model.name, (c.model.frames, c.model.size), (s.name, s.frames, s.stride)) == network and s.clips == clips
+    examples = c.data.num_examples
+    assert (examples, c.train.batch_size, c.train.epochs) == (240_436, videos, epochs)
+    assert (c.train.steps, o.warmup_steps) == (epochs * examples // videos, warmup * examples // videos)
+    assert (o.name, o.learning_rate, o.lr_batch, o.weight_decay) == optimizer and (o.schedule, o.momentum) == ("cosine", 0.9)
+    assert (tuple(c.objective.head.hidden), c.objective.head.dim) == head
+    assert len(objectives.build(c).views) == views
+    assert {key: plain(c.objective[key]) for key in own} == own
+
+
+def test_svts_schedules_and_views():
+    c = recipe("dino_timesformer")
+    assert (c.optimizer.final_learning_rate, c.optimizer.weight_decay_final, c.optimizer.clip_norm) == (1e-6, 0.4, 3.0)
+    views = objectives.build(c).views
+    assert [(v.frames, v.stride, v.view.size, v.view.crop.area) for v in views] == [(8, 8, 224, (0.4, 1.0))] * 2 + [
+        (8, 1, 96, (0.05, 0.4))
+    ] * 8
+
+
+def test_cvrls_views_differ_in_blur_and_solarization():
+    first, second = objectives.build(recipe("simclr_cvrl50")).views
+    assert [op.prob for op in first.view.color] == [0.8, 0.2, 1.0] and [op.prob for op in second.view.color] == [0.8, 0.2, 0.1, 0.2]
+    assert (first.view.crop.area, first.view.crop.aspect, first.view.per) == ((0.3, 1.0), (0.5, 2.0), "clip")
+
+
+@pytest.mark.parametrize("name", [n for n in sorted(PUBLISHED) if "slowonly" in n])
+def test_views_of_the_large_scale_study(name):
+    views = objectives.build(recipe(name)).views
+    assert [v.clip for v in views] == list(range(len(views)))
+    for v in views:
+        jitter, gray, blur = v.view.color
+        assert (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue, jitter.prob, gray.prob) == (
+            0.6,
+            0.6,
+            0.6,
+            0.15,
+            0.8,
+            0.2,
+        )
+        assert (blur.prob, blur.sigma, v.view.crop.area, v.view.crop.aspect) == (0.5, (0.1, 2.0), (0.2, 0.766), (0.75, 4 / 3))
+
+
+@each
+def test_full_size_step_has_its_shapes(name):
+    c = recipe(name).unlock()
+    if "queue" in c.objective:
+        c.objective.queue = 64  # two videos divide it
+    state, metrics = full_size_step(c, videos=2)
+    assert metrics["loss"].shape == () and set(state.params) >= {"encoder", "head"} and "collapse/alarm" in metrics
+
+
+@each
+def test_a_batch_divides_the_queue(name):
+    c = recipe(name)
+    if "queue" in c.objective:
+        assert c.objective.queue % c.train.batch_size == 0
+
+
+@each
+def test_local_is_the_same_for_every_method(name):
+    c, other = recipe(name, "local"), recipe("rotation_r3d18", "local")
+    for group in ("model", "optimizer", "eval", "checkpoint", "guard"):
+        assert c[group].to_dict() == other[group].to_dict()
+    assert c.train.to_dict() == other.train.to_dict() | {"knn_every": 250}
+    assert isinstance(objectives.build(c), JointEmbedding) and c.data.sampler.frames <= 32  # the videos of the world
+    assert all(view.view.flip == 0 for view in objectives.build(c).views)
