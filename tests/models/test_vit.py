@@ -206,3 +206,20 @@ def test_build_refuses_what_it_does_not_know():
     with pytest.raises(UserError, match="needs width, depth, heads"):
         models.build({"name": "vit"})
     assert models.build({"name": "vit_base", "tubelet": [2, 16, 16], "dtype": "auto"}) == ViT(768, 12, 12)
+
+
+@pytest.mark.parametrize("name", ["vit", "timesformer", "vivit"])
+def test_other_sizes_are_taken_only_if_asked(name):
+    fields = {"name": name, "width": 8, "depth": 1, "heads": 2, "frames": 4, "size": 32}
+    model = models.build(fields | {"any_size": True})
+    own, small = jnp.ones((1, 4, 32, 32, 3)), jnp.ones((1, 2, 16, 16, 3))
+    params = model.init(jax.random.key(0), own)
+    tubelet = model.tubelet
+    features = model.apply(params, small, method="features")
+    assert features.map_BxTxHxWxD.shape == (1, 2 // tubelet[0], 1, 1, 8) and features.pooled_BxD.shape == (1, 8)
+    strict = models.build(fields)
+    np.testing.assert_array_equal(model.apply(params, own, method="features").pooled_BxD, strict.apply(params, own, method="features").pooled_BxD)
+    with pytest.raises(UserError, match="any_size"):
+        strict.apply(params, small, method="features")
+    with pytest.raises(UserError, match="no whole number"):
+        model.apply(params, jnp.ones((1, 4, 24, 24, 3)), method="features")

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import pytest
 
 from configs.tables import pretext
-from tests.configs import recipes
+from tests.configs import recipes, test_contrastive
 from vssl_jax import batch as batch_lib
 from vssl_jax import objectives
 from vssl_jax.compiled import account as account_lib
+from vssl_jax.objectives.joint import JointEmbedding
 from vssl_jax.objectives.pretext import Pretext
 from vssl_jax.perturb import keys as keys_lib
 
@@ -41,11 +42,24 @@ def pretext_on(backbone: str, task: str):
     return config
 
 
+def joint_on(backbone: str, name: str):
+    """As `pretext_on`, with views of one size: of others a transformer's work is not counted."""
+    config = recipes.recipe(name).unlock()
+    clips = {"frames": config.model.frames, "size": config.model.size}
+    config.model = {"name": backbone, **PLAIN, **clips}
+    config.data.layout = "rgb"
+    config.objective.views = tuple(view for view in config.objective.views if "size" not in view)
+    if "queue" in config.objective:
+        config.objective.queue = 64
+    return config
+
+
 CASES = {
     **{name: lambda name=name: config_of(name) for name in recipes.names("videomae")},
     **{name: lambda name=name: config_of(name, mix={}) for name in recipes.names("finetune")},
     "frozen encoder": lambda: config_of("finetune_vitb", mix={}, freeze=True),
     **{f"{task} on ViT-B": lambda task=task: pretext_on("vit_base", task) for task in pretext.RECIPES},
+    **{f"{name} on ViT-B": lambda name=name: joint_on("vit_base", name) for name in test_contrastive.PUBLISHED},
 }
 
 
@@ -57,7 +71,9 @@ def counts(function, *shapes) -> tuple[float, float]:
 
 
 def inputs_of(objective):
-    """What makes the encoder's input: a pretext task's pieces, or the view."""
+    """What makes the encoder's input: a pretext task's pieces, the views that are compared, or the view."""
+    if isinstance(objective, JointEmbedding):
+        return lambda memory, batch: objective.see(batch, jax.random.key(0))
     if isinstance(objective, Pretext):
         return lambda memory, batch: objective.ask(memory, batch, jax.random.key(0))
     return lambda memory, batch: objective.view(keys_lib.example_keys(jax.random.key(0), batch, keys_lib.VIEW), batch)
@@ -67,7 +83,7 @@ def inputs_of(objective):
 def test_the_analytic_count_is_xlas(case):
     config = CASES[case]()
     objective, data = objectives.build(config), config.data
-    shapes = batch_lib.Spec(1, 1, data.sampler.frames, *data.canvas, data.layout).shapes()
+    shapes = batch_lib.Spec(1, data.sampler.clips, data.sampler.frames, *data.canvas, data.layout).shapes()
     batch = shapes | {batch_lib.SLOT: jax.ShapeDtypeStruct((1,), jnp.int32)}
     params, memory = jax.eval_shape(lambda b: objective.init(jax.random.key(0), b), batch)
     (turn,) = objective.turns
@@ -78,10 +94,10 @@ def test_the_analytic_count_is_xlas(case):
 
     whole = counts(jax.grad(loss), trained, params, memory, batch)
     products, xla = (a - b for a, b in zip(whole, counts(inputs_of(objective), memory, batch), strict=True))
-    assert objective.flops(1) == pytest.approx(
+    assert objective.flops(data.sampler.clips) == pytest.approx(
         products, rel=0.01
     )  # it counts a gradient of the pixels, half a percent, which nobody asks for
-    assert objective.flops(1) == pytest.approx(xla, rel=0.02)
+    assert objective.flops(data.sampler.clips) == pytest.approx(xla, rel=0.02)
 
 
 def test_every_objective_on_a_transformer_is_among_the_cases():

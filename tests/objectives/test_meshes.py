@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.configs import recipes
-from tests.objectives import questions
+from tests.objectives import joint_methods, questions
 from tests.train import tiny
 from vssl_jax import bench_step, objectives
 from vssl_jax.train import sharding
@@ -75,7 +75,7 @@ def test_eight_devices_are_one(name, mesh, alone, monkeypatch):
 
 
 def test_every_objective_is_among_the_cases():
-    """Or a pretext task with a small encoder in test_pretext.py: between them only their questions differ."""
+    """Or a pretext task with a small encoder in test_pretext.py, or a joint embedding in test_joint.py: between them only little differs."""
     alone = {"relative_speed"}  # in a test file of its own
-    assert set(CASES) | set(questions.ALL) | alone >= set(objectives.OBJECTIVES)
+    assert set(CASES) | set(questions.ALL) | set(joint_methods.METHODS) | alone >= set(objectives.OBJECTIVES)
     assert all(CASES[name]().objective.name == name for name in CASES)

@@ -9,7 +9,6 @@ The weights are transformers' (interop/timesformer.py).
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from vssl_jax.models import vit
@@ -90,19 +89,15 @@ class TimeSformer(nn.Module):
     @nn.compact
     def __call__(self, clip_BxTxHxWx3, train: bool = False, rng: Any = None) -> Features:
         """Tokens after the last norm as a map; `pooled` is the class token, float32. `rng`: one key per example, for stochastic depth."""
-        if not self.any_size:
-            vit.check_clip(self, clip_BxTxHxWx3)
-        b, (t, h, w) = clip_BxTxHxWx3.shape[0], vit.grid_of(clip_BxTxHxWx3, self.tubelet)
+        b, (t, h, w) = clip_BxTxHxWx3.shape[0], vit.grid_of(self, clip_BxTxHxWx3)
         config = BlockConfig(self.dtype, self.impl, self.scan, self.unroll, self.remat)
         x = dense(self.width, self.dtype, "patch_embed", NORMAL)(vit.patchify(clip_BxTxHxWx3, self.tubelet)).reshape(b, t, h * w, -1)
         frames, rows, columns = self.grid
         places = self.param("pos_embed", NORMAL, (1 + rows * columns, self.width))
         times = self.param("time_pos_embed", nn.initializers.zeros, (frames, self.width))
-        cls, places = self.param("cls_token", NORMAL, (self.width,)) + places[0], places[1:]
-        if (t, h, w) != self.grid:  # as DINO does for small crops
-            places = jax.image.resize(places.reshape(rows, columns, -1), (h, w, self.width), "cubic").reshape(h * w, -1)
-            times = jax.image.resize(times, (t, self.width), "linear")
-        x = x + (places[None] + times[:, None]).astype(self.dtype)
+        cls = self.param("cls_token", NORMAL, (self.width,)) + places[0]
+        places, times = vit.resized(places[1:], (1, rows, columns), (1, h, w)), vit.resized(times, (frames, 1, 1), (t, 1, 1))
+        x = x + (places + times[:, None]).astype(self.dtype)
         carry = (jnp.broadcast_to(cls.astype(self.dtype), (b, self.width)), x)
         keep = stochastic_depth(rng, self.drop_path, self.depth, train)
         blocks = scanned(Divided, self.depth, config)(self.heads, round(self.width * self.mlp_ratio), config, name="blocks")

@@ -39,14 +39,6 @@ def grid(model: nn.Module) -> tuple[int, int, int]:
     return (model.frames // t, model.size // h, model.size // w)
 
 
-def grid_of(clip_BxTxHxWx3: jax.Array, tubelet: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Tokens of these clips. Raises UserError where they are no whole number."""
-    sides = clip_BxTxHxWx3.shape[1:4]
-    if any(n % side for n, side in zip(sides, tubelet, strict=True)):
-        raise UserError(f"clips of {sides} (frames, rows, columns) are no whole number of {tuple(tubelet)} tubelets")
-    return tuple(n // side for n, side in zip(sides, tubelet, strict=True))
-
-
 def check_sizes(model: nn.Module) -> None:
     """Raises UserError for a width that the heads do not divide, or clips that the tubelets do not."""
     if model.width % model.heads:
@@ -57,11 +49,25 @@ def check_sizes(model: nn.Module) -> None:
         )
 
 
-def check_clip(model: nn.Module, clip_BxTxHxWx3: jax.Array) -> None:
-    """Raises UserError for clips of another size than the model's."""
-    expected = (model.frames, model.size, model.size, 3)
-    if clip_BxTxHxWx3.shape[1:] != expected:
-        raise UserError(f"the model takes clips of (frames, rows, columns, channels) {expected}, got {clip_BxTxHxWx3.shape[1:]}")
+def grid_of(model: nn.Module, clip_BxTxHxWx3: jax.Array) -> tuple[int, int, int]:
+    """Tokens of these clips along (time, rows, columns). Raises UserError where they are no whole number, and for clips of another size than the
+    model's, unless it has `any_size`.
+    """
+    expected, sides = (model.frames, model.size, model.size, 3), clip_BxTxHxWx3.shape[1:]
+    if sides != expected and not model.any_size:
+        raise UserError(
+            f"the model takes clips of (frames, rows, columns, channels) {expected}, got {sides}: set model.any_size, or their size"
+        )
+    if any(n % side for n, side in zip(sides, model.tubelet, strict=False)):
+        raise UserError(f"clips of {sides[:3]} (frames, rows, columns) are no whole number of {tuple(model.tubelet)} tubelets")
+    return tuple(n // side for n, side in zip(sides, model.tubelet, strict=False))
+
+
+def resized(table_NxD: jax.Array, own: tuple[int, int, int], wanted: tuple[int, int, int]) -> jax.Array:
+    """Positions of the tokens `own` (time, rows, columns), resized to `wanted`: as DINO does for small crops (Caron et al. 2021, its code)."""
+    if wanted == own:
+        return table_NxD
+    return jax.image.resize(table_NxD.reshape(*own, -1), (*wanted, table_NxD.shape[-1]), "cubic").reshape(-1, table_NxD.shape[-1])
 
 
 def _torch_uniform(fan_in: int) -> Callable[..., jax.Array]:
@@ -77,7 +83,8 @@ class ViT(nn.Module):
 
     Fields: `width`, `depth`, `heads`, `mlp_ratio` size the blocks; `tubelet` (frames, rows, columns) of a patch; `frames`, `size` (rows =
     columns, pixels), `pixel_mean` and `pixel_std` say what clips it takes; `final_norm` is on in pretraining, off where a head brings its
-    own norm after pooling (fine-tuning); `drop_path` is the last layer's rate of stochastic depth; the rest is BlockConfig.
+    own norm after pooling (fine-tuning); `drop_path` is the last layer's rate of stochastic depth; with `any_size` it takes clips of other sizes
+    as well, its positions resized to theirs; the rest is BlockConfig.
     """
 
     splits_sequences: ClassVar[bool] = True  # its tokens over mesh.seq (models/layout.py)
@@ -99,6 +106,7 @@ class ViT(nn.Module):
     scan: bool = True
     unroll: int = 1
     remat: str = "none"
+    any_size: bool = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -120,9 +128,9 @@ class ViT(nn.Module):
 
     def __call__(self, clip_BxTxHxWx3, visible_BxV=None, train: bool = False, rng: Any = None):
         """Tokens [B,V,D] of the patches `visible` (ids in (time, row, column) order, None: all N of them, in order)."""
-        check_clip(self, clip_BxTxHxWx3)
+        tokens = grid_of(self, clip_BxTxHxWx3)
         patches = patchify(clip_BxTxHxWx3, self.tubelet)
-        positions = jnp.asarray(positions_lib.table(self.positions, self.grid, self.width))[None]
+        positions = resized(jnp.asarray(positions_lib.table(self.positions, self.grid, self.width)), self.grid, tokens)[None]
         if visible_BxV is not None:
             patches = take_tokens(patches, visible_BxV)
             positions = jnp.take(positions[0], visible_BxV, axis=0)
@@ -134,4 +142,4 @@ class ViT(nn.Module):
         """All tokens as a map, and their mean (after the final norm where there is one), in float32."""
         tokens = self(clip_BxTxHxWx3, None, train, rng)
         pooled = jnp.mean(tokens, axis=1, dtype=jnp.float32)
-        return Features(tokens.reshape(tokens.shape[0], *self.grid, self.width), pooled)
+        return Features(tokens.reshape(tokens.shape[0], *grid_of(self, clip_BxTxHxWx3), self.width), pooled)

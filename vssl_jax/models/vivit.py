@@ -2,11 +2,12 @@
 
 The one idea: where time and space meet.
 
-    temporal_depth 0   model 1, all tokens attend to all. This one, and only this one, is transformers' VivitModel (interop/vivit.py).
+    temporal_depth 0   model 1, all tokens attend to all. This one, and only this one, is transformers' VivitModel (interop/class_token.py).
     temporal_depth L   model 2, the factorised encoder: the tokens of one time slot attend to each other only, and L more blocks, with a class
                        token of their own, read the slots' class tokens (section 3.3; 4 in the paper)
 """
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -29,7 +30,8 @@ STYLE = Style(NORMAL, fast_gelu, key_bias=True)
 class ViViT(nn.Module):
     """Fields: `width`, `depth`, `heads`, `mlp_ratio` size the blocks; `temporal_depth` chooses the variant; `tubelet` (frames, rows, columns) of
     a patch; `frames`, `size` (rows = columns), `pixel_mean` and `pixel_std` say what clips it takes; `drop_path` is the last layer's rate of
-    stochastic depth, which the blocks over time do not have; the rest is BlockConfig.
+    stochastic depth, which the blocks over time do not have; with `any_size` it takes clips of other sizes as well, with its positions resized to
+    theirs; the rest is BlockConfig.
     """
 
     width: int = 768
@@ -48,6 +50,7 @@ class ViViT(nn.Module):
     scan: bool = True
     unroll: int = 1
     remat: str = "none"
+    any_size: bool = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -63,26 +66,27 @@ class ViViT(nn.Module):
         """Tokens after the norm of the blocks over space as a map; `pooled` is the last class token, float32. `rng`: one key per example, for
         stochastic depth.
         """
-        vit.check_clip(self, clip_BxTxHxWx3)
-        b, (t, h, w) = clip_BxTxHxWx3.shape[0], self.grid
+        b, (t, h, w), (frames, rows, columns) = clip_BxTxHxWx3.shape[0], vit.grid_of(self, clip_BxTxHxWx3), self.grid
         x = dense(self.width, self.dtype, "patch_embed", NORMAL)(vit.patchify(clip_BxTxHxWx3, self.tubelet))
+        own, here = self.grid, (t, h, w)
         if self.temporal_depth:
-            x = x.reshape(b * t, h * w, -1)
+            x, own, here = x.reshape(b * t, h * w, -1), (1, rows, columns), (1, h, w)
         keep = stochastic_depth(rng, self.drop_path, self.depth, train)
         if keep is not None:
             keep = jnp.repeat(keep, x.shape[0] // b, axis=2)  # a video's time slots share their draws
-        x = self._blocks(x, keep, self.depth, "")
+        x = self._blocks(x, keep, self.depth, "", own, here)
         cls, tokens = x[:, 0], x[:, 1:].reshape(b, t, h, w, -1)
         if self.temporal_depth:
-            cls = self._blocks(cls.reshape(b, t, -1), None, self.temporal_depth, "time_")[:, 0]
+            cls = self._blocks(cls.reshape(b, t, -1), None, self.temporal_depth, "time_", (frames, 1, 1), (t, 1, 1))[:, 0]
         return Features(tokens, cls.astype(jnp.float32))
 
-    def _blocks(self, x_BxNxD, keep, depth: int, prefix: str):
-        """A class token in front, positions, blocks and a norm: [B,1+N,D]."""
+    def _blocks(self, x_BxNxD, keep, depth: int, prefix: str, own: tuple[int, int, int], here: tuple[int, int, int]):
+        """A class token in front, positions (learned for the tokens `own`, resized to those that are here), blocks and a norm: [B,1+N,D]."""
         config = BlockConfig(self.dtype, self.impl, self.scan, self.unroll, self.remat)
-        b, n, _ = x_BxNxD.shape
+        b = x_BxNxD.shape[0]
         cls = self.param(f"{prefix}cls_token", NORMAL, (self.width,))
-        positions = self.param(f"{prefix}pos_embed", NORMAL, (1 + n, self.width))
+        positions = self.param(f"{prefix}pos_embed", NORMAL, (1 + math.prod(own), self.width))
+        positions = jnp.concatenate([positions[:1], vit.resized(positions[1:], own, here)])
         x = jnp.concatenate([jnp.broadcast_to(cls.astype(self.dtype), (b, 1, self.width)), x_BxNxD], axis=1) + positions.astype(self.dtype)
         blocks = block_stack(depth, self.heads, round(self.width * self.mlp_ratio), config, f"{prefix}blocks", STYLE)
         x, _ = blocks(x, keep)
