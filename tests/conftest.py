@@ -1,6 +1,9 @@
 """The whole suite runs on 8 simulated CPU devices, so that "8 devices = 1 device" is a test like any other."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = " ".join(
@@ -14,9 +17,14 @@ os.environ["XLA_FLAGS"] = " ".join(
     )
 ).strip()
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+# A program that is compiled for one test is read for the next, in processes that a test starts too.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="vssl_jax-tests-xla-")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 import jax
 import pytest
+
+atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
 @pytest.fixture

@@ -110,7 +110,7 @@ def test_the_methods_table_has_a_line_a_method_and_no_controls():
 
 
 def test_a_pretext_task_is_measured_by_its_own_accuracy_too(tmp_path, capsys):
-    recipe = str(Path(__file__).parents[1] / "configs" / "tables" / "pretext.py")
+    recipe = str(Path(__file__).parents[1] / "configs" / "tables" / "methods.py")
     cache = tuple(f"--config.{data}.cache={tmp_path}" for data in ("methods.rotation.data", "methods.rotation.eval.test", "test"))
     results, readme = tmp_path / "results.jsonl", tmp_path / "README.md"
     readme.write_text("<!-- methods: begin -->\n<!-- methods: end -->\n")

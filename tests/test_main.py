@@ -10,9 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from tests.commands import CONFIGS, NOISE, SMOKE, TINY, error_line, files, run
 from tests.data.video_files import Clip, shapes_NxHxWx3, write_video
@@ -24,19 +22,6 @@ from vssl_jax.train.metrics import read_metrics
 RECIPES = sorted(path.stem for path in CONFIGS.glob("*_*.py") if not path.stem.startswith("__"))
 PROBES = f"--config={CONFIGS / 'eval' / 'probes.py'}:smoke"
 EVALUATED = ("--config.eval.protocols=knn", "--config.eval.baseline=false")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled(tmp_path_factory):
-    """Programs that several runs have in common are compiled once."""
-    old = jax.config.jax_compilation_cache_dir
-    compilation_cache.reset_cache()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", "as this fixture sets it")
-        jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
-        yield
-    jax.config.update("jax_compilation_cache_dir", old)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")

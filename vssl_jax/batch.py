@@ -28,6 +28,7 @@ TIME = "time"  # float32 [B,K,T]: seconds from the video's first frame
 LABEL = "label"  # int32 [B]: class, or -1 where there is none
 INDEX = "index"  # int32 [B]: which video of the source this is
 WEIGHT = "weight"  # float32 [B]: 1, or 0 for the padding of a last evaluation batch
+GROUP = "group"  # int32 [B]: which recording the video was cut from; where the recipe says how to tell (data.group)
 SLOT = "slot"  # int32 [B]: row in the global batch; the train step adds it, see perturb/keys.py
 
 # (matrix, full range): the four that video files use. The position in this tuple is the code in YUV_SPACE.
@@ -35,16 +36,18 @@ YUV_SPACES = (("bt601", False), ("bt601", True), ("bt709", False), ("bt709", Tru
 
 _DTYPES = {
     VIDEO: np.uint8, LUMA: np.uint8, CHROMA: np.uint8, YUV_SPACE: np.int32, EXTENT: np.int32, TIME: np.float32,
-    LABEL: np.int32, INDEX: np.int32, WEIGHT: np.float32, SLOT: np.int32,
+    LABEL: np.int32, INDEX: np.int32, WEIGHT: np.float32, SLOT: np.int32, GROUP: np.int32,
 }  # fmt: skip
-_RANKS = {VIDEO: 6, LUMA: 5, CHROMA: 6, YUV_SPACE: 2, EXTENT: 3, TIME: 3, LABEL: 1, INDEX: 1, WEIGHT: 1, SLOT: 1}
+_RANKS = {VIDEO: 6, LUMA: 5, CHROMA: 6, YUV_SPACE: 2, EXTENT: 3, TIME: 3, LABEL: 1, INDEX: 1, WEIGHT: 1, SLOT: 1, GROUP: 1}
 
 Batch = Mapping[str, jax.Array | np.ndarray]
 
 
 @dataclass(frozen=True)
 class Spec:
-    """The sizes of a batch of video. `layout` is 'rgb' (VIDEO) or 'yuv420' (LUMA, CHROMA, YUV_SPACE); height and width are the canvas."""
+    """The sizes of a batch of video. `layout` is 'rgb' (VIDEO) or 'yuv420' (LUMA, CHROMA, YUV_SPACE); height and width are the canvas; `groups`: whether it
+    says which recording each video is of (GROUP).
+    """
 
     batch_size: int
     clips: int
@@ -52,6 +55,7 @@ class Spec:
     height: int
     width: int
     layout: str = "rgb"
+    groups: bool = False
 
     def __post_init__(self):
         if self.layout not in ("rgb", "yuv420"):
@@ -67,6 +71,7 @@ class Spec:
         else:
             shapes = {LUMA: (b, k, t, h, w), CHROMA: (b, k, t, h // 2, w // 2, 2), YUV_SPACE: (b, k)}
         shapes |= {EXTENT: (b, k, 2), TIME: (b, k, t), LABEL: (b,), INDEX: (b,), WEIGHT: (b,)}
+        shapes |= {GROUP: (b,)} if self.groups else {}
         return {key: jax.ShapeDtypeStruct(shape, _DTYPES[key]) for key, shape in shapes.items()}
 
 
@@ -83,6 +88,7 @@ def fake(spec: Spec, rng: jax.Array, num_classes: int = 2) -> dict[str, jax.Arra
     out[TIME] = jnp.broadcast_to(jnp.arange(t, dtype=jnp.float32) / 25.0, (b, k, t))
     out[INDEX] = jnp.arange(b, dtype=jnp.int32)
     out[LABEL] = out[INDEX] % num_classes
+    out |= {GROUP: out[INDEX]} if spec.groups else {}
     out[WEIGHT] = jnp.ones((b,), jnp.float32)
     return out
 

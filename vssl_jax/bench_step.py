@@ -16,7 +16,6 @@ from ml_collections import ConfigDict
 from vssl_jax import batch as batch_lib
 from vssl_jax import chips, objectives
 from vssl_jax.models.platform import compute_dtype
-from vssl_jax.train import optimizer as optimizer_lib
 from vssl_jax.train import sharding
 from vssl_jax.train import state as state_lib
 from vssl_jax.train.guard import GuardRule
@@ -54,7 +53,9 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 def spec_of(config: ConfigDict) -> batch_lib.Spec:
     """The batch that the recipe's input makes, without opening its data."""
     data = config.data
-    return batch_lib.Spec(config.train.batch_size, data.sampler.clips, data.sampler.frames, *data.canvas, data.layout)
+    return batch_lib.Spec(
+        config.train.batch_size, data.sampler.clips, data.sampler.frames, *data.canvas, data.layout, groups=bool(data.group)
+    )
 
 
 def plan_of(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Plan:
@@ -65,7 +66,7 @@ def plan_of(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> 
     steps = max(1, config.train.steps)
     return Plan(
         objective=objective,
-        optimizers={turn.name: optimizer_lib.build(config.optimizer, steps, config.train.batch_size) for turn in objective.turns},
+        optimizers=state_lib.build_optimizers(objective, config.optimizer, steps, config.train.batch_size),
         steps=steps,
         batches=lambda start: iter(()),
         batch_shapes=spec_of(config).shapes(),

@@ -34,6 +34,9 @@ def data(split: str = "train") -> dict[str, Any]:
         "canvas": (256, 340),  # rows, columns
         "sampler": {"name": "dense", "frames": 16, "stride": 4, "clips": 1, "target_fps": 0.0, "pad": False},
         "max_broken_fraction": 0.05,
+        # Which recording a video was cut from: a regular expression whose first group is the same in the names of all its videos, as in UCF101's
+        # v_Run_g01_c02.avi r"(v_.*_g\d+)_c\d+"; empty: every video is a recording of its own.
+        "group": "",
         "memory_gb": 0.0,  # decoded frames to keep in memory, at most; what does not fit is decoded every time
         "workers": 0,  # decoding threads; 0: one per core
     }
@@ -45,6 +48,7 @@ def optimizer() -> dict[str, Any]:
         "name": "adamw", "learning_rate": 1.5e-4, "final_learning_rate": 0.0, "start_learning_rate": 0.0, "lr_batch": 256,
         "schedule": "cosine", "drops": (), "warmup_steps": 0, "weight_decay": 0.05, "weight_decay_final": -1.0, "clip_norm": 0.0, "layer_decay": 1.0,
         "b1": 0.9, "b2": 0.95, "eps": 1e-8, "momentum": 0.9, "nesterov": False, "trust_coefficient": 0.001,
+        "by_turn": False,  # schedules of each turn, where a method has several, and not of the whole training
     }  # fmt: skip
 
 
@@ -250,7 +254,7 @@ def _whole(values: Any, least: int = 1, count: int | None = None) -> bool:
 LIMITS: tuple[tuple[str, str, Callable[[Any, ConfigDict], bool]], ...] = (
     (r"(^|\.)seed$", "from 0 to 4294967295", lambda v, _: 0 <= v < 2**32),  # what a key of jax.random holds
     (r"(^|\.)seeds$", "one or more whole numbers, each 0 or more", lambda v, _: _whole(v, 0)),
-    (r"(^|\.)(protocols|parts|drop)$", "names with commas between them, or empty", lambda v, _: all(isinstance(name, str) for name in v)),
+    (r"(^|\.)(protocols|initial\.parts|drop)$", "names with commas between them, or empty", lambda v, _: all(isinstance(name, str) for name in v)),
     (r"(^|\.)color$", """operations, such as ({'name':'gray'},)""", lambda v, _: all(isinstance(op, dict) and "name" in op for op in v)),
     (r"(^|\.)finetune\.labels$", "one or more numbers of labels, 0 for all of them", lambda v, _: _whole(v, 0)),
     (

@@ -29,6 +29,7 @@ from vssl_jax.evals.knn import check_neighbors
 from vssl_jax.objectives.protocol import Objective
 from vssl_jax.train import goodput, sharding
 from vssl_jax.train import optimizer as optimizer_lib
+from vssl_jax.train import state as state_lib
 from vssl_jax.train.checkpoint import Checkpointer
 from vssl_jax.train.guard import GuardRule
 from vssl_jax.train.loop import Plan, Program, train
@@ -37,11 +38,6 @@ from vssl_jax.train.preemption import Preempted
 from vssl_jax.train.progress import ParameterRow, Progress, parameter_table
 
 log = logging.getLogger(__name__)
-
-
-def build_optimizers(objective: Objective, config: ConfigDict) -> dict[str, optimizer_lib.Optimizer]:
-    """One per turn, all from `config.optimizer`."""
-    return {turn.name: optimizer_lib.build(config.optimizer, config.train.steps, config.train.batch_size) for turn in objective.turns}
 
 
 def build_objective(config: ConfigDict) -> Objective:
@@ -201,7 +197,7 @@ def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter) -> tupl
     params, memory = ({}, {}) if checkpointer.started() else export_lib.initial(config.initial, config_lib.to_dict(config)["model"])
     plan = Plan(
         objective=objective,
-        optimizers=build_optimizers(objective, config),
+        optimizers=state_lib.build_optimizers(objective, config.optimizer, config.train.steps, config.train.batch_size),
         steps=config.train.steps,
         batches=lambda start: pipeline.batches(input, start, jax.process_index(), jax.process_count()),
         batch_shapes=input.spec.shapes(),

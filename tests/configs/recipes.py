@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from tests.commands import CONFIGS
 from vssl_jax import batch as batch_lib
-from vssl_jax import objectives, pretrain
+from vssl_jax import objectives
 from vssl_jax.train import state as state_lib
 from vssl_jax.train.guard import GuardRule
 from vssl_jax.train.step import make_step
@@ -27,7 +27,7 @@ def full_size_step(config: ConfigDict, videos: int):
     """(state, metrics) of a step on that many videos, as shapes. The state is as large after it as before."""
     objective, data = objectives.build(config), config.data
     spec = batch_lib.Spec(videos, data.sampler.clips, data.sampler.frames, *data.canvas, data.layout)
-    optimizers = pretrain.build_optimizers(objective, config)
+    optimizers = state_lib.build_optimizers(objective, config.optimizer, config.train.steps, config.train.batch_size)
     state = jax.eval_shape(lambda: state_lib.init(objective, optimizers, 0, spec.shapes()))
     step = make_step(objective, objective.turns[0], optimizers[objective.turns[0].name], GuardRule())
     after, metrics = jax.eval_shape(step, state, spec.shapes())

@@ -1,5 +1,7 @@
 """The recipes of joint-embedding methods: settings of the papers pinned, every full-size recipe checked by shapes, `:local` alike for all."""
 
+import re
+
 import pytest
 
 from tests.configs.recipes import full_size_step, recipe
@@ -26,6 +28,10 @@ PUBLISHED = {
     "swav_slowonly50": (
         SLOWONLY, 2, 512, 200, 35, ("lars", 0.6, 64, 1e-6), ((2048, 2048), 128), 2, {"prototypes": 1000, "temperature": 0.1, "epsilon": 0.05, "iterations": 3},
     ),
+    "tclr_r3d18_ucf101": (
+        ("r3d18", (16, 112), ("dense", 64, 1)), 1, 40, 400, 0, ("adamw", 1e-3, 0, 0.0), ((512,), 128), 10,
+        {"parts": 4, "temperature": 0.1, "weights": (1.0, 14.0, 40.0, 16.0)},
+    ),
     "dino_timesformer": (
         ("timesformer", (8, 224), ("dense", 64, 3)), 1, 32, 20, 10, ("adamw", 5e-4, 256, 0.04), ((2048, 2048), 256), 10,
         {"prototypes": 65_536, "temperature": 0.1, "sharp": 0.04, "center_decay": 0.9, "large": 2, "frozen": 7513, "average": {"decay": 0.996, "final": 1.0}},
@@ -48,7 +54,7 @@ def test_published_settings(name):
     s, o = c.data.sampler, c.optimizer
     assert (c.model.name, (c.model.frames, c.model.size), (s.name, s.frames, s.stride)) == network and s.clips == clips
     examples = c.data.num_examples
-    assert (examples, c.train.batch_size, c.train.epochs) == (240_436, videos, epochs)
+    assert (examples, c.train.batch_size, c.train.epochs) == (9_537 if "ucf101" in name else 240_436, videos, epochs)
     assert (c.train.steps, o.warmup_steps) == (epochs * examples // videos, warmup * examples // videos)
     assert (o.name, o.learning_rate, o.lr_batch, o.weight_decay) == optimizer and (o.schedule, o.momentum) == ("cosine", 0.9)
     assert (tuple(c.objective.head.hidden), c.objective.head.dim) == head
@@ -63,6 +69,12 @@ def test_svts_schedules_and_views():
     assert [(v.frames, v.stride, v.view.size, v.view.crop.area) for v in views] == [(8, 8, 224, (0.4, 1.0))] * 2 + [
         (8, 1, 96, (0.05, 0.4))
     ] * 8
+
+
+def test_tclrs_views_are_a_sparse_clip_and_its_quarters():
+    c = recipe("tclr_r3d18_ucf101")
+    views = [(v.first, v.frames, v.stride) for v in objectives.build(c).views]
+    assert views == [(0, 16, 4)] * 2 + [(16 * part, 16, 1) for part in range(4) for _ in range(2)] and c.model.last_time_stride == 1
 
 
 def test_cvrls_views_differ_in_blur_and_solarization():
@@ -112,3 +124,43 @@ def test_local_is_the_same_for_every_method(name):
     assert c.train.to_dict() == other.train.to_dict() | {"knn_every": 250}
     assert isinstance(objectives.build(c), JointEmbedding) and c.data.sampler.frames <= 32  # the videos of the world
     assert all(view.view.flip == 0 for view in objectives.build(c).views)
+
+
+def test_coclrs_settings_and_turns():
+    c, e = recipe("coclr_s3d_ucf101"), 9537 // 64
+    o, s = c.objective, c.data.sampler
+    assert (c.model.name, c.model.frames, c.model.size, s.frames, s.stride, s.clips) == ("s3d", 32, 128, 33, 1, 2)
+    assert (o.queue, o.temperature, o.mined, o.drop_own, o.siblings, o.average.decay, o.flow_of) == (
+        2048,
+        0.07,
+        5,
+        0.9,
+        True,
+        0.999,
+        "film",
+    )
+    assert (tuple(o.head.hidden), o.head.dim, o.head.norm) == ((1024,), 128, False)
+    assert (c.optimizer.name, c.optimizer.learning_rate, c.optimizer.lr_batch, c.optimizer.weight_decay) == ("adamw", 1e-3, 0, 1e-5)
+    assert (c.optimizer.by_turn, tuple(c.optimizer.drops), c.train.batch_size) == (True, (0.8,), 64)
+    turns = objectives.build(c).turns
+    lasting = [("rgb_nce", 300 * e), ("flow_nce", 300 * e)] + 2 * [("rgb", 100 * e), ("flow", 100 * e)]
+    assert [(t.name, t.steps) for t in turns] == lasting and c.train.steps == sum(t.steps for t in turns)
+
+
+@pytest.mark.parametrize("variant", ["", "local", "smoke"])
+def test_coclrs_turns_fill_the_training_once(variant):
+    c = recipe("coclr_s3d_ucf101", variant)
+    assert sum(turn.steps for turn in objectives.build(c).turns) == c.train.steps and c.objective.queue % c.train.batch_size == 0
+
+
+def test_coclrs_full_size_step_has_its_shapes():
+    c = recipe("coclr_s3d_ucf101").unlock()
+    c.objective.flow = {"scales": 1, "warps": 1, "outer": 1, "inner": 1}  # shapes are the same
+    state, metrics = full_size_step(c, videos=2)
+    assert metrics["loss"].shape == () and set(state.params) == {"encoder", "head", "flow_encoder", "flow_head"}
+
+
+def test_ucf101s_recordings():
+    """Four or more clips of each recording, whose names differ in the last number."""
+    pattern = recipe("coclr_s3d_ucf101").data.group
+    assert re.search(pattern, "videos/ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi")[1] == "v_ApplyEyeMakeup_g08"

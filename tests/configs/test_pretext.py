@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.configs import test_contrastive
+from tests.configs import test_contrastive, test_dpc
 from tests.configs.recipes import full_size_step, recipe
 from vssl_jax import objectives
 from vssl_jax.errors import UserError
@@ -82,5 +82,5 @@ def test_an_unknown_variant_is_refused(name):
 
 
 def test_every_task_has_a_recipe():
-    joint = {recipe(name).objective.name for name in test_contrastive.PUBLISHED}
-    assert {recipe(name).objective.name for name in PUBLISHED} == set(objectives.OBJECTIVES) - {"classify", "videomae"} - joint
+    joint = {recipe(name).objective.name for name in (*test_contrastive.PUBLISHED, *test_dpc.PUBLISHED)}
+    assert {recipe(name).objective.name for name in PUBLISHED} == set(objectives.OBJECTIVES) - {"classify", "videomae", "coclr"} - joint

@@ -2,8 +2,12 @@
 
 import math
 
+import flax.linen as nn
+import jax.numpy as jnp
+
 from tests.objectives.test_classify import Means
 from vssl_jax import batch as batch_lib
+from vssl_jax.models.backbone import Features
 from vssl_jax.models.projection import MLP
 from vssl_jax.objectives.average import Average
 from vssl_jax.objectives.byol import BYOL
@@ -12,6 +16,7 @@ from vssl_jax.objectives.joint import JointEmbedding
 from vssl_jax.objectives.moco import MoCo
 from vssl_jax.objectives.simclr import SimCLR
 from vssl_jax.objectives.swav import SwAV
+from vssl_jax.objectives.tclr import TCLR
 from vssl_jax.perturb.clip_view import ANYWHERE, ClipView
 from vssl_jax.perturb.color import ColorJitter
 from vssl_jax.perturb.crop import RandomResizedCrop
@@ -21,6 +26,25 @@ SPEC = batch_lib.Spec(batch_size=8, clips=2, frames=6, height=16, width=16)
 VIEW = RandomView(size=16, crop=RandomResizedCrop((0.3, 1.0)), color=(ColorJitter(0.5, 0.5),))
 FIRST, SECOND = ClipView(VIEW, 4, clip=0), ClipView(VIEW, 4, clip=1, first=ANYWHERE)
 SMALL = ClipView(RandomView(size=8, crop=RandomResizedCrop((0.05, 0.4))), 2, stride=2, first=ANYWHERE)
+
+
+class Times(nn.Module):
+    """As Means, but of each frame's mean color."""
+
+    @nn.compact
+    def features(self, clip, train=False, rng=None):
+        calls = self.variable("batch_stats", "calls", lambda: jnp.zeros((), jnp.int32))
+        if train and not self.is_initializing():
+            calls.value += 1
+        out = nn.Dense(4, name="color")(jnp.mean(clip, axis=(2, 3)))
+        return Features(out[:, :, None, None], jnp.mean(out, axis=1))
+
+    def __call__(self, clip):
+        return self.features(clip)
+
+
+SPARSE = ClipView(VIEW, 2, stride=3)
+EARLY, LATE = ClipView(VIEW, 2), ClipView(VIEW, 2, first=3)
 
 
 def fields(views=(FIRST, SECOND), **changes):
@@ -42,6 +66,9 @@ METHODS: dict[str, JointEmbedding] = {
     "byol": BYOL(**averaged(predictor=MLP((8,), 6))),
     "byol_own": BYOL(own=True, **averaged((FIRST, SECOND, SECOND), predictor=MLP((8,), 6))),
     "swav": SwAV(prototypes=10, **fields((FIRST, SECOND, SMALL))),
+    "tclr": TCLR(
+        parts=2, weights=(1.0, 2.0, 3.0, 4.0), **fields((SPARSE, SPARSE, EARLY, EARLY, LATE, LATE)) | {"encoder": Times(), "frames": 2}
+    ),
     "dino": DINO(prototypes=12, **averaged((FIRST, SECOND, SMALL, SMALL))),
 }
 
@@ -55,5 +82,6 @@ ZERO: dict[str, float] = {
     "byol": 2.0,
     "byol_own": 2.0,
     "swav": math.log(10),
+    "tclr": 3 * math.log(15) + 3 * math.log(3) + 4 * math.log(2),
     "dino": math.log(12),
 }

@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from configs.tables import pretext
-from tests.configs import recipes, test_contrastive
+from configs.tables import methods
+from tests.configs import recipes, test_contrastive, test_dpc
 from vssl_jax import batch as batch_lib
 from vssl_jax import objectives
 from vssl_jax.compiled import account as account_lib
+from vssl_jax.objectives.coclr import CoCLR
+from vssl_jax.objectives.dpc import DPC
 from vssl_jax.objectives.joint import JointEmbedding
 from vssl_jax.objectives.pretext import Pretext
 from vssl_jax.perturb import keys as keys_lib
@@ -35,7 +37,7 @@ def config_of(name: str, **changes):
 
 def pretext_on(backbone: str, task: str):
     """A task as its paper has it, its network replaced by a transformer for clips of the same size."""
-    config = recipes.recipe(pretext.RECIPES[task]).unlock()
+    config = recipes.recipe(methods.PRETEXT[task]).unlock()
     clips = {"frames": config.model.frames, "size": config.model.size}
     config.model = {"name": backbone, **PLAIN, **clips}
     config.data.layout = "rgb"
@@ -51,6 +53,16 @@ def joint_on(backbone: str, name: str):
     config.objective.views = tuple(view for view in config.objective.views if "size" not in view)
     if "queue" in config.objective:
         config.objective.queue = 64
+    if "flow" in config.objective:
+        config.objective.flow = {"scales": 1, "warps": 1, "outer": 1, "inner": 1}  # little, since what it costs is taken away again
+    return config
+
+
+def predictive_on(backbone: str, name: str):
+    """As `pretext_on`, with blocks of 4 frames: a transformer cuts clips into pairs."""
+    config = recipes.recipe(name).unlock()
+    config.model = {"name": backbone, **PLAIN, "frames": 4, "size": config.model.size}
+    config.data.layout = "rgb"
     return config
 
 
@@ -58,8 +70,9 @@ CASES = {
     **{name: lambda name=name: config_of(name) for name in recipes.names("videomae")},
     **{name: lambda name=name: config_of(name, mix={}) for name in recipes.names("finetune")},
     "frozen encoder": lambda: config_of("finetune_vitb", mix={}, freeze=True),
-    **{f"{task} on ViT-B": lambda task=task: pretext_on("vit_base", task) for task in pretext.RECIPES},
-    **{f"{name} on ViT-B": lambda name=name: joint_on("vit_base", name) for name in test_contrastive.PUBLISHED},
+    **{f"{task} on ViT-B": lambda task=task: pretext_on("vit_base", task) for task in methods.PRETEXT},
+    **{f"{name} on ViT-B": lambda name=name: joint_on("vit_base", name) for name in (*test_contrastive.PUBLISHED, "coclr_s3d_ucf101")},
+    **{f"{name} on ViT-B": lambda name=name: predictive_on("vit_base", name) for name in test_dpc.PUBLISHED},
 }
 
 
@@ -70,9 +83,17 @@ def counts(function, *shapes) -> tuple[float, float]:
     return account_lib.read(text).flops, lowered.cost_analysis()["flops"]
 
 
-def inputs_of(objective):
-    """What makes the encoder's input: a pretext task's pieces, the views that are compared, or the view."""
-    if isinstance(objective, JointEmbedding):
+def seen_in_turn(objective, turn, batch):
+    """Both views by the network whose turn it is; where it learns from the other, that one's of the second."""
+    rgb, flow = ([objective.see, objective.see_flow][:: -1 if "flow" in turn.name else 1][i](batch, jax.random.key(0)) for i in (0, 1))
+    return rgb if turn.name.endswith("nce") else (rgb, flow[1])
+
+
+def inputs_of(objective, turn):
+    """What makes the encoder's input: a pretext task's pieces, the views or blocks that are compared, or the view."""
+    if isinstance(objective, CoCLR):
+        return lambda memory, batch: seen_in_turn(objective, turn, batch)
+    if isinstance(objective, JointEmbedding | DPC):
         return lambda memory, batch: objective.see(batch, jax.random.key(0))
     if isinstance(objective, Pretext):
         return lambda memory, batch: objective.ask(memory, batch, jax.random.key(0))
@@ -86,18 +107,23 @@ def test_the_analytic_count_is_xlas(case):
     shapes = batch_lib.Spec(1, data.sampler.clips, data.sampler.frames, *data.canvas, data.layout).shapes()
     batch = shapes | {batch_lib.SLOT: jax.ShapeDtypeStruct((1,), jnp.int32)}
     params, memory = jax.eval_shape(lambda b: objective.init(jax.random.key(0), b), batch)
-    (turn,) = objective.turns
+    found = {turn: of_turn(objective, turn, params, memory, batch) for turn in set(objective.turns)}
+    steps = sum(turn.steps for turn in objective.turns)
+    products, xla = (sum(turn.steps * found[turn][i] for turn in objective.turns) / steps for i in (0, 1))
+    # It counts a gradient of the pixels, half a percent, which nobody asks for.
+    assert objective.flops(data.sampler.clips) == pytest.approx(products, rel=0.01)
+    assert objective.flops(data.sampler.clips) == pytest.approx(xla, rel=0.02)
+
+
+def of_turn(objective, turn, params, memory, batch) -> list[float]:
+    """FLOPs of the products and XLA's count, of a turn's loss and gradient, less the input's."""
     trained = {part: params[part] for part in (turn.trains or params)}
 
     def loss(trained, params, memory, batch):
         return objective.loss(params | trained, memory, batch, jax.random.key(0), turn)[0]
 
     whole = counts(jax.grad(loss), trained, params, memory, batch)
-    products, xla = (a - b for a, b in zip(whole, counts(inputs_of(objective), memory, batch), strict=True))
-    assert objective.flops(data.sampler.clips) == pytest.approx(
-        products, rel=0.01
-    )  # it counts a gradient of the pixels, half a percent, which nobody asks for
-    assert objective.flops(data.sampler.clips) == pytest.approx(xla, rel=0.02)
+    return [a - b for a, b in zip(whole, counts(inputs_of(objective, turn), memory, batch), strict=True)]
 
 
 def test_every_objective_on_a_transformer_is_among_the_cases():

@@ -1,10 +1,18 @@
 """What a state is made of, and whose turn it is."""
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from tests.train import tiny
+from vssl_jax import config as config_lib
+from vssl_jax.errors import UserError
+from vssl_jax.objectives.protocol import Turn
 from vssl_jax.train import state as state_lib
 
 
@@ -45,3 +53,36 @@ def test_the_draws_of_no_step_are_those_of_the_initialization():
     steps = {tuple(np.asarray(jax.random.key_data(jax.random.fold_in(rng, i)))) for i in range(100)}
     init = tuple(np.asarray(jax.random.key_data(jax.random.fold_in(rng, np.uint32(0xFFFFFFFF)))))
     assert len(steps) == 100 and init not in steps
+
+
+@dataclass(frozen=True)
+class Relay(tiny.Adversaries):
+    turns: ClassVar[tuple[Turn, ...]] = (Turn("disc", ("disc",), 3), Turn("gen", ("gen",), 2), Turn("disc", ("disc",), 3))
+
+
+def test_a_turns_clock_starts_anew_whenever_it_is_its_turn():
+    steps, clock = state_lib.turn_clock(Relay(), "disc")
+    assert steps == 3 and [int(clock(s)) for s in range(10)] == [0, 1, 2, 0, 0, 0, 1, 2, 0, 1]
+    assert [int(state_lib.turn_clock(Relay(), "gen")[1](s)) for s in range(8)] == [0, 0, 0, 0, 1, 0, 0, 0]
+
+
+def test_schedules_of_turns_and_of_the_whole_training():
+    config = ConfigDict(config_lib.optimizer() | {"lr_batch": 0, "learning_rate": 1.0, "schedule": "linear", "by_turn": True})
+    parts = {"disc": {"kernel": jnp.ones(3)}}
+
+    def rates(config):
+        made = state_lib.build_optimizers(Relay(), config, 8, 1)["disc"]
+        return [float(made.update(parts, made.init(parts), parts, jnp.int32(s))[2]["learning_rate"]) for s in (0, 1, 2, 5, 6, 7)]
+
+    assert rates(config) == pytest.approx([1, 0.5, 0, 1, 0.5, 0])
+    config.by_turn = False
+    assert rates(config) == pytest.approx([1, 6 / 7, 5 / 7, 2 / 7, 1 / 7, 0])
+
+
+def test_turns_of_one_name_that_last_differently_have_no_schedule():
+    @dataclass(frozen=True)
+    class Uneven(tiny.Adversaries):
+        turns: ClassVar[tuple[Turn, ...]] = (Turn("disc", ("disc",), 3), Turn("gen", ("gen",)), Turn("disc", ("disc",), 2))
+
+    with pytest.raises(UserError, match=r"'disc' last \[2, 3\] steps"):
+        state_lib.turn_clock(Uneven(), "disc")

@@ -1,6 +1,7 @@
 """One step: the same on any mesh and in any split into micro-batches, and a turn that touches its own parts only."""
 
 import dataclasses
+import itertools
 from dataclasses import dataclass
 
 import jax
@@ -113,6 +114,21 @@ def test_a_turn_leaves_the_other_parts_and_their_optimizer_alone():
         tiny.assert_same_bits(before.guard[other], after.guard[other])
         assert not np.array_equal(before.params[turn]["kernel"], after.params[turn]["kernel"])
         assert int(after.guard[turn].accepted) == int(before.guard[turn].accepted) + 1
+
+
+def test_a_step_that_does_not_move_leaves_parameters_and_optimizer_and_takes_the_memory():
+    """The first two steps only count; weight decay and momentum stand still too."""
+
+    class Waiting(tiny.Regression):
+        def moves(self, memory, turn):
+            return memory["updates"] >= 2
+
+    optimizers = {"main": tiny.optimizer(learning_rate=0.1, schedule="none", weight_decay=0.5)}
+    states, metrics, _ = tiny.advance(tiny.plan(Waiting(), tiny.rows(4), optimizers=optimizers))
+    for before, after in itertools.pairwise(states[:3]):
+        tiny.assert_same_bits((before.params, before.opt), (after.params, after.opt))
+        assert after.memory["updates"] == before.memory["updates"] + 1 and after.step == before.step + 1
+    assert tiny.largest_difference(states[2].params, states[3].params) > 1e-3 and metrics[0]["grad_norm"] > 0
 
 
 def test_memory_follows_the_updated_parameters():

@@ -1,6 +1,7 @@
 """`config.data` -> an Input: the source, the sampler and the canvas that a recipe names."""
 
 import inspect
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from vssl_jax.data.memory import InMemory
 from vssl_jax.data.row import Input
 from vssl_jax.data.sample import SAMPLERS, Sampler
 from vssl_jax.data.synthetic import Synthetic
-from vssl_jax.errors import unknown_name
+from vssl_jax.errors import UserError, unknown_name
 
 
 def build_sampler(config: Mapping[str, Any]) -> Sampler:
@@ -29,12 +30,26 @@ def preload(config: Mapping[str, Any]) -> None:
         tensorflow_host.preload()
 
 
+def check_group(pattern: str) -> None:
+    """Raises UserError for what is no regular expression with a group."""
+    try:
+        groups = re.compile(pattern).groups if pattern else 1
+    except re.error as error:
+        raise UserError(f"data.group={pattern} is no regular expression: {error}") from error
+    if groups < 1:
+        raise UserError(f"data.group={pattern} has no group in parentheses, which is to say what videos of one recording share")
+
+
 def build_input(config: Mapping[str, Any], batch_size: int, seed: int, broken: BrokenRecord, shuffle: bool = True) -> Input:
     """Opens the source. Raises UserError for a wrong path or data without video."""
     sampler = build_sampler(config["sampler"])
     height, width = config["canvas"]
-    spec = batch_lib.Spec(batch_size, sampler.clips, sampler.frames, height, width, config["layout"])
+    group = config.get("group", "")
+    check_group(group)
+    spec = batch_lib.Spec(batch_size, sampler.clips, sampler.frames, height, width, config["layout"], groups=bool(group))
     source = open_source(config)
+    if group and isinstance(source, Synthetic):
+        raise UserError("data.group is for videos with names: the source synthetic has none")
     if config["memory_gb"] > 0 and not isinstance(source, Synthetic):
         source = InMemory(source, spec.layout, (height, width), int(config["memory_gb"] * 1e9))
-    return Input(source, spec, sampler, broken, seed=seed, shuffle=shuffle, workers=config["workers"])
+    return Input(source, spec, sampler, broken, seed=seed, shuffle=shuffle, workers=config["workers"], group=group)

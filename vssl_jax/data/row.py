@@ -1,6 +1,8 @@
 """One row of a batch, from its position alone: pick the video, pick the frames, decode those frames, and where the video is broken go on
 with a substitute."""
 
+import re
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +14,7 @@ from vssl_jax.data.order import index_at, sample_rng, substitute_at
 from vssl_jax.data.sample import Sampler
 from vssl_jax.data.source import UNLABELED, Source
 from vssl_jax.data.stream import Row
+from vssl_jax.errors import UserError
 
 MOST_ATTEMPTS = 100
 
@@ -28,6 +31,7 @@ class Input:
     seed: int = 0
     shuffle: bool = True
     workers: int = 0  # threads; 0: one per core
+    group: str = ""  # regular expression whose first group, in a video's name, says which recording it was cut from
 
     def __post_init__(self):
         made, wanted = (self.sampler.clips, self.sampler.frames), (self.spec.clips, self.spec.frames)
@@ -35,6 +39,8 @@ class Input:
             raise ValueError(f"the sampler makes {made[0]} clips of {made[1]} frames, the batch's spec says {wanted[0]} of {wanted[1]}")
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}: it must be 0 or more")
+        if bool(self.group) != self.spec.groups:
+            raise ValueError(f"the input's group is {self.group!r}, and the batch's spec has groups={self.spec.groups}")
 
 
 def training_row(input: Input, position: int) -> Row:
@@ -69,6 +75,14 @@ def empty_row(spec: batch_lib.Spec, i: int) -> Row:
     return row | {batch_lib.INDEX: np.int32(i), batch_lib.LABEL: np.int32(UNLABELED)}
 
 
+def group_of(input: Input, i: int) -> np.int32:
+    """A number that videos of one recording share. Raises UserError for a name that `input.group` does not match."""
+    found = re.search(input.group, input.source.name(i))
+    if found is None:
+        raise UserError(f"data.group={input.group} does not match the name {input.source.name(i)!r}: it has to match every video's")
+    return np.int32(zlib.crc32(found[1].encode()) & 0x7FFFFFFF)
+
+
 def _read(input: Input, i: int, rng: np.random.Generator) -> Row:
     """Video i as a row of the batch."""
     spec = input.spec
@@ -80,4 +94,6 @@ def _read(input: Input, i: int, rng: np.random.Generator) -> Row:
     row[batch_lib.EXTENT] = np.tile(np.asarray(extent, np.int32), (spec.clips, 1))
     if spec.layout == "yuv420":
         row[batch_lib.YUV_SPACE] = np.full((spec.clips,), video.index.yuv_space, np.int32)
+    if spec.groups:
+        row[batch_lib.GROUP] = group_of(input, i)
     return row | {batch_lib.LABEL: np.int32(video.label), batch_lib.INDEX: np.int32(i), batch_lib.WEIGHT: np.float32(1)}

@@ -53,22 +53,22 @@ class BasicBlock(nn.Module):
     """Two convolutions of a kind, each with batch normalization, beside a shortcut. `per_conv`: see ResNet3D."""
 
     features: int
-    stride: int
+    strides: Triple
     kind: str
     per_conv: bool
     config: NetConfig
 
-    def _conv(self, x, train, inputs: int, stride: int, name: str):
+    def _conv(self, x, train, inputs: int, strides: Triple, name: str):
         if self.kind == "2+1d":
             mid = mid_channels(inputs, self.features)
-            return Factorized(self.features, mid, (3, 3, 3), (stride,) * 3, self.config, name=name)(x, train)
+            return Factorized(self.features, mid, (3, 3, 3), strides, self.config, name=name)(x, train)
         t = 3 if self.kind == "3d" else 1
-        return Conv3D(self.features, (t, 3, 3), (stride if t == 3 else 1, stride, stride), self.config, name=name)(x)
+        return Conv3D(self.features, (t, 3, 3), (strides[0] if t == 3 else 1, *strides[1:]), self.config, name=name)(x)
 
     def _shortcut(self, x, train):
-        if self.stride == 1 and x.shape[-1] == self.features:
+        if self.strides == (1, 1, 1) and x.shape[-1] == self.features:
             return x
-        strides = (1 if self.kind == "2d" else self.stride, self.stride, self.stride)
+        strides = (1 if self.kind == "2d" else self.strides[0], *self.strides[1:])
         if self.per_conv and self.kind == "2+1d":
             mid = mid_channels(x.shape[-1], self.features, (1, 1, 1))
             x = Factorized(self.features, mid, (1, 1, 1), strides, self.config, name="shortcut")(x, train)
@@ -79,9 +79,9 @@ class BasicBlock(nn.Module):
     @nn.compact
     def __call__(self, x_BxTxHxWxC, train: bool):
         inputs = x_BxTxHxWxC.shape[-1]
-        y = self._conv(x_BxTxHxWxC, train, inputs, self.stride, "conv1")
+        y = self._conv(x_BxTxHxWxC, train, inputs, self.strides, "conv1")
         y = nn.relu(BatchNorm(self.config, name="norm1")(y, train))
-        y = self._conv(y, train, self.features if self.per_conv else inputs, 1, "conv2")
+        y = self._conv(y, train, self.features if self.per_conv else inputs, (1, 1, 1), "conv2")
         y = BatchNorm(self.config, name="norm2")(y, train)
         return nn.relu(y + self._shortcut(x_BxTxHxWxC, train))
 
@@ -91,6 +91,7 @@ class ResNet3D(nn.Module):
 
     Fields: `kinds` as above, `stem` '3d' or '2+1d'. `per_conv`: VCOP's form of "2+1d", whose every factorized convolution, shortcuts and
     stem too, has `mid` by its own sizes; torchvision's takes the block's input for both convolutions of a block and factorizes no shortcut.
+    `last_time_stride`: of the last stage; 1 leaves twice as many times.
     `frames` and `size` (rows = columns) are what it is trained on: it runs on others.
     """
 
@@ -98,6 +99,7 @@ class ResNet3D(nn.Module):
     kinds: tuple[str, str, str, str] = ("3d", "3d", "3d", "3d")
     stem: str = "3d"
     per_conv: bool = False
+    last_time_stride: int = 2
     width: int = 64
     frames: int = 16
     size: int = 112
@@ -128,7 +130,8 @@ class ResNet3D(nn.Module):
         for stage, (blocks, kind) in enumerate(zip(self.layers, self.kinds, strict=True)):
             for i in range(blocks):
                 stride = 2 if stage > 0 and i == 0 else 1
-                x = BasicBlock(self.width * 2**stage, stride, kind, self.per_conv, config, name=f"stage{stage + 1}_block{i}")(x, train)
+                strides = (self.last_time_stride if stage == 3 and i == 0 else stride, stride, stride)
+                x = BasicBlock(self.width * 2**stage, strides, kind, self.per_conv, config, name=f"stage{stage + 1}_block{i}")(x, train)
         return Features(x, mean_of_places(x))
 
     def features(self, clip_BxTxHxWx3, train: bool = False, rng: Any = None) -> Features:

@@ -64,6 +64,12 @@ class Objective:
         """
         raise NotImplementedError
 
+    def moves(self, memory: Memory, turn: Turn) -> jax.Array | bool:
+        """Whether the step's update is to be made, by the memory after the loss. Where not, parameters and optimizer stay as they are and the memory
+        goes on: a queue fills before anything is learned from it.
+        """
+        return True
+
     def after_update(self, params: Parts, memory: Memory, step: jax.Array) -> Memory:
         """Memory that follows the updated parameters, such as an EMA teacher."""
         return memory

@@ -19,14 +19,18 @@ def start(rng: jax.Array, size: int, width: int) -> Memory:
     return {QUEUE: unit(jax.random.normal(rng, (size, width))), POINTER: zero, FILLED: jnp.copy(zero)}
 
 
-def push(memory: Memory, keys_NxD: jax.Array) -> Memory:
-    """The entries above after the keys have taken the place of the oldest. To be done once the loss has read them, so that no key is a negative of its
-    own query. Raises UserError where the keys of a batch do not divide the queue.
+def push(memory: Memory, keys_NxD: jax.Array, **beside: jax.Array) -> Memory:
+    """The entries above after the keys have taken the place of the oldest; `beside` names more entries [size, ...] of the memory and their new rows. To
+    be done once the loss has read them, so that no key is a negative of its own query. Raises UserError where the keys of a batch do not divide the
+    queue.
     """
-    size, count = len(memory[QUEUE]), len(keys_NxD)
+    size, count, place = len(memory[QUEUE]), len(keys_NxD), memory[POINTER]
     if size % count:
         raise UserError(
             f"objective.queue is {size}, which the {count} clips of a (micro-)batch do not divide: change it, or train.batch_size"
         )
-    queue = jax.lax.dynamic_update_slice(memory[QUEUE], jax.lax.stop_gradient(keys_NxD), (memory[POINTER], 0))
-    return {QUEUE: queue, POINTER: (memory[POINTER] + count) % size, FILLED: jnp.minimum(memory[FILLED] + count, size)}
+    written = {
+        name: jax.lax.dynamic_update_slice(memory[name], jax.lax.stop_gradient(rows), (place, *(0,) * (rows.ndim - 1)))
+        for name, rows in {QUEUE: keys_NxD, **beside}.items()
+    }
+    return written | {POINTER: (place + count) % size, FILLED: jnp.minimum(memory[FILLED] + count, size)}

@@ -140,8 +140,8 @@ def _lars(c):
 OPTIMIZERS = {"adamw": _adam, "sgd": _sgd, "lars": _lars}
 
 
-def build(config: Mapping[str, Any], steps: int, batch_size: int) -> Optimizer:
-    """The optimizer of one turn from `config.optimizer`.
+def build(config: Mapping[str, Any], steps: int, batch_size: int, clock: Schedule = lambda step: step) -> Optimizer:
+    """The optimizer of one turn from `config.optimizer`. The schedules are functions of `clock(step)`, from 0 to `steps`.
 
     The peak rate is `learning_rate` x batch_size / `lr_batch` (the linear rule of Goyal et al. 2017), `final_learning_rate` likewise;
     lr_batch 0 means absolute rates. `clip_norm` 0 means no clipping. `weight_decay_final` below 0 means a constant decay, else a cosine
@@ -163,7 +163,7 @@ def build(config: Mapping[str, Any], steps: int, batch_size: int) -> Optimizer:
         return {"scale": before.init(params), "momentum": after.init(params)}
 
     def update(grads, state, params, step):
-        lr, wd = rate(step), weight_decay(step)
+        lr, wd = rate(clock(step)), weight_decay(clock(step))
         norm = global_norm(grads)
         if config.clip_norm > 0:
             grads = jax.tree.map(lambda g: g * jnp.minimum(1.0, config.clip_norm / (norm + 1e-6)).astype(g.dtype), grads)

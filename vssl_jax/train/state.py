@@ -4,14 +4,16 @@
 for bit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
+from vssl_jax.errors import UserError
 from vssl_jax.objectives.protocol import Memory, Objective, Parts
+from vssl_jax.train import optimizer as optimizer_lib
 from vssl_jax.train.guard import Guard
 from vssl_jax.train.optimizer import Optimizer
 
@@ -41,6 +43,36 @@ def turn_at(objective: Objective, step: int):
             return turn
         position -= turn.steps
     raise AssertionError("unreachable: position is below the cycle's length")
+
+
+def turn_clock(objective: Objective, name: str) -> tuple[int, Callable[[jax.Array], jax.Array]]:
+    """(the steps that a turn lasts, step -> how many of them are done since it began; at other turns' steps 0). Raises UserError for turns of one name
+    that last differently.
+    """
+    starts, total = [], 0
+    for turn in objective.turns:
+        starts += [(total, turn.steps)] if turn.name == name else []
+        total += turn.steps
+    if len({steps for _, steps in starts}) != 1:
+        raise UserError(
+            f"the turns {name!r} last {sorted({steps for _, steps in starts})} steps: a schedule of a turn needs them to be alike"
+        )
+    steps = starts[0][1]
+
+    def clock(step):
+        position = jnp.asarray(step) % total
+        return sum(jnp.where((position >= first) & (position < first + steps), position - first, 0) for first, _ in starts)
+
+    return steps, clock
+
+
+def build_optimizers(objective: Objective, config: Mapping[str, Any], steps: int, batch_size: int) -> dict[str, Optimizer]:
+    """One per turn, all from `config.optimizer`. Their schedules are of all `steps`, or with `by_turn` of each turn, from its first step to its last."""
+    made = {}
+    for name in dict.fromkeys(turn.name for turn in objective.turns):
+        length, clock = turn_clock(objective, name) if config.by_turn else (steps, lambda step: step)
+        made[name] = optimizer_lib.build(config, length, batch_size, clock)
+    return made
 
 
 def init(objective: Objective, optimizers: Mapping[str, Optimizer], seed: int, batch: Any) -> TrainState:

@@ -2,7 +2,7 @@
 
     Step 1) the batch's rows get their slots, and the batch is cut into micro-batches
     Step 2) gradients of the turn's parts, summed over the micro-batches; memory passes from one to the next
-    Step 3) the optimizer's update, then the objective's after_update
+    Step 3) the optimizer's update, if the objective moves, then its after_update
     Step 4) the guard takes the whole new state, or the whole old one
 
 The function is global-view: written for one device, partitioned by the compiler from the shardings of its arguments.
@@ -70,7 +70,11 @@ def make_step(objective: Objective, turn: Turn, optimizer: Optimizer, guard_rule
         norm = global_norm(grads)
         parts = trained(state.params, turn.trains)
         updates, opt, info = optimizer.update(grads, state.opt[turn.name], parts, state.step)
-        params = state.params | optax.apply_updates(parts, updates)
+        moved = optax.apply_updates(parts, updates)
+        if (moves := objective.moves(memory, turn)) is not True:
+            stay = (parts, state.opt[turn.name])
+            moved, opt = jax.tree.map(lambda new, old: jnp.where(moves, new, old), (moved, opt), stay)
+        params = state.params | moved
         memory = objective.after_update(params, memory, state.step)
         accept, guard = judge(state.guard[turn.name], guard_rule, loss, norm)
         new = (params, state.opt | {turn.name: opt}, memory)

@@ -1,9 +1,10 @@
-"""What python -m vssl_jax.instrument measures of the pretext tasks: every task's `:local` on one backbone, with equal steps and data, beside the same backbone
-with random weights and the one trained with labels.
+"""What python -m vssl_jax.instrument measures of the methods: every method's `:local` on one backbone, with equal steps and data, beside the same backbone with
+random weights and the one trained with labels.
 
-  python -m vssl_jax.instrument --config=configs/tables/pretext.py --workdir=runs/pretext --results=.results/pretext.jsonl --readme=README.md
+  python -m vssl_jax.instrument --config=configs/tables/methods.py --workdir=runs/methods --results=.results/methods.jsonl --readme=README.md
 
-goes on where it was stopped. One task of each row of the survey has 3 seeds, the others 1. Variants: none (hours on two cores), `:smoke` (seconds).
+goes on where it was stopped; --only=^rotation measures one of them. One method of each row of the survey has 3 seeds, and so has CoCLR; the others 1.
+Variants: none (many hours on two cores), `:smoke` (seconds a method).
 """
 
 import importlib
@@ -11,8 +12,8 @@ import importlib
 from configs import instrument
 from vssl_jax.errors import unknown_name
 
-# objective -> recipe; those with 3 seeds stand for their row: appearance, speed, order, jigsaw.
-RECIPES = {
+# name -> recipe
+PRETEXT = {
     "rotation": "rotation_r3d18",
     "pace": "pace_r2plus1d10",
     "clip_order": "clip_order_r3d10_ucf101",
@@ -28,7 +29,21 @@ RECIPES = {
     "relative_speed": "relative_speed_r2plus1d10",
     "speediness": "speediness_s3dg",
 }
-FIRST = ("rotation", "pace", "clip_order", "cubic_puzzle")
+JOINT = {
+    "simclr": "simclr_slowonly50",
+    "cvrl": "simclr_cvrl50",
+    "tclr": "tclr_r3d18_ucf101",
+    "swav": "swav_slowonly50",
+    "coclr": "coclr_s3d_ucf101",
+    "moco": "moco_slowonly50",
+    "byol": "byol_slowonly50",
+    "dino": "dino_timesformer",
+    "dpc": "dpc_r3d18",
+    "memdpc": "memdpc_r3d18_ucf101",
+}
+RECIPES = PRETEXT | JOINT
+# Those with 3 seeds stand for their row: appearance, speed, order, jigsaw; view, spatio-temporal and temporal augmentation, clustering.
+FIRST = ("rotation", "pace", "clip_order", "cubic_puzzle", "simclr", "cvrl", "tclr", "swav", "coclr")
 
 
 def get_config(arg: str = ""):

@@ -1,0 +1,74 @@
+"""The recipes of dense predictive coding: settings of the authors' code pinned, the full size checked by shapes, `:local` of everybody's size."""
+
+import pytest
+
+from tests.configs.recipes import full_size_step, recipe
+from vssl_jax import objectives
+from vssl_jax.errors import UserError
+from vssl_jax.models.predictive import Predictive
+
+# recipe -> (videos of the data, stride, videos a step, epochs, drops of the rate, how often one channel is all, rows of the memory)
+PUBLISHED = {
+    "dpc_r3d18": (240_436, 5, 128, 300, (), 0.5, 0),
+    "memdpc_r3d18_ucf101": (9_537, 3, 32, 500, (0.6, 0.8), 0.25, 1024),
+}
+each = pytest.mark.parametrize("name", sorted(PUBLISHED))
+
+
+@each
+def test_published_settings(name):
+    c, (examples, stride, videos, epochs, drops, gray, rows) = recipe(name), PUBLISHED[name]
+    assert (c.model.name, tuple(c.model.kinds), c.model.frames, c.model.size) == ("r3d18", ("2d", "2d", "3d", "3d"), 5, 128)
+    assert (c.data.sampler.name, c.data.sampler.frames, c.data.sampler.stride, c.data.sampler.clips) == ("dense", 40, stride, 1)
+    assert (c.data.num_examples, c.train.batch_size, c.train.epochs) == (examples, videos, epochs)
+    assert c.train.steps == epochs * examples // videos
+    o = c.optimizer
+    assert (o.name, o.learning_rate, o.lr_batch, o.weight_decay, o.b1, o.b2, o.warmup_steps) == ("adamw", 1e-3, 0, 1e-5, 0.9, 0.999, 0)
+    assert (o.schedule, tuple(o.drops)) == ("steps" if drops else "none", drops)
+    made = objectives.build(c)
+    assert (made.blocks, made.frames, made.span, made.head) == (8, 5, 40, Predictive(256, 3, rows, 0.1))
+    assert (made.view.crop.area, made.view.crop.aspect, made.view.flip, made.view.per) == ((0.5, 1.0), (0.75, 4 / 3), 0.5, "clip")
+    channel, jitter = made.view.color
+    assert (channel.prob, jitter.prob, jitter.per_frame) == (gray, 1.0, True)
+    assert (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue) == (0.5, 0.5, 0.5, 0.25)
+
+
+@each
+def test_full_size_step_has_its_shapes(name):
+    c = recipe(name)
+    state, metrics = full_size_step(c, videos=2)
+    assert metrics["loss"].shape == () and set(state.params) == {"encoder", "head"}
+    assert {"spatial/accuracy", "temporal/accuracy", "video/accuracy", "collapse/alarm"} <= set(metrics)
+    rows = PUBLISHED[name][-1]
+    head = state.params["head"]
+    assert head["project"]["kernel"].shape == (512, 256) and head["gru_forward"]["update"]["kernel"].shape == (512, 256)
+    assert head["out"]["kernel"].shape == (256, rows if rows else 256)
+    assert ("memory" in head) == ("gru_backward" in head) == (rows > 0) and (not rows or head["memory"]["kernel"].shape == (1024, 256))
+
+
+@each
+def test_the_work_is_counted(name):
+    """Of a batch: the encoder is nearly all of it."""
+    c = recipe(name)
+    made = objectives.build(c)
+    assert 0.9 < c.train.batch_size * made.flops(1) / made.flops(c.train.batch_size) < 1
+
+
+@each
+def test_local_is_of_everybodys_size(name):
+    c, other = recipe(name, "local"), recipe("rotation_r3d18", "local")
+    for group in ("model", "optimizer", "eval", "checkpoint", "guard"):
+        assert c[group].to_dict() == other[group].to_dict()
+    assert c.train.to_dict() == other.train.to_dict() | {"knn_every": 250}
+    assert {k: v for k, v in c.data.to_dict().items() if k != "sampler"} == {
+        k: v for k, v in other.data.to_dict().items() if k != "sampler"
+    }
+    made = objectives.build(c)
+    assert (made.blocks, made.frames, made.head.predicted) == (6, 4, 2) and c.data.sampler.frames == made.span == 24  # of the world's 32
+    assert made.view.flip == 0 and made.view.color[0].per_frame and (made.head.memory_rows > 0) == (PUBLISHED[name][-1] > 0)
+
+
+@each
+def test_an_unknown_variant_is_refused(name):
+    with pytest.raises(UserError, match="local"):
+        recipe(name, "locl")

@@ -1,0 +1,91 @@
+"""TCLR (Dave, Gupta, Rizve, Shah 2022, https://arxiv.org/abs/2101.07974): other times of the same video are negatives too, so that features change
+along a video.
+
+Of one stretch of a video there are a sparse clip, which spans it, and dense ones, which cover one part of it each; each of them augmented twice.
+
+    instance      two versions of a clip, and dense clips of one video, are alike; clips of other videos are not
+    local-local   two versions of a dense clip are alike; dense clips of other parts of the video are not
+    global-local  the features of the sparse clip at a part's time are like that part's dense clip, and unlike the other parts'
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from vssl_jax import batch as batch_lib
+from vssl_jax.errors import UserError
+from vssl_jax.models import projection
+from vssl_jax.objectives import collapse, losses
+from vssl_jax.objectives.joint import ACCURACY, HEAD, HEAD_STATS, JointEmbedding, shared_fields
+
+SPARSE, DENSE, LOCAL, GLOBAL = "instance/sparse", "instance/dense", "local_local", "global_local"
+TERMS = (SPARSE, DENSE, LOCAL, GLOBAL)
+
+
+@dataclass(frozen=True)
+class TCLR(JointEmbedding):
+    """Views: the sparse clip twice, then each of the `parts` dense ones twice, in the order of time. `weights`: of the four TERMS, each of which is the
+    mean over its pairs and over the videos. The authors' code adds pairs up, and sums local-local over the batch: for a batch of 40 and 4 parts that is
+    (1, 14, 40, 16).
+    """
+
+    parts: int = 4
+    temperature: float = 0.1
+    weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if len(self.views) != 2 * (1 + self.parts) or self.parts < 2:
+            raise UserError(f"TCLR of {self.parts} parts has two sparse views and two of each part, objective.views has {len(self.views)}")
+        if not self.temperature > 0 or len(self.weights) != len(TERMS):
+            raise UserError(f"TCLR has temperature {self.temperature} and weights {self.weights}: it must be above 0, and they four")
+
+    def project(self, net, features, running, train):
+        """Vectors [N, 1 + parts, D]: of the whole clip, and of its features at each part's time."""
+        time = features.map_BxTxHxWxD.shape[1]
+        if time % self.parts:
+            raise UserError(
+                f"TCLR of {self.parts} parts needs features of as many times, or twice as many, ...: this network gives {time} for a clip"
+            )
+        frames_NxTxD = jnp.mean(features.map_BxTxHxWxD, axis=(2, 3), dtype=jnp.float32)
+        slots_NxPxD = jnp.mean(frames_NxTxD.reshape(len(frames_NxTxD), self.parts, -1, frames_NxTxD.shape[-1]), axis=2)
+        both = jnp.concatenate([features.pooled_BxD[:, None], slots_NxPxD], axis=1)
+        z, stats = projection.apply(self.head, net[HEAD], running[HEAD_STATS], both.reshape(-1, both.shape[-1]), train)
+        return z.reshape(*both.shape[:2], -1), {HEAD_STATS: stats}
+
+    def compare(self, params, memory, batch, rng, train):
+        z_BxVxSxD, running = self.look(params, memory, batch, rng, train)
+        weight = batch[batch_lib.WEIGHT]
+        mean = lambda x_B: losses.mean(x_B, weight)  # noqa: E731
+        sparse_Bx2xD, slots_Bx2xPxD = z_BxVxSxD[:, :2, 0], z_BxVxSxD[:, :2, 1:]
+        dense_BxPx2xD = z_BxVxSxD[:, 2:, 0].reshape(len(weight), self.parts, 2, -1)
+        terms, right = {}, {}
+
+        loss_B, right_B = losses.nt_xent(sparse_Bx2xD, self.temperature, weight)
+        terms[SPARSE], right[SPARSE] = mean(loss_B), mean(right_B)
+
+        views = dense_BxPx2xD.reshape(len(weight), 2 * self.parts, -1)
+        pairs = [(a, b) for a in range(2 * self.parts) for b in range(a)]
+        each = [losses.nt_xent(views[:, pair], self.temperature, weight) for pair in map(jnp.array, pairs)]
+        terms[DENSE], right[DENSE] = (mean(sum(x) / len(pairs)) for x in zip(*each, strict=True))
+
+        loss_BxP, right_BxP = jax.vmap(lambda z_Px2xD: losses.nt_xent(z_Px2xD, self.temperature))(dense_BxPx2xD)
+        terms[LOCAL], right[LOCAL] = mean(jnp.mean(loss_BxP, axis=1)), mean(jnp.mean(right_BxP, axis=1))
+
+        score_Bx2xPxP = jnp.einsum("bvpd,bqvd->bvpq", slots_Bx2xPxD, dense_BxPx2xD, precision=losses.PRECISION) / self.temperature
+        same = jnp.eye(self.parts)
+        both = [losses.cross_entropy(same, score) for score in (score_Bx2xPxP, jnp.swapaxes(score_Bx2xPxP, 2, 3))]
+        terms[GLOBAL] = mean(jnp.mean((both[0] + both[1]) / 2, axis=(1, 2)))
+        right[GLOBAL] = mean(jnp.mean(jnp.argmax(score_Bx2xPxP, axis=3) == jnp.arange(self.parts), axis=(1, 2)))
+
+        metrics = {f"{term}/loss": value for term, value in terms.items()} | {f"{term}/{ACCURACY}": value for term, value in right.items()}
+        loss = sum(w * terms[term] for w, term in zip(self.weights, TERMS, strict=True))
+        return loss, metrics | collapse.monitor(sparse_Bx2xD[:, 0], weight), memory | running
+
+
+def from_config(config: Any) -> TCLR:
+    """`objective.parts`, `temperature`, `weights`, and what every joint embedding has (objectives/joint.py)."""
+    c = config["objective"]
+    return TCLR(parts=c["parts"], temperature=c["temperature"], weights=tuple(c["weights"]), **shared_fields(config))
