@@ -36,7 +36,7 @@ def get_config(arg: str = ""):
     }
     config = contrastive.recipe(arg, _paper, local=local, smoke=toy, more=1).unlock()
     if arg:
-        config.objective.cycles, config.data.group = 1, ""
+        config.objective.cycles = 1
     if arg == "smoke":
         config.optimizer.warmup_steps = 0
     if arg == "local":
@@ -47,23 +47,33 @@ def get_config(arg: str = ""):
     return config.lock()
 
 
-def _paper(config):
+def network_and_data(config, frames: int):
     config.model = {"name": "s3d", "frames": 32, "size": 128, "dtype": "auto"}
+    pretext.clips(config, frames=frames)
+    config.data.sampler.clips = 2
+    config.data.group = r"(v_.*_g\d+)_c\d+"
+    config.train.batch_size = 64
+
+
+def head_and_views():
     color = (
         {"name": "jitter", "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "prob": 0.24},
         {"name": "one_channel", "prob": 0.06},
         {"name": "blur", "prob": 0.15, "sigma": (0.1, 2.0)},
     )
     view = {"crop": {"name": "random_resized", "area": (0.2, 1.0)}, "flip": 0.5, "color": color}
+    return {
+        "head": {"hidden": (1024,), "dim": 128, "norm": False}, "views": (view | {"clip": 0}, view | {"clip": 1}),
+        "eval_view": {"short_side": 128, "crops": 1},
+    }  # fmt: skip
+
+
+def _paper(config):
+    network_and_data(config, frames=33)
     config.objective = {
         "name": "coclr", "queue": 2048, "temperature": 0.07, "mined": 5, "drop_own": 0.9, "siblings": True, "flow": {}, "flow_of": "film", "bound": 20.0,
-        "average": {"decay": 0.999, "final": -1.0}, "cycles": 2, "chunk": 0, "head": {"hidden": (1024,), "dim": 128, "norm": False},
-        "views": (view | {"clip": 0}, view | {"clip": 1}), "eval_view": {"short_side": 128, "crops": 1},
+        "average": {"decay": 0.999, "final": -1.0}, "cycles": 2, "chunk": 0, **head_and_views(),
     }  # fmt: skip
-    pretext.clips(config, frames=33)
-    config.data.sampler.clips = 2
-    config.data.group = r"(v_.*_g\d+)_c\d+"
-    config.train.batch_size = 64
     config.data.num_examples = pretext.NUM_EXAMPLES["ucf101"]
     epoch = config.data.get_ref("num_examples") // config.train.get_ref("batch_size")
     config.objective.initial, config.objective.learning = epoch * 300, epoch * 100

@@ -34,7 +34,7 @@ def recipe(
     if variant in ("local", "smoke"):
         _objective(config, {"views": local_views(), "head": {"hidden": (64,), "dim": 32}, **local})
         pretext.small_size(config)
-        config.train.knn_every = 250
+        config.train.knn_every, config.data.group = 250, ""
         if variant == "smoke":
             _objective(config, {"head": {"hidden": (8,), "dim": 8}, **smoke})
             pretext.toy_size(config)

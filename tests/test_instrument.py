@@ -127,3 +127,15 @@ def test_a_pretext_task_is_measured_by_its_own_accuracy_too(tmp_path, capsys):
     assert found["name"] == "rotation/task" and 0 <= found["top1"] <= 1 and found["task"]["accuracy"] == found["top1"]
     assert found["n"] == 16 and found["task"]["loss"] > 0 and found["direction"] is None
     assert "| rotation |" in readme.read_text() and "rotation/task" in capsys.readouterr().out
+
+
+def test_a_setting_that_comes_later_leaves_the_rows_that_stand_as_they_are(monkeypatch):
+    run = {"train": {"steps": 7, "batch_size": 256}, "optimizer": {"b2": 0.999}}
+    digest = lambda **changes: instrument.Task("a/knn", 0, 7, {"run": run | changes, "labels": 200}, None).digest  # noqa: E731
+    before = digest()
+    defaults = instrument._defaults()
+    later = defaults | {"run": defaults["run"] | {"train": defaults["run"]["train"] | {"knn_now": 0}}}
+    monkeypatch.setattr(instrument, "_defaults", lambda: later)
+    assert digest(train=run["train"] | {"knn_now": 0}) == before
+    assert digest(train=run["train"] | {"knn_now": 5}) != before and digest(train={"steps": 8}) != before
+    assert digest(train={"steps": 7}) == before  # 256 is the default

@@ -65,7 +65,24 @@ class Task:
 
     @property
     def digest(self) -> str:
-        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:12]
+        """Of what is set otherwise than by default: a setting that comes later leaves the rows that stand as they are."""
+        return hashlib.sha256(json.dumps(_told(self.settings, _defaults()), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _told(settings: Any, defaults: Any) -> Any:
+    """A group without the entries that are as in `defaults`."""
+    if not isinstance(settings, Mapping) or not isinstance(defaults, Mapping):
+        return settings
+    told = {key: _told(value, defaults.get(key)) for key, value in settings.items() if key not in defaults or value != defaults[key]}
+    return {key: value for key, value in told.items() if value != {} or settings[key] == {}}
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    """Of a task's settings: a run, data, and an optimizer wherever there is one."""
+    data, optimizer = config_lib.data(), {"optimizer": config_lib.optimizer()}
+    run = config_lib.to_dict(config_lib.base()) | {"eval": config_lib.to_dict(config_lib.evaluation())}
+    return json.loads(json.dumps({"run": run, "train": data, "protocol": optimizer, "control": optimizer}))
 
 
 class Films:

@@ -40,6 +40,7 @@ JOINT = {
     "dino": "dino_timesformer",
     "dpc": "dpc_r3d18",
     "memdpc": "memdpc_r3d18_ucf101",
+    "uber_nce": "uber_nce_s3d_ucf101",
 }
 RECIPES = PRETEXT | JOINT
 # Those with 3 seeds stand for their row: appearance, speed, order, jigsaw; view, spatio-temporal and temporal augmentation, clustering.

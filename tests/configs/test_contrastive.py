@@ -25,6 +25,10 @@ PUBLISHED = {
         SLOWONLY, 2, 512, 200, 35, ("lars", 0.6, 64, 1e-6), ((4096,), 256), 2,
         {"predictor": {"hidden": (4096,), "dim": 256}, "average": {"decay": 0.996, "final": 1.0}, "own": False},
     ),
+    "uber_nce_s3d_ucf101": (
+        ("s3d", (32, 128), ("dense", 32, 1)), 2, 64, 300, 0, ("adamw", 1e-3, 0, 1e-5), ((1024,), 128), 2,
+        {"temperature": 0.07, "queue": 2048, "average": {"decay": 0.999, "final": -1.0}, "schedule": "steps"},
+    ),
     "swav_slowonly50": (
         SLOWONLY, 2, 512, 200, 35, ("lars", 0.6, 64, 1e-6), ((2048, 2048), 128), 2, {"prototypes": 1000, "temperature": 0.1, "epsilon": 0.05, "iterations": 3},
     ),
@@ -51,12 +55,16 @@ def plain(value):
 @each
 def test_published_settings(name):
     c, (network, clips, videos, epochs, warmup, optimizer, head, views, own) = recipe(name), PUBLISHED[name]
+    own = dict(own)
     s, o = c.data.sampler, c.optimizer
     assert (c.model.name, (c.model.frames, c.model.size), (s.name, s.frames, s.stride)) == network and s.clips == clips
     examples = c.data.num_examples
     assert (examples, c.train.batch_size, c.train.epochs) == (9_537 if "ucf101" in name else 240_436, videos, epochs)
     assert (c.train.steps, o.warmup_steps) == (epochs * examples // videos, warmup * examples // videos)
-    assert (o.name, o.learning_rate, o.lr_batch, o.weight_decay) == optimizer and (o.schedule, o.momentum) == ("cosine", 0.9)
+    assert (o.name, o.learning_rate, o.lr_batch, o.weight_decay) == optimizer and (o.schedule, o.momentum) == (
+        own.pop("schedule", "cosine"),
+        0.9,
+    )
     assert (tuple(c.objective.head.hidden), c.objective.head.dim) == head
     assert len(objectives.build(c).views) == views
     assert {key: plain(c.objective[key]) for key in own} == own

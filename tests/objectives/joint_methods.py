@@ -17,6 +17,7 @@ from vssl_jax.objectives.moco import MoCo
 from vssl_jax.objectives.simclr import SimCLR
 from vssl_jax.objectives.swav import SwAV
 from vssl_jax.objectives.tclr import TCLR
+from vssl_jax.objectives.uber_nce import UberNCE
 from vssl_jax.perturb.clip_view import ANYWHERE, ClipView
 from vssl_jax.perturb.color import ColorJitter
 from vssl_jax.perturb.crop import RandomResizedCrop
@@ -63,6 +64,7 @@ METHODS: dict[str, JointEmbedding] = {
     "moco": MoCo(size=32, temperature=0.2, **averaged()),
     "rho_moco": MoCo(size=48, temperature=0.2, **averaged((FIRST, SECOND, SECOND, FIRST))),
     "moco_v3": MoCo(size=0, every=True, temperature=0.2, **averaged(predictor=MLP((8,), 6))),
+    "uber_nce": UberNCE(size=32, temperature=0.2, **averaged()),
     "byol": BYOL(**averaged(predictor=MLP((8,), 6))),
     "byol_own": BYOL(own=True, **averaged((FIRST, SECOND, SECOND), predictor=MLP((8,), 6))),
     "swav": SwAV(prototypes=10, **fields((FIRST, SECOND, SMALL))),
@@ -79,6 +81,7 @@ ZERO: dict[str, float] = {
     "moco": math.log(32 + 1),
     "rho_moco": math.log(48 + 1),
     "moco_v3": math.log(8),
+    "uber_nce": math.log(32 + 1),
     "byol": 2.0,
     "byol_own": 2.0,
     "swav": math.log(10),

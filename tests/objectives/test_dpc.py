@@ -50,9 +50,6 @@ METHODS = {"dpc": DPC(head=Predictive(8), **FIELDS), "memdpc": DPC(head=Predicti
 each = pytest.mark.parametrize("name", METHODS)
 
 
-KNOWS = dict(clip=0, step=1, place=2)  # what a prediction can know of its target
-
-
 @functools.cache
 def started(name):
     return jax.jit(lambda key: METHODS[name].init(key, None))(KEY)
@@ -129,21 +126,32 @@ def test_a_video_of_weight_0_is_no_negative():
     assert float(none[0]) == 0 and not np.any(gradient)
 
 
+def accuracies(knows, turned=None):
+    """Of targets that are 1 at their clip, step and place each. A prediction is so at those that it knows, and 3 at the next one of `turned`."""
+    sizes = dict(clip=4, step=3, place=6)
+    ids = dict(zip(sizes, np.unravel_index(np.arange(4 * 3 * 6), tuple(sizes.values())), strict=True))
+    right = {name: np.eye(6)[row] for name, row in ids.items()}
+    wrong = {name: 3 * np.eye(6)[(row + 1) % sizes[name]] * (name == turned) for name, row in ids.items()}
+    said = np.concatenate([right[name] * (name in knows) + wrong[name] for name in sizes], axis=1)
+    told = (jnp.asarray(x, jnp.float32).reshape(4, 3, 2, 3, 18) for x in (said, np.concatenate(list(right.values()), axis=1)))
+    return {name.removesuffix("accuracy"): float(value) for name, value in dpc.contrast(Told(*told), jnp.ones(4))[1].items()}
+
+
 @pytest.mark.parametrize(
     "knows", [(), ("clip",), ("step",), ("place",), ("clip", "place"), ("clip", "step"), ("clip", "step", "place")], ids=str
 )
 def test_accuracies_are_told_apart(knows):
-    """Targets are 1 at their clip, step and place; a prediction that knows one of them is right against those that differ in it alone."""
-    ids = np.stack(np.unravel_index(np.arange(4 * 3 * 6), (4, 3, 6)))
-    one_hot = [np.eye(6)[row] for row in ids]
-    target = np.concatenate(one_hot, axis=1)
-    said = np.concatenate([x * (name in knows) for name, x in zip(KNOWS, one_hot, strict=True)], axis=1)
-    told = Told(*(jnp.asarray(x, jnp.float32).reshape(4, 3, 2, 3, 18) for x in (said, target)))
-    metrics = jax.tree.map(float, dpc.contrast(told, jnp.ones(4))[1])
-    assert metrics == {
-        "accuracy": float(len(knows) == 3), "spatial/accuracy": float("place" in knows), "temporal/accuracy": float("step" in knows),
-        "video/accuracy": float("clip" in knows),
-    }  # fmt: skip
+    """A prediction that knows one of clip, step and place is right against those that differ in it alone."""
+    expected = {"": len(knows) == 3, "spatial/": "place" in knows, "temporal/": "step" in knows, "video/": "clip" in knows}
+    assert accuracies(knows) == expected
+
+
+@pytest.mark.parametrize(
+    ("knows", "turned", "right"), [("place", "step", "spatial/"), ("step", "place", "temporal/"), ("clip", "step", "")]
+)
+def test_negatives_differ_in_one_thing(knows, turned, right):
+    """A prediction for another step is right against those of its own step, one for another place against those of its own; other clips are all of them."""
+    assert [name for name, value in accuracies((knows,), turned).items() if value == 1] == ([right] if right else [])
 
 
 @pytest.mark.parametrize(

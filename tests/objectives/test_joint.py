@@ -189,6 +189,21 @@ def test_mocos_loss_by_hand():
     assert loss("moco", params, memory)[0] == pytest.approx(expected, rel=1e-4)
 
 
+def test_all_keys_of_the_class_are_positives():
+    """-log of the share of the own key and of the queue's keys of the same class; a video without a class has its own key alone."""
+    method, (params, memory) = METHODS["uber_nce"], started("uber_nce")
+    classes = np.arange(32) % 4
+    memory = memory | {"queue_class": jnp.asarray(classes, jnp.int32)}
+    batch = dict(tiny.batches(1, SPEC)[0], label=np.array([0, 1, 2, 3, 3, 2, 1, -1], np.int32))
+    asked, _, given, _ = jax.jit(lambda p, m, b: method.exchange(p, m, b, KEY, True, (0,), (1,)))(params, memory, batch)
+    scores = np.concatenate([(asked[:, 0] * given[:, 0]).sum(1, keepdims=True), asked[:, 0] @ memory[queue_lib.QUEUE].T], axis=1) / 0.2
+    positive = np.concatenate([np.ones((8, 1), bool), batch["label"][:, None] == classes], axis=1)
+    share = np.where(positive, np.exp(scores), 0).sum(1) / np.exp(scores).sum(1)
+    value, after, _, _ = loss("uber_nce", params, memory, batch)
+    assert value == pytest.approx(-np.log(share).mean(), rel=1e-4)
+    np.testing.assert_array_equal(after["queue_class"][:8], batch["label"])
+
+
 def test_byol_is_symmetric_and_its_own_view_is_a_target_only_if_asked():
     method, (params, memory) = METHODS["byol_own"], started("byol_own")
     batch = tiny.batches(1, SPEC)[0]

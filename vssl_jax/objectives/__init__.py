@@ -28,6 +28,7 @@ from vssl_jax.objectives import (
     swav,
     tclr,
     temporal_transform,
+    uber_nce,
     videomae,
 )
 from vssl_jax.objectives.protocol import Objective
@@ -56,6 +57,7 @@ OBJECTIVES: dict[str, Callable[[Any], Objective]] = {
     "swav": swav.from_config,
     "tclr": tclr.from_config,
     "temporal_transform": temporal_transform.from_config,
+    "uber_nce": uber_nce.from_config,
     "videomae": videomae.from_config,
 }
 
