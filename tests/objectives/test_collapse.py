@@ -102,7 +102,7 @@ ENCODER = dict(encoder=CNN(width=4, frames=4, size=16), head=MLP((32,), 16))
 
 
 def test_byol_without_a_predictor_raises_the_alarm_and_with_one_does_not():
-    without = last(BYOL(**averaged() | ENCODER | {"average": Average(0.0)}), 60)
+    without = last(BYOL(**averaged() | ENCODER | {"average": Average(0.0)}), 40)
     assert without[collapse.ALARM] == 1 and without["loss"] < 0.05, without
     whole = last(BYOL(**averaged() | ENCODER | {"average": Average(0.9), "predictor": MLP((32,), 16)}), 60)
     assert whole[collapse.ALARM] == 0, whole
