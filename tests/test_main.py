@@ -28,7 +28,6 @@ USUAL = (
     "playback_rate_r3d10_ucf101",
     "relative_speed_r2plus1d10",
     "simclr_cvrl50",
-    "dino_timesformer",
 )
 SMOKES = [name if name in USUAL else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES]
 PROBES = f"--config={CONFIGS / 'eval' / 'probes.py'}:smoke"

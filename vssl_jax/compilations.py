@@ -49,8 +49,9 @@ class Compilation:
     @functools.cached_property
     def key(self) -> tuple[str, str, str]:
         """What a line is found by."""
-        config = config_lib.to_dict(self.config())
-        shape = [config[key] for key in _KEYS] + [config[room][key] for room, keys in _OTHERS.items() for key in keys]
+        # What is said otherwise than by default: a setting that comes later leaves what was compiled.
+        config, defaults = config_lib.to_dict(self.config()), config_lib.to_dict(config_lib.base())
+        shape = [config_lib.told(config[key], defaults[key]) for key in _KEYS] + [config[room][key] for room, keys in _OTHERS.items() for key in keys]
         digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:12]
         return Path(self.recipe).name, self.topology, digest
 

@@ -8,7 +8,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -137,6 +137,16 @@ def by_epochs(config: ConfigDict, epochs: int, warmup_epochs: int, num_examples:
 def to_dict(config: ConfigDict) -> dict[str, Any]:
     """Plain nested dict, JSON-ready (tuples become lists), lazy references computed."""
     return json.loads(config.copy_and_resolve_references().to_json_best_effort())
+
+
+def told(settings: Any, defaults: Any) -> Any:
+    """A group of settings without those that are as in `defaults`, and without groups of which nothing is left then: what was said. A setting that comes
+    later, and by default changes nothing, changes nothing here.
+    """
+    if not isinstance(settings, Mapping) or not isinstance(defaults, Mapping):
+        return settings
+    kept = {key: told(value, defaults.get(key)) for key, value in settings.items() if key not in defaults or value != defaults[key]}
+    return {key: value for key, value in kept.items() if value != {} or settings[key] == {}}
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

@@ -66,15 +66,7 @@ class Task:
     @property
     def digest(self) -> str:
         """Of what is set otherwise than by default: a setting that comes later leaves the rows that stand as they are."""
-        return hashlib.sha256(json.dumps(_told(self.settings, _defaults()), sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _told(settings: Any, defaults: Any) -> Any:
-    """A group without the entries that are as in `defaults`."""
-    if not isinstance(settings, Mapping) or not isinstance(defaults, Mapping):
-        return settings
-    told = {key: _told(value, defaults.get(key)) for key, value in settings.items() if key not in defaults or value != defaults[key]}
-    return {key: value for key, value in told.items() if value != {} or settings[key] == {}}
+        return hashlib.sha256(json.dumps(config_lib.told(self.settings, _defaults()), sort_keys=True).encode()).hexdigest()[:12]
 
 
 @functools.cache

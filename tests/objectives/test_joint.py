@@ -27,6 +27,9 @@ from vssl_jax.perturb.clip_view import ClipView
 from vssl_jax.train import sharding
 
 each = pytest.mark.parametrize("name", METHODS)
+# Other settings of a method that is there: what takes long is `slow` for them.
+SETTINGS = ("cvrl", "rho_moco", "byol_own")
+each_method = pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SETTINGS else n for n in METHODS])
 KEY = jax.random.key(0)
 
 
@@ -108,7 +111,7 @@ def test_the_report_shows_the_views(name):
     assert not np.allclose(shown["view 1"], shown["view 2"])
 
 
-@each
+@each_method
 def test_eight_devices_are_one(name):
     """Two steps: the second reads what the first has left, of queue, average, center and statistics."""
     given = tiny.batches(2, SPEC)
@@ -121,7 +124,7 @@ def test_eight_devices_are_one(name):
     assert tiny.largest_difference(one[0][0].params, one[0][-1].params) > 1e-4
 
 
-@each
+@each_method
 def test_a_run_that_goes_on_from_a_checkpoint_is_the_same_run(name, tmp_path):
     tiny.check_resume(METHODS[name], tiny.batches(3, SPEC), tmp_path)
 
