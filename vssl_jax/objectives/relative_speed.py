@@ -10,7 +10,7 @@ remembers, both are the query's own whatever their speed (appearance: InfoNCE). 
     Step 3) after the optimizer's update, the moving average follows
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -20,22 +20,26 @@ from vssl_jax import batch as batch_lib
 from vssl_jax.errors import UserError
 from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.models import layout
-from vssl_jax.models.projection import Projections, unit
+from vssl_jax.models.projection import Projections
+from vssl_jax.objectives import collapse, losses
+from vssl_jax.objectives import queue as queue_lib
+from vssl_jax.objectives.average import Average
 from vssl_jax.objectives.encoder import OnEncoder
 from vssl_jax.objectives.pretext import ACCURACY, LOSS, shared_fields
 from vssl_jax.objectives.protocol import STATS
+from vssl_jax.objectives.queue import QUEUE
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb import pieces as pieces_lib
 from vssl_jax.perturb.view import denormalize, unit_rgb
 
 APPEARANCE, SPEED = "appearance", "speed"
-EMA, QUEUE, POINTER = "ema", "queue", "pointer"
+EMA = "ema"
 
 
 @dataclass(frozen=True)
 class RelativeSpeed(OnEncoder):
-    """Parts: "encoder", "head" (Projections of APPEARANCE and SPEED). Memory: "stats"; "ema", the encoder, head and statistics that make keys;
-    "queue", float32 [size, dim] of unit vectors, and "pointer", the place of its oldest.
+    """Parts: "encoder", "head" (Projections of APPEARANCE and SPEED). Memory: "stats"; "ema", the encoder, head and statistics that make keys; and the
+    queue's (objectives/queue.py), of `size`.
 
     The batch's clips are dense, `span` frames or more; query and keys begin anywhere in them. A clip counts at one speed or the other, each
     as likely. The similarities are divided by `temperature` before the margin is taken. `weights`: of appearance and of speed.
@@ -45,16 +49,16 @@ class RelativeSpeed(OnEncoder):
     size: int = 16_384
     temperature: float = 0.07
     margin: float = 2.0
-    decay: float = 0.999
+    average: Average = field(default_factory=Average)
     weights: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self):
         if len(self.speeds) != 2 or self.speeds[0] == self.speeds[1] or min(self.speeds) < 1:
             raise UserError(f"objective.speeds is {self.speeds}: it must be two different steps of 1 frame or more")
-        if not (self.size >= 1 and self.temperature > 0 and self.margin >= 0 and 0 <= self.decay < 1 and len(self.weights) == 2):
+        if not (self.size >= 1 and self.temperature > 0 and self.margin >= 0 and len(self.weights) == 2):
             raise UserError(
-                f"relative speed has a queue of {self.size}, temperature {self.temperature}, margin {self.margin}, decay {self.decay} and weights "
-                f"{self.weights}: they must be at least 1, above 0, at least 0, from 0 to below 1, and two"
+                f"relative speed has a queue of {self.size}, temperature {self.temperature}, margin {self.margin} and weights {self.weights}: they must be "
+                "at least 1, above 0, at least 0, and two"
             )
 
     @property
@@ -65,11 +69,10 @@ class RelativeSpeed(OnEncoder):
         encoder_rng, head_rng, queue_rng = jax.random.split(rng, 3)
         encoder, stats, features = self.start_encoder(encoder_rng)
         head = self.head.lazy_init(head_rng, features)["params"]
-        queue = unit(jax.random.normal(queue_rng, (self.size, self.head.dim)))
         ema = jax.tree.map(
             jnp.copy, {"encoder": encoder, "head": head, "stats": stats}
         )  # a copy: the step gives the old state's buffers away
-        return {"encoder": encoder, "head": head}, {STATS: stats, EMA: ema, QUEUE: queue, POINTER: jnp.zeros((), jnp.int32)}
+        return {"encoder": encoder, "head": head}, {STATS: stats, EMA: ema} | queue_lib.start(queue_rng, self.size, self.head.dim)
 
     def clips(self, batch: batch_lib.Batch, rng: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(query, key at its speed, key at the other: normalized [3, N, T, h, w, 3]; the query's speed, 0 or 1, int32 [N])."""
@@ -108,49 +111,35 @@ class RelativeSpeed(OnEncoder):
         keys = jax.lax.stop_gradient(self.head.apply({"params": ema["head"]}, features))
         keys = {name: key.reshape(2, -1, key.shape[-1]) for name, key in keys.items()}  # at the query's speed, at the other
         alike = {name: jnp.einsum("nd,knd->nk", query[name], keys[name]) / self.temperature for name in (APPEARANCE, SPEED)}
-        alike[QUEUE] = query[APPEARANCE] @ jax.lax.stop_gradient(memory[QUEUE]).T / self.temperature
+        alike[QUEUE] = losses.similarity(query[APPEARANCE], jax.lax.stop_gradient(memory[QUEUE]), self.temperature)
         return alike, query[APPEARANCE], keys[APPEARANCE][1], (stats, key_stats), (clips_3xN, which_N)
 
     def _judge(self, alike, query_NxD, batch) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """(the loss, the metrics). `spread` is the deviation of the queries' numbers times the root of their count: 1 for random directions, 0
-        where all have collapsed into one.
-        """
+        """(the loss, the metrics)."""
         weight_N = jnp.repeat(batch[batch_lib.WEIGHT], len(query_NxD) // batch[batch_lib.WEIGHT].shape[0])
-        mean = lambda x: jnp.tensordot(weight_N, x, 1) / jnp.maximum(jnp.sum(weight_N), 1.0)  # noqa: E731
-        entropy, right = 0.0, []
-        for own_N in alike[APPEARANCE].T:  # each key by itself against the queue
-            logits = jnp.concatenate([own_N[:, None], alike[QUEUE]], axis=1)
-            entropy += mean(-jax.nn.log_softmax(logits)[:, 0])
-            right.append(mean(jnp.argmax(logits, axis=1) == 0))
-        ahead_N = alike[SPEED][:, 0] - alike[SPEED][:, 1]
-        ranking = mean(jnp.maximum(self.margin - ahead_N, 0))
-        spread = jnp.mean(jnp.sqrt(mean(jnp.square(query_NxD - mean(query_NxD))))) * jnp.sqrt(query_NxD.shape[1])
+        mean = lambda x: losses.mean(x, weight_N)  # noqa: E731
+        best_N, keys = jnp.max(alike[QUEUE], axis=1), alike[APPEARANCE].T  # each key by itself against the queue
+        entropy = sum(mean(losses.info_nce(own_N, alike[QUEUE])) for own_N in keys)
+        right = sum(mean((own_N > best_N).astype(jnp.float32)) for own_N in keys) / 2
+        same_N, other_N = alike[SPEED].T
+        ranking = mean(losses.margin_ranking(same_N, other_N, self.margin))
         metrics = {
-            f"{APPEARANCE}/{LOSS}": entropy, f"{APPEARANCE}/{ACCURACY}": sum(right) / 2, f"{APPEARANCE}/spread": spread,
-            f"{SPEED}/{LOSS}": ranking, f"{SPEED}/{ACCURACY}": mean(ahead_N > 0),
+            f"{APPEARANCE}/{LOSS}": entropy, f"{APPEARANCE}/{ACCURACY}": right,
+            f"{SPEED}/{LOSS}": ranking, f"{SPEED}/{ACCURACY}": mean((same_N > other_N).astype(jnp.float32)),
         }  # fmt: skip
-        return self.weights[0] * entropy + self.weights[1] * ranking, metrics
+        return self.weights[0] * entropy + self.weights[1] * ranking, metrics | collapse.monitor(query_NxD, weight_N)
 
     def loss(self, params, memory, batch, rng, turn):
         alike, query, keys_NxD, (stats, key_stats), _ = self._compare(params, memory, batch, rng, train=True)
         loss, metrics = self._judge(alike, query, batch)
-        if self.size % len(keys_NxD):
-            raise UserError(
-                f"objective.queue is {self.size}, which the {len(keys_NxD)} clips of a (micro-)batch do not divide: change it, or train.batch_size"
-            )
-        queue = jax.lax.dynamic_update_slice(memory[QUEUE], keys_NxD, (memory[POINTER], 0))
-        pointer = (memory[POINTER] + len(keys_NxD)) % self.size
-        return loss, (memory | {STATS: stats, EMA: memory[EMA] | {"stats": key_stats}, QUEUE: queue, POINTER: pointer}, metrics)
+        return loss, (memory | queue_lib.push(memory, keys_NxD) | {STATS: stats, EMA: memory[EMA] | {"stats": key_stats}}, metrics)
 
     def after_update(self, params, memory, step):
-        """The first time it is a copy: the encoder may have come from a checkpoint, the moving average did not."""
-        decay = jnp.where(step == 0, 0.0, self.decay)
         ema = memory[EMA]
-        moved = {
-            part: jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema[part], params[part]) for part in ("encoder", "head")
-        }
-        moved["stats"] = jax.tree.map(lambda old, new: jnp.where(step == 0, new, old), ema["stats"], memory[STATS])
-        return memory | {EMA: moved}
+        moved = self.average.follow({part: ema[part] for part in params}, params, step)
+        # The statistics of a copy are copied too.
+        stats = jax.tree.map(lambda old, new: jnp.where(step == 0, new, old), ema["stats"], memory[STATS])
+        return memory | {EMA: moved | {"stats": stats}}
 
     def held_out(self, params, memory, batch, rng):
         alike, query, *_ = self._compare(params, memory, batch, rng, train=False)
@@ -180,6 +169,6 @@ class RelativeSpeed(OnEncoder):
 def from_config(config: Any) -> RelativeSpeed:
     """RSPNet from a recipe: `objective.speeds`, `queue` (its length), `dim`, `temperature`, `margin`, `decay`, `weights`, and what every task has."""
     c = config["objective"]
-    own = {name: c[name] for name in ("temperature", "margin", "decay")}
+    own = {name: c[name] for name in ("temperature", "margin")} | {"average": Average(c["decay"])}
     head = Projections((APPEARANCE, SPEED), c["dim"])
     return RelativeSpeed(head=head, speeds=tuple(c["speeds"]), size=c["queue"], weights=tuple(c["weights"]), **own, **shared_fields(config))
