@@ -34,7 +34,7 @@ def recipe(
     if variant in ("local", "smoke"):
         _objective(config, {"views": local_views(), "head": {"hidden": (64,), "dim": 32}, **local})
         pretext.small_size(config)
-        config.train.knn_every, config.data.group = 250, ""
+        config.train.knn_every, config.data.group, config.data.sampler.target_fps = 250, "", 0.0
         if variant == "smoke":
             _objective(config, {"head": {"hidden": (8,), "dim": 8}, **smoke})
             pretext.toy_size(config)
@@ -67,12 +67,13 @@ def local_views(clips: int = 2, **changes: Any) -> tuple[dict[str, Any], ...]:
 
 
 def slowonly(config: ConfigDict, clips: int, rate: float, weight_decay: float, lars: bool) -> None:
-    """The setting of Feichtenhofer et al. 2021 as their public code has it: SlowOnly R50 on clips of 8 frames, 8 apart; a batch of 64 on each of 8 machines.
+    """The setting of Feichtenhofer et al. 2021 as their public code has it: SlowOnly R50 on clips of 8 frames, 8 apart at 30 a second; a batch of 64 on each
+    of 8 machines.
 
     Their code draws each clip's colors in the way of MoCo v2; its crop is by a share of the picture's area.
     """
     config.model = {"name": "slowonly_r50", "frames": 8, "size": 224, "dtype": "auto"}
-    config.data.sampler.update({"frames": 8, "stride": 8, "clips": clips})
+    config.data.sampler.update({"frames": 8, "stride": 8, "clips": clips, "target_fps": 30.0})
     config.data.canvas = (256, 340)
     config.train.batch_size = 512
     config_lib.by_epochs(config, epochs=200, warmup_epochs=35, num_examples=pretext.NUM_EXAMPLES["k400"])

@@ -5,8 +5,8 @@ method is He et al. 2020 (arXiv 1911.05722).
 Command: python -m vssl_jax.main --config=configs/moco_slowonly50.py --config.data.path=VIDEOS --workdir=RUN
 Hardware and hours of the original: 8 machines of 8 GPUs; hours not stated.
 Expected: Kinetics-400 71.0 by a linear probe, UCF101 94.5 after fine-tuning; with 2 clips 66.6 and 91.3 (the authors' repository).
-Reproduced here: not yet run at full size. Batch normalization is over the global batch here, so that keys need no shuffling; the authors normalize by
-device and shuffle. The weight decay, .0001, is their code's default.
+Reproduced here: not yet run at full size. Frames are colored after the crop, where theirs are before. Batch normalization is over the global batch here,
+so that keys need no shuffling; the authors normalize by device and shuffle. The weight decay, .0001, is their code's default.
 
 Variants: `:local` trains a small CNN on the embedded dataset in minutes on a CPU; `:smoke` runs the same code at toy size in seconds.
 """

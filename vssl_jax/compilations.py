@@ -51,7 +51,9 @@ class Compilation:
         """What a line is found by."""
         # What is said otherwise than by default: a setting that comes later leaves what was compiled.
         config, defaults = config_lib.to_dict(self.config()), config_lib.to_dict(config_lib.base())
-        shape = [config_lib.told(config[key], defaults[key]) for key in _KEYS] + [config[room][key] for room, keys in _OTHERS.items() for key in keys]
+        shape = [config_lib.told(config[key], defaults[key]) for key in _KEYS] + [
+            config[room][key] for room, keys in _OTHERS.items() for key in keys
+        ]
         digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:12]
         return Path(self.recipe).name, self.topology, digest
 

@@ -264,7 +264,11 @@ def _whole(values: Any, least: int = 1, count: int | None = None) -> bool:
 LIMITS: tuple[tuple[str, str, Callable[[Any, ConfigDict], bool]], ...] = (
     (r"(^|\.)seed$", "from 0 to 4294967295", lambda v, _: 0 <= v < 2**32),  # what a key of jax.random holds
     (r"(^|\.)seeds$", "one or more whole numbers, each 0 or more", lambda v, _: _whole(v, 0)),
-    (r"(^|\.)(protocols|initial\.parts|drop)$", "names with commas between them, or empty", lambda v, _: all(isinstance(name, str) for name in v)),
+    (
+        r"(^|\.)(protocols|initial\.parts|drop)$",
+        "names with commas between them, or empty",
+        lambda v, _: all(isinstance(name, str) for name in v),
+    ),
     (r"(^|\.)color$", """operations, such as ({'name':'gray'},)""", lambda v, _: all(isinstance(op, dict) and "name" in op for op in v)),
     (r"(^|\.)finetune\.labels$", "one or more numbers of labels, 0 for all of them", lambda v, _: _whole(v, 0)),
     (

@@ -218,7 +218,9 @@ def test_other_sizes_are_taken_only_if_asked(name):
     features = model.apply(params, small, method="features")
     assert features.map_BxTxHxWxD.shape == (1, 2 // tubelet[0], 1, 1, 8) and features.pooled_BxD.shape == (1, 8)
     strict = models.build(fields)
-    np.testing.assert_array_equal(model.apply(params, own, method="features").pooled_BxD, strict.apply(params, own, method="features").pooled_BxD)
+    np.testing.assert_array_equal(
+        model.apply(params, own, method="features").pooled_BxD, strict.apply(params, own, method="features").pooled_BxD
+    )
     with pytest.raises(UserError, match="any_size"):
         strict.apply(params, small, method="features")
     with pytest.raises(UserError, match="no whole number"):

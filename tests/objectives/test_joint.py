@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.objectives.joint_methods import FIRST, METHODS, SECOND, SPARSE, SPEC, VIEW, ZERO, Times, averaged, fields
+from tests.objectives.joint_methods import FIRST, METHODS, SPARSE, SPEC, VIEW, ZERO, Times, averaged, fields
 from tests.train import tiny
 from vssl_jax import batch as batch_lib
 from vssl_jax.errors import UserError
@@ -16,9 +16,8 @@ from vssl_jax.models.cnn import CNN
 from vssl_jax.models.projection import MLP
 from vssl_jax.objectives import queue as queue_lib
 from vssl_jax.objectives.average import Average
-from vssl_jax.objectives.byol import BYOL
 from vssl_jax.objectives.dino import CENTER, DINO
-from vssl_jax.objectives.joint import EMA
+from vssl_jax.objectives.joint import EMA, build_views
 from vssl_jax.objectives.moco import MoCo
 from vssl_jax.objectives.protocol import STATS
 from vssl_jax.objectives.simclr import SimCLR
@@ -333,6 +332,19 @@ def test_a_chunk_that_does_not_divide_the_clips_is_refused():
 # Settings.
 
 
+def test_views_of_a_recipe_that_make_no_sense_are_refused():
+    encoder = CNN(width=4, frames=4, size=16)
+    for entry, message in (
+        ({"flip": 0.5}, "needs a crop"),
+        ({"crop": {"name": "whole"}, "flp": 0.5}, "flip"),
+        ({"crop": {"name": "whole"}, "order": "mean"}, "order"),
+    ):
+        with pytest.raises(UserError, match=message):
+            build_views([entry], encoder)
+    (view, same) = build_views([{"crop": {"name": "whole"}, "clip": 1, "size": 8, "repeat": 2}], encoder)
+    assert view == same and (view.clip, view.frames, view.view.size) == (1, 4, 8)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -365,7 +377,7 @@ def test_decays_go_along_half_a_cosine():
     assert Average(0.99).at(1_000_000) == np.float32(0.99)
 
 
-def test_eight_views_are_compared_on_a_mesh_of_all_axes():
+def test_a_mesh_of_all_axes_changes_no_loss():
     """Rows over data and fsdp, weights over model."""
     name = "cvrl"
     params, memory = started(name)
@@ -376,8 +388,3 @@ def test_eight_views_are_compared_on_a_mesh_of_all_axes():
         batch = sharding.global_batch(tiny.batches(1, SPEC)[0], mesh)
         value, (_, metrics) = jax.jit(lambda p, m, b: method.loss(p, m, b, KEY, method.turns[0]))(params, memory, batch)
     assert one[0] == pytest.approx(float(value), rel=1e-5) and set(metrics) == set(one[2])
-
-
-def test_one_view_from_each_clip_is_the_default_of_a_batch_with_two():
-    assert (FIRST.clip, SECOND.clip) == (0, 1) and batch_lib.VIDEO in METHODS["simclr"].needs
-    assert isinstance(METHODS["byol"], BYOL)

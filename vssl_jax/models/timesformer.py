@@ -3,7 +3,7 @@
 The one idea: a token attends to its own place in all frames, then to all places of its own frame, in place of all tokens at once: T + S
 scores for each, not T * S. A class token belongs to no frame: every frame gets a copy of it, and what the copies learn is averaged.
 
-The weights are transformers' (interop/timesformer.py).
+The weights are transformers' (interop/class_token.py).
 """
 
 from typing import Any

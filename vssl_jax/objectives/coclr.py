@@ -50,7 +50,7 @@ class CoCLR(JointEmbedding):
 
     Two views, each of as many frames as the encoder takes, from clips that are one frame longer. `flow_of` "view": flow is of the cropped clip, so a
     mirrored clip has flow to the other side; "film": as in the paper flow is of the film and then cropped and mirrored like a picture.
-    `initial`, `learning`: how many steps a turn of either sort lasts.
+    `initial`, `learning`: how many steps a turn of either sort lasts. The network of colors is what is embedded, exported and evaluated.
     """
 
     average: Average = field(default_factory=Average)

@@ -26,8 +26,8 @@ class DINO(Taught):
     """Parts: "encoder", "head" (its vectors are the bottleneck, of unit length), "prototypes" (the weight-normalized last layer). Memory besides:
     "center" float32 [K], "step"; and the prototypes' average in "average".
 
-    The average sees the first `large` views. The center moves by 1 - `center_decay` of the batch's mean; 1 keeps it at 0. The prototypes do not move
-    in the first `frozen` steps.
+    The average sees the first `large` views. The center moves by 1 - `center_decay` of the batch's mean; 1 keeps it at 0. The prototypes get no
+    gradient in the first `frozen` steps; that weight decay makes them shorter changes no score.
     """
 
     prototypes: int = 65_536

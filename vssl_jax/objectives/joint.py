@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from vssl_jax import batch as batch_lib
 from vssl_jax import models
-from vssl_jax.errors import UserError, unknown_name
+from vssl_jax.errors import UserError
 from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.models import layout, projection
 from vssl_jax.models.backbone import Features
@@ -225,8 +225,8 @@ def build_views(config: Sequence[Mapping[str, Any]], encoder: Any) -> tuple[Clip
         pixels, repeat = backbone_lib.pixels(encoder), entry.pop("repeat", 1)
         if "size" in entry:
             pixels = pixels._replace(size=entry.pop("size"))
-        if lacking := [name for name in ("crop",) if name not in entry]:
-            raise unknown_name("view without a", lacking[0], ("crop",))
+        if "crop" not in entry or "order" in entry:
+            raise UserError(f"an entry of objective.views needs a crop and has no order of frames to lose, got {sorted(entry)}")
         view = ClipView(recipe.build_view(entry, pixels), **{"frames": encoder.frames} | fields)
         made += [view] * repeat
     return tuple(made)

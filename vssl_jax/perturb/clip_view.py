@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from vssl_jax import batch as batch_lib
 from vssl_jax.errors import UserError
 from vssl_jax.perturb import pieces
-from vssl_jax.perturb.order import OrderFree
 from vssl_jax.perturb.view import RandomView
 
 ANYWHERE = -1
@@ -24,7 +23,7 @@ class ClipView:
     likely).
     """
 
-    view: RandomView | OrderFree
+    view: RandomView
     frames: int
     clip: int = 0
     stride: int = 1
