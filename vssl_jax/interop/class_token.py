@@ -119,7 +119,7 @@ def to_config(meta: Mapping[str, Any]) -> dict[str, Any]:
     names = list(meta.get("class_names", [])) or [f"LABEL_{i}" for i in range(classes)]
     config = {
         "model_type": kind, "architectures": [ARCHITECTURES[kind]], "hidden_size": model.width, "num_hidden_layers": model.depth,
-        "num_attention_heads": model.heads, "intermediate_size": round(model.width * model.mlp_ratio), "num_frames": model.frames,
+        "num_attention_heads": model.heads, "intermediate_size": model.hidden, "num_frames": model.frames,
         "image_size": model.size, "layer_norm_eps": 1e-6, "image_mean": list(model.pixel_mean), "image_std": list(model.pixel_std),
         "id2label": {str(i): name for i, name in enumerate(names)}, "label2id": {name: i for i, name in enumerate(names)},
     } | _FIXED[kind]  # fmt: skip

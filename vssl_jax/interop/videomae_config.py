@@ -102,7 +102,7 @@ def to_config(meta: Mapping[str, Any]) -> dict[str, Any]:
         "hidden_size": model.width,
         "num_hidden_layers": model.depth,
         "num_attention_heads": model.heads,
-        "intermediate_size": round(model.width * model.mlp_ratio),
+        "intermediate_size": model.hidden,
         "hidden_act": "gelu",
         "layer_norm_eps": 1e-6,
         "qv_bias": True,

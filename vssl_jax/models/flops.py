@@ -37,13 +37,13 @@ def vit(model: ViT, tokens: int | None = None) -> float:
     """FLOPs of the encoder on one clip of which `tokens` patches are visible (None: all)."""
     tokens = math.prod(model.grid) if tokens is None else tokens
     embed = 2.0 * tokens * math.prod(model.tubelet) * 3 * model.width
-    return embed + blocks(model.depth, model.width, round(model.width * model.mlp_ratio), tokens)
+    return embed + blocks(model.depth, model.width, model.hidden, tokens)
 
 
 def timesformer(model: TimeSformer) -> float:
     """FLOPs of divided attention on one clip."""
     (t, rows, columns), width = model.grid, model.width
-    s, hidden = rows * columns, round(width * model.mlp_ratio)
+    s, hidden = rows * columns, model.hidden
     embed = 2.0 * t * s * model.patch**2 * 3 * width
     in_time = t * s * (5 * width * width + 2 * t * width)  # with the layer behind the attention
     in_space = t * (s + 1) * (4 * width * width + 2 * (s + 1) * width)
@@ -53,7 +53,7 @@ def timesformer(model: TimeSformer) -> float:
 def vivit(model: ViViT) -> float:
     """FLOPs of either variant on one clip."""
     (t, rows, columns), width = model.grid, model.width
-    s, hidden = rows * columns, round(width * model.mlp_ratio)
+    s, hidden = rows * columns, model.hidden
     embed = 2.0 * t * s * math.prod(model.tubelet) * 3 * width
     if not model.temporal_depth:
         return embed + blocks(model.depth, width, hidden, t * s + 1)

@@ -11,10 +11,10 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from vssl_jax.models import vit
 from vssl_jax.models.backbone import Features
 from vssl_jax.models.transformer import NORMAL, Attention, BlockConfig, Mlp, Style, dense, kept, layer_norm, scanned, stochastic_depth
-from vssl_jax.perturb.view import IMAGENET_MEAN, IMAGENET_STD
+from vssl_jax.models.video_transformer import VideoTransformer, resized
+from vssl_jax.models.vit import patchify
 
 STYLE = Style(NORMAL, key_bias=True)
 
@@ -49,58 +49,34 @@ class Divided(nn.Module):
         return (tokens[:, 0], tokens[:, 1:].reshape(b, t, s, d)), None
 
 
-class TimeSformer(nn.Module):
-    """Fields: `width`, `depth`, `heads`, `mlp_ratio` size the blocks; `patch` is a patch's side in pixels, of one frame; `frames`, `size`
-    (rows = columns), `pixel_mean` and `pixel_std` say what clips it takes; `drop_path` is the last layer's rate of stochastic depth;
-    with `any_size` it takes clips of other sizes as well, with its positions resized to theirs; the rest is BlockConfig.
-    """
+class TimeSformer(VideoTransformer):
+    """Fields besides those of VideoTransformer: `patch` is a patch's side in pixels, of one frame."""
 
     width: int = 768
     depth: int = 12
     heads: int = 12
-    mlp_ratio: float = 4.0
     patch: int = 16
     frames: int = 8
-    size: int = 224
-    pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
-    pixel_std: tuple[float, float, float] = IMAGENET_STD
-    drop_path: float = 0.0
-    dtype: str = "float32"
-    impl: str = "auto"
-    scan: bool = True
-    unroll: int = 1
-    remat: str = "none"
-    any_size: bool = False
-
-    def __post_init__(self):
-        super().__post_init__()
-        vit.check_sizes(self)
 
     @property
     def tubelet(self) -> tuple[int, int, int]:
         """Patches are of one frame."""
         return (1, self.patch, self.patch)
 
-    @property
-    def grid(self) -> tuple[int, int, int]:
-        """Tokens along (time, rows, columns)."""
-        return vit.grid(self)
-
     @nn.compact
     def __call__(self, clip_BxTxHxWx3, train: bool = False, rng: Any = None) -> Features:
         """Tokens after the last norm as a map; `pooled` is the class token, float32. `rng`: one key per example, for stochastic depth."""
-        b, (t, h, w) = clip_BxTxHxWx3.shape[0], vit.grid_of(self, clip_BxTxHxWx3)
-        config = BlockConfig(self.dtype, self.impl, self.scan, self.unroll, self.remat)
-        x = dense(self.width, self.dtype, "patch_embed", NORMAL)(vit.patchify(clip_BxTxHxWx3, self.tubelet)).reshape(b, t, h * w, -1)
+        b, (t, h, w) = clip_BxTxHxWx3.shape[0], self.grid_of(clip_BxTxHxWx3)
+        x = dense(self.width, self.dtype, "patch_embed", NORMAL)(patchify(clip_BxTxHxWx3, self.tubelet)).reshape(b, t, h * w, -1)
         frames, rows, columns = self.grid
         places = self.param("pos_embed", NORMAL, (1 + rows * columns, self.width))
         times = self.param("time_pos_embed", nn.initializers.zeros, (frames, self.width))
         cls = self.param("cls_token", NORMAL, (self.width,)) + places[0]
-        places, times = vit.resized(places[1:], (1, rows, columns), (1, h, w)), vit.resized(times, (frames, 1, 1), (t, 1, 1))
+        places, times = resized(places[1:], (1, rows, columns), (1, h, w)), resized(times, (frames, 1, 1), (t, 1, 1))
         x = x + (places + times[:, None]).astype(self.dtype)
         carry = (jnp.broadcast_to(cls.astype(self.dtype), (b, self.width)), x)
         keep = stochastic_depth(rng, self.drop_path, self.depth, train)
-        blocks = scanned(Divided, self.depth, config)(self.heads, round(self.width * self.mlp_ratio), config, name="blocks")
+        blocks = scanned(Divided, self.depth, self.block_config)(self.heads, self.hidden, self.block_config, name="blocks")
         (cls, x), _ = blocks(carry, keep)
         norm = layer_norm(self.dtype, "norm")
         tokens = norm(jnp.concatenate([cls[:, None], x.reshape(b, t * h * w, -1)], axis=1))

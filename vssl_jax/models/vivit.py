@@ -14,9 +14,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vssl_jax.models import vit
 from vssl_jax.models.backbone import Features
-from vssl_jax.models.transformer import NORMAL, BlockConfig, Style, block_stack, dense, layer_norm, stochastic_depth
+from vssl_jax.models.transformer import NORMAL, Style, block_stack, dense, layer_norm, stochastic_depth
+from vssl_jax.models.video_transformer import VideoTransformer, resized
+from vssl_jax.models.vit import patchify
 
 
 def fast_gelu(x: jax.Array) -> jax.Array:
@@ -27,47 +28,25 @@ def fast_gelu(x: jax.Array) -> jax.Array:
 STYLE = Style(NORMAL, fast_gelu, key_bias=True)
 
 
-class ViViT(nn.Module):
-    """Fields: `width`, `depth`, `heads`, `mlp_ratio` size the blocks; `temporal_depth` chooses the variant; `tubelet` (frames, rows, columns) of
-    a patch; `frames`, `size` (rows = columns), `pixel_mean` and `pixel_std` say what clips it takes; `drop_path` is the last layer's rate of
-    stochastic depth, which the blocks over time do not have; with `any_size` it takes clips of other sizes as well, with its positions resized to
-    theirs; the rest is BlockConfig.
-    """
+class ViViT(VideoTransformer):
+    """Fields besides those of VideoTransformer: `temporal_depth` chooses the variant; the blocks over time have no stochastic depth."""
 
     width: int = 768
     depth: int = 12
     heads: int = 12
-    mlp_ratio: float = 4.0
     temporal_depth: int = 4
     tubelet: tuple[int, int, int] = (2, 16, 16)
     frames: int = 32
-    size: int = 224
     pixel_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     pixel_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    drop_path: float = 0.0
-    dtype: str = "float32"
-    impl: str = "auto"
-    scan: bool = True
-    unroll: int = 1
-    remat: str = "none"
-    any_size: bool = False
-
-    def __post_init__(self):
-        super().__post_init__()
-        vit.check_sizes(self)
-
-    @property
-    def grid(self) -> tuple[int, int, int]:
-        """Tokens along (time, rows, columns)."""
-        return vit.grid(self)
 
     @nn.compact
     def __call__(self, clip_BxTxHxWx3, train: bool = False, rng: Any = None) -> Features:
         """Tokens after the norm of the blocks over space as a map; `pooled` is the last class token, float32. `rng`: one key per example, for
         stochastic depth.
         """
-        b, (t, h, w), (frames, rows, columns) = clip_BxTxHxWx3.shape[0], vit.grid_of(self, clip_BxTxHxWx3), self.grid
-        x = dense(self.width, self.dtype, "patch_embed", NORMAL)(vit.patchify(clip_BxTxHxWx3, self.tubelet))
+        b, (t, h, w), (frames, rows, columns) = clip_BxTxHxWx3.shape[0], self.grid_of(clip_BxTxHxWx3), self.grid
+        x = dense(self.width, self.dtype, "patch_embed", NORMAL)(patchify(clip_BxTxHxWx3, self.tubelet))
         own, here = self.grid, (t, h, w)
         if self.temporal_depth:
             x, own, here = x.reshape(b * t, h * w, -1), (1, rows, columns), (1, h, w)
@@ -82,13 +61,12 @@ class ViViT(nn.Module):
 
     def _blocks(self, x_BxNxD, keep, depth: int, prefix: str, own: tuple[int, int, int], here: tuple[int, int, int]):
         """A class token in front, positions (learned for the tokens `own`, resized to those that are here), blocks and a norm: [B,1+N,D]."""
-        config = BlockConfig(self.dtype, self.impl, self.scan, self.unroll, self.remat)
         b = x_BxNxD.shape[0]
         cls = self.param(f"{prefix}cls_token", NORMAL, (self.width,))
         positions = self.param(f"{prefix}pos_embed", NORMAL, (1 + math.prod(own), self.width))
-        positions = jnp.concatenate([positions[:1], vit.resized(positions[1:], own, here)])
+        positions = jnp.concatenate([positions[:1], resized(positions[1:], own, here)])
         x = jnp.concatenate([jnp.broadcast_to(cls.astype(self.dtype), (b, 1, self.width)), x_BxNxD], axis=1) + positions.astype(self.dtype)
-        blocks = block_stack(depth, self.heads, round(self.width * self.mlp_ratio), config, f"{prefix}blocks", STYLE)
+        blocks = block_stack(depth, self.heads, self.hidden, self.block_config, f"{prefix}blocks", STYLE)
         x, _ = blocks(x, keep)
         return layer_norm(self.dtype, f"{prefix}norm")(x)
 
