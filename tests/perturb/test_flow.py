@@ -79,10 +79,11 @@ def test_a_shift_is_found(shifted):
 
 def test_mirrored_frames_have_mirrored_flow(shifted):
     _, _, found, mirrored = shifted
-    error = end_point_error(flow_lib.flip(found), mirrored)
+    turned = found[..., ::-1, :] * np.float32([-1, 1])  # in a mirror u points the other way
+    error = end_point_error(turned, mirrored)
     # Not zero: differences look right and down, and levels of the pyramid are whole pixels. Much of what moves by 5 pixels leaves the picture.
     assert (error[:5] < 0.02).all() and error[5] < 0.4, error
-    assert (end_point_error(flow_lib.flip(found, negate=False), mirrored)[[1, 4, 5]] > 0.9).all()
+    assert (end_point_error(found[..., ::-1, :], mirrored)[[1, 4, 5]] > 0.9).all()
 
 
 def test_transposed_frames_have_transposed_flow(shifted):
@@ -229,16 +230,6 @@ def test_pictures_of_flow_and_back():
     for function in (flow_lib.to_picture, flow_lib.from_picture):
         with pytest.raises(UserError, match="bound=0"):
             function(picture, bound=0)
-
-
-def test_flip_turns_u_around_and_the_published_one_does_not():
-    flow = np.random.default_rng(0).standard_normal((2, 4, 6, 2)).astype(np.float32)
-    np.testing.assert_array_equal(flow_lib.flip(flow)[:, :, 0], flow[:, :, -1] * np.float32([-1, 1]))
-    np.testing.assert_array_equal(flow_lib.flip(flow_lib.flip(flow)), flow)
-    np.testing.assert_array_equal(flow_lib.flip(flow, negate=False), flow[:, :, ::-1])
-    # In pictures, which is where methods flip: u negated is 1 - u.
-    u, u_flipped = (np.asarray(flow_lib.to_picture(f))[..., 0] for f in (flow, flow_lib.flip(flow)))
-    np.testing.assert_allclose(u_flipped, 1 - u[..., ::-1], atol=1e-6)
 
 
 def field(height, width, size):

@@ -299,7 +299,7 @@ def to_picture(flow: jax.Array, bound: float = 20.0) -> jax.Array:
 
     u and v are cut off at `bound` pixels and mapped linearly, no motion to 0.5. The third channel is 0.5 everywhere: what it holds in the
     data that CoCLR's authors published, as JPEG files of three channels, could not be verified. A mirrored picture of flow is not the flow of
-    the mirrored frames, see flip. Raises UserError unless bound > 0.
+    the mirrored frames, see objectives/coclr.py (`flow_of`). Raises UserError unless bound > 0.
     """
     _check_bound(bound)
     two = (jnp.clip(flow, -bound, bound) / bound + 1) / 2
@@ -315,12 +315,3 @@ def from_picture(picture: jax.Array, bound: float = 20.0) -> jax.Array:
 def _check_bound(bound: float) -> None:
     if not bound > 0:
         raise UserError(f"a picture of flow has bound={bound}: it must be more than 0, in pixels")
-
-
-def flip(flow: jax.Array, negate: bool = True) -> jax.Array:
-    """Flow [..., H, W, 2] of the frames mirrored left-right: columns in reverse order, u negated.
-
-    negate=False is the published behavior of CoCLR, which mirrors flow like any picture: what moves right then moves right still.
-    """
-    mirrored = flow[..., ::-1, :]
-    return mirrored * jnp.array([-1, 1], mirrored.dtype) if negate else mirrored
