@@ -1,6 +1,7 @@
 """BYOL for video (Grill et al. 2020, https://arxiv.org/abs/2006.07733; over several clips rho-BYOL of Feichtenhofer et al. 2021): from one view a
 predictor says what vector the moving average gives another. There are no negatives; that not all vectors become one is the predictor's and the
-average's doing. With an average that decays by 0, which is the network itself, it is SimSiam (Chen & He 2021, https://arxiv.org/abs/2011.10566).
+average's doing. With an average that decays by 0, and stays so (no `final`), which is the network itself, it is SimSiam (Chen & He 2021,
+https://arxiv.org/abs/2011.10566).
 """
 
 from dataclasses import dataclass

@@ -69,9 +69,8 @@ class RelativeSpeed(OnEncoder):
         encoder_rng, head_rng, queue_rng = jax.random.split(rng, 3)
         encoder, stats, features = self.start_encoder(encoder_rng)
         head = self.head.lazy_init(head_rng, features)["params"]
-        ema = jax.tree.map(
-            jnp.copy, {"encoder": encoder, "head": head, "stats": stats}
-        )  # a copy: the step gives the old state's buffers away
+        # A copy: the step gives the old state's buffers away.
+        ema = jax.tree.map(jnp.copy, {"encoder": encoder, "head": head, "stats": stats})
         return {"encoder": encoder, "head": head}, {STATS: stats, EMA: ema} | queue_lib.start(queue_rng, self.size, self.head.dim)
 
     def clips(self, batch: batch_lib.Batch, rng: jax.Array) -> tuple[jax.Array, jax.Array]:
