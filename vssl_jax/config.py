@@ -48,6 +48,7 @@ def optimizer() -> dict[str, Any]:
         "name": "adamw", "learning_rate": 1.5e-4, "final_learning_rate": 0.0, "start_learning_rate": 0.0, "lr_batch": 256,
         "schedule": "cosine", "drops": (), "warmup_steps": 0, "weight_decay": 0.05, "weight_decay_final": -1.0, "clip_norm": 0.0, "layer_decay": 1.0,
         "b1": 0.9, "b2": 0.95, "eps": 1e-8, "momentum": 0.9, "nesterov": False, "trust_coefficient": 0.001,
+        "rates": {},  # part of the method -> what its learning rate is multiplied by
         "by_turn": False,  # schedules of each turn, where a method has several, and not of the whole training
     }  # fmt: skip
 
@@ -282,7 +283,7 @@ LIMITS: tuple[tuple[str, str, Callable[[Any, ConfigDict], bool]], ...] = (
         "0 or more",
         lambda v, _: v >= 0,
     ),
-    (r"(^|\.)optimizer\.(warmup_steps|lr_batch|clip_norm|weight_decay|\w*learning_rate|eps)$", "0 or more", lambda v, _: v >= 0),
+    (r"(^|\.)optimizer\.(warmup_steps|lr_batch|clip_norm|weight_decay|\w*learning_rate|eps|rates\.\w+)$", "0 or more", lambda v, _: v >= 0),
     (r"(^|\.)(optimizer\.(b1|b2|momentum)|guard\.decay|smoothing)$", "0 or more and below 1", lambda v, _: 0 <= v < 1),
     (r"(^|\.)(layer_decay|fps|temperature|trust_coefficient)$", "above 0", lambda v, _: v > 0),
     (r"(^|\.)mask_ratio$", "above 0 and below 1", lambda v, _: 0 < v < 1),

@@ -48,6 +48,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "s3d_g": functools.partial(Inception3D, gated=True),
     "slowonly_r50": SlowOnly,
     "cvrl_r3d50": functools.partial(SlowOnly, stem_kernel=(5, 7, 7), stem_strides=(2, 2, 2), frames=16),
+    "tsm_r50": functools.partial(SlowOnly, taps=(1, 1, 1, 1), shift=1 / 8, frames=16, **_AS_IT_IS),  # pixels as BraVe has them
 }
 
 # VideoMAE's decoder beside each encoder: width, depth, heads.

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from vssl_jax.errors import unknown_name
-from vssl_jax.perturb import blur, color, crop, erase, randaugment
+from vssl_jax.perturb import blur, color, convolve, crop, erase, randaugment
 from vssl_jax.perturb.mix import Mix, NoMix
 from vssl_jax.perturb.order import OrderFree
 from vssl_jax.perturb.view import EvalView, Pixels, RandomView
@@ -23,6 +23,7 @@ COLORS: dict[str, Callable[..., Any]] = {
     "solarize": color.Solarize,
     "blur": blur.GaussianBlur,
     "randaugment": randaugment.RandAugment,
+    "random_convolution": convolve.RandomConvolution,  # the last one: see there
     "erase": erase.RandomErase,  # the last one: see there
 }
 

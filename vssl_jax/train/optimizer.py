@@ -32,10 +32,13 @@ DECAY_RULES = (
 
 
 class Optimizer(NamedTuple):
-    """init(params) -> state; update(grads, state, params, step) -> (updates, state, scalars for the log)."""
+    """init(params) -> state; update(grads, state, params, step) -> (updates, state, scalars for the log); `named`: the parts that have a factor on
+    their rate.
+    """
 
     init: Callable[[Any], Any]
     update: Callable[[Any, Any, Any, jax.Array], tuple[Any, Any, dict[str, jax.Array]]]
+    named: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ def _sgd(c):
 
 
 def _lars(c):
-    return optax.identity(), optax.chain(_lars_trust(c.trust_coefficient), optax.trace(decay=c.momentum))
+    return optax.identity(), optax.chain(_lars_trust(c.trust_coefficient), optax.trace(decay=c.momentum, nesterov=c.nesterov))
 
 
 OPTIMIZERS = {"adamw": _adam, "sgd": _sgd, "lars": _lars}
@@ -144,8 +147,9 @@ def build(config: Mapping[str, Any], steps: int, batch_size: int, clock: Schedul
     """The optimizer of one turn from `config.optimizer`. The schedules are functions of `clock(step)`, from 0 to `steps`.
 
     The peak rate is `learning_rate` x batch_size / `lr_batch` (the linear rule of Goyal et al. 2017), `final_learning_rate` likewise;
-    lr_batch 0 means absolute rates. `clip_norm` 0 means no clipping. `weight_decay_final` below 0 means a constant decay, else a cosine
-    to it (V-JEPA).
+    lr_batch 0 means absolute rates. `rates`, {part: factor}, multiplies the rate of whole parts: the update itself, since LARS and Adam would
+    divide a factor of the gradient out again. `clip_norm` 0 means no clipping. `weight_decay_final` below 0 means a constant decay, else a
+    cosine to it (V-JEPA).
     """
     if config.name not in OPTIMIZERS:
         raise unknown_name("optimizer", config.name, OPTIMIZERS)
@@ -172,7 +176,8 @@ def build(config: Mapping[str, Any], steps: int, batch_size: int, clock: Schedul
         updates = jax.tree.map(lambda u, p, m: u + wd * p if m else u, updates, params, mask)
         updates, second = after.update(updates, state["momentum"], params)
         factors = layer_scales(params, config.layer_decay) if config.layer_decay != 1.0 else jax.tree.map(lambda _: 1.0, params)
+        factors = {part: jax.tree.map(lambda f, r=config.rates.get(part, 1.0): f * r, tree) for part, tree in factors.items()}
         updates = jax.tree.map(lambda u, f: -lr * f * u, updates, factors)
         return updates, {"scale": first, "momentum": second}, {"learning_rate": lr, "weight_decay": wd}
 
-    return Optimizer(init, update)
+    return Optimizer(init, update, tuple(config.rates))

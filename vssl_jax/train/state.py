@@ -11,7 +11,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from vssl_jax.errors import UserError
+from vssl_jax.errors import UserError, unknown_name
 from vssl_jax.objectives.protocol import Memory, Objective, Parts
 from vssl_jax.train import optimizer as optimizer_lib
 from vssl_jax.train.guard import Guard
@@ -76,9 +76,13 @@ def build_optimizers(objective: Objective, config: Mapping[str, Any], steps: int
 
 
 def init(objective: Objective, optimizers: Mapping[str, Optimizer], seed: int, batch: Any) -> TrainState:
-    """A fresh state. `batch` gives shapes; jit this with out_shardings, or eval_shape it."""
+    """A fresh state. `batch` gives shapes; jit this with out_shardings, or eval_shape it. Raises UserError where an optimizer names a part that the
+    method does not have.
+    """
     rng = jax.random.key(seed)
     params, memory = objective.init(jax.random.fold_in(rng, jnp.uint32(0xFFFFFFFF)), batch)
+    for part in {name for optimizer in optimizers.values() for name in optimizer.named} - set(params):
+        raise unknown_name("part in optimizer.rates", part, sorted(params))
     opt = {turn.name: optimizers[turn.name].init(trained(params, turn.trains)) for turn in objective.turns}
     guards = {turn.name: Guard.fresh() for turn in objective.turns}
     return TrainState(step=jnp.zeros((), jnp.int32), rng=rng, params=params, opt=opt, memory=memory, guard=guards)
