@@ -21,6 +21,7 @@ TINY = {
     "s3d_g": _SMALL | {"width": 1 / 32},
     "slowonly_r50": _SMALL | {"layers": (1, 1, 1, 1)},
     "cvrl_r3d50": _SMALL | {"layers": (1, 1, 1, 1)},
+    "tsm_r50": _SMALL | {"layers": (1, 1, 1, 1)},
 }
 
 

@@ -14,9 +14,10 @@ from vssl_jax.errors import UserError
 from vssl_jax.models import backbone, blocks3d
 from vssl_jax.models.inception3d import windowed_mean
 from vssl_jax.models.resnet3d import mid_channels
+from vssl_jax.models.slowonly import temporal_shift
 
 # name: parameters, clips (frames, side), map (slots, side, channels). The counts are torchvision's (r3d18, mc3_18, r2plus1d18, s3d),
-# PySlowFast's (slowonly_r50), CVRL's (cvrl_r3d50), VCOP's code's (the rest of *_vcop), and of the papers' layers (c3d, i3d, s3d_g).
+# PySlowFast's (slowonly_r50), CVRL's (cvrl_r3d50), an image's ResNet-50 (tsm_r50, torchvision's), VCOP's code's (the rest of *_vcop), and of the papers' layers (c3d, i3d, s3d_g).
 TABLE = {
     "c3d": (27_655_936, (16, 112), (2, 7, 512)),
     "c3d_vcop": (27_661_440, (16, 112), (2, 7, 512)),
@@ -30,6 +31,7 @@ TABLE = {
     "s3d_g": (9_098_000, (64, 224), (8, 7, 1024)),
     "slowonly_r50": (31_634_496, (8, 224), (8, 7, 2048)),
     "cvrl_r3d50": (31_672_128, (16, 224), (8, 7, 2048)),
+    "tsm_r50": (23_508_032, (16, 224), (16, 7, 2048)),
 }
 
 
@@ -139,6 +141,32 @@ def test_two_dimensional_stages_look_at_their_own_frame_only():
         assert [t for t in range(4) if np.any(gradient[0, t])] == reached
 
 
+def test_a_shift_is_by_one_frame_either_way():
+    """Of 8 channels of frame t, all of value t + 1: one is the next frame's, one the frame's before, six its own."""
+    x = np.broadcast_to(np.arange(1.0, 5).reshape(1, 4, 1, 1, 1), (2, 4, 1, 3, 8))
+    shifted = np.asarray(temporal_shift(x, 1 / 8))
+    assert shifted.shape == x.shape and np.ptp(shifted, axis=(0, 2, 3)).max() == 0
+    np.testing.assert_array_equal(shifted[0, :, 0, 0, 0], [2, 3, 4, 0])
+    np.testing.assert_array_equal(shifted[0, :, 0, 0, 1], [0, 1, 2, 3])
+    np.testing.assert_array_equal(shifted[..., 2:], x[..., 2:])
+    np.testing.assert_array_equal(temporal_shift(x[:, :1], 1 / 4)[0, 0, 0, 0], [0] * 4 + [1] * 4)  # one frame alone
+
+
+def test_shifted_channels_see_the_neighbors_and_nothing_where_time_stands_still():
+    """Four blocks: a slot sees four frames to either side. A still clip looks to the slots in the middle as without a shift, and to those that zeros
+    reach it does not.
+    """
+    still = np.broadcast_to(normal(1, 1, 16, 16, 3), (1, 10, 16, 16, 3))
+    shifted, plain = (cnn3d.tiny("tsm_r50", width=8, frames=10, size=16, shift=share) for share in (1 / 8, 0.0))
+    params, stats = cnn3d.drawn(shifted)
+    both = jax.jit(lambda x: [m.apply({"params": params, "batch_stats": stats}, x).map_BxTxHxWxD[0] for m in (shifted, plain)])
+    a, b = (np.asarray(x) for x in both(still))
+    np.testing.assert_allclose(a[4:6], b[4:6], atol=1e-5 * np.abs(b).max())
+    assert min(np.abs(a[t] - b[t]).max() for t in (0, 9)) > 1e-2 * np.abs(b).max()
+    slot = jax.grad(lambda x: jnp.sum(both(x)[0][5]))(still)
+    assert [t for t in range(10) if np.any(slot[0, t])] == list(range(1, 10))
+
+
 @pytest.mark.parametrize("sides", [(8, 7, 7), (3, 9, 8), (1, 2, 3)])
 def test_the_windowed_mean_is_the_mean_over_windows(sides):
     x = normal(2, *sides, 3)
@@ -180,6 +208,11 @@ def test_clips_that_do_not_fit_are_refused(name, shape, message):
     with pytest.raises(UserError, match=message) as error:
         jax.eval_shape(lambda: backbone.init(cnn3d.tiny(name), jax.random.key(0), shape))
     assert "\n" not in str(error.value)
+
+
+def test_a_shift_of_more_channels_than_there_are_is_refused():
+    with pytest.raises(UserError, match=r"model.shift is 0.6"):
+        models.build({"name": "tsm_r50", "shift": 0.6})
 
 
 def test_an_unknown_kind_of_convolution_is_refused():

@@ -38,7 +38,7 @@ def test_vit_base_pretraining_needs_67_6_gflop_per_clip_forward():
     assert flops.mae_decoder(decoder, 768, 160, 1408) / 1e9 == pytest.approx(39.05, abs=0.01)
 
 
-@pytest.mark.parametrize("name", ["cnn_small", "c3d", "mc3_18", "r2plus1d10_vcop", "s3d_g", "cvrl_r3d50"])
+@pytest.mark.parametrize("name", ["cnn_small", "c3d", "mc3_18", "r2plus1d10_vcop", "s3d_g", "cvrl_r3d50", "tsm_r50"])
 def test_convolution_networks_agree_with_the_program(name):
     """At full size: exactly with its matrix products and convolutions, within two percent with all that XLA counts."""
     model = models.build({"name": name} | ({} if name == "cnn_small" else {"impl": "direct"}))

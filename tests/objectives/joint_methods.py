@@ -10,6 +10,7 @@ from vssl_jax import batch as batch_lib
 from vssl_jax.models.backbone import Features
 from vssl_jax.models.projection import MLP
 from vssl_jax.objectives.average import Average
+from vssl_jax.objectives.brave import BraVe
 from vssl_jax.objectives.byol import BYOL
 from vssl_jax.objectives.dino import DINO
 from vssl_jax.objectives.joint import JointEmbedding
@@ -20,6 +21,7 @@ from vssl_jax.objectives.tclr import TCLR
 from vssl_jax.objectives.uber_nce import UberNCE
 from vssl_jax.perturb.clip_view import ANYWHERE, ClipView
 from vssl_jax.perturb.color import ColorJitter
+from vssl_jax.perturb.convolve import RandomConvolution
 from vssl_jax.perturb.crop import RandomResizedCrop
 from vssl_jax.perturb.view import EvalView, RandomView
 
@@ -46,6 +48,8 @@ class Times(nn.Module):
 
 SPARSE = ClipView(VIEW, 2, stride=3)
 EARLY, LATE = ClipView(VIEW, 2), ClipView(VIEW, 2, first=3)
+NARROW = ClipView(VIEW, 2, first=ANYWHERE)
+BROAD = ClipView(RandomView(size=16, crop=RandomResizedCrop((0.3, 1.0)), color=(RandomConvolution(size=3),)), 2, stride=4)
 
 
 def fields(views=(FIRST, SECOND), **changes):
@@ -67,6 +71,9 @@ METHODS: dict[str, JointEmbedding] = {
     "uber_nce": UberNCE(size=32, temperature=0.2, **averaged()),
     "byol": BYOL(**averaged(predictor=MLP((8,), 6))),
     "byol_own": BYOL(own=True, **averaged((FIRST, SECOND, SECOND), predictor=MLP((8,), 6))),
+    "brave": BraVe(
+        predictor=MLP((8,), 6), **fields((NARROW, BROAD)) | {"frames": 2, "head": MLP((8,), 6, norm_last=True, unit_length=False)}
+    ),
     "swav": SwAV(prototypes=10, **fields((FIRST, SECOND, SMALL))),
     "tclr": TCLR(
         parts=2, weights=(1.0, 2.0, 3.0, 4.0), **fields((SPARSE, SPARSE, EARLY, EARLY, LATE, LATE)) | {"encoder": Times(), "frames": 2}
@@ -84,6 +91,7 @@ ZERO: dict[str, float] = {
     "uber_nce": math.log(32 + 1),
     "byol": 2.0,
     "byol_own": 2.0,
+    "brave": 1.0,
     "swav": math.log(10),
     "tclr": 3 * math.log(15) + 3 * math.log(3) + 4 * math.log(2),
     "dino": math.log(12),

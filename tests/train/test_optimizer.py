@@ -133,6 +133,20 @@ def test_layer_wise_rates_scale_the_update():
     np.testing.assert_allclose(after[0]["encoder"]["patch_embed"]["kernel"], 1 - 0.125)
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lars"])
+def test_a_part_s_rate_is_its_factor_of_the_step(name):
+    """Of the update, decay and all, whatever the optimizer divides out of gradients."""
+    params = {part: PARAMS["encoder"] for part in ("encoder", "predictor")}
+    grads = [{part: grad["encoder"] for part in params} for grad in GRADS[:1]]
+    settings = dict(name=name, learning_rate=0.1, schedule="none", weight_decay=0.01)
+    (after,), (logged,) = run(tiny.optimizer(**settings, rates={"predictor": 10.0}), grads, params)
+    (plain,), _ = run(tiny.optimizer(**settings), grads, params)
+    tiny.assert_same_bits(after["encoder"], plain["encoder"])
+    moved, alone = (jax.tree.map(lambda a, b: np.asarray(a, np.float64) - b, x["predictor"], PARAMS["encoder"]) for x in (after, plain))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, 10 * b, rtol=1e-3, atol=1e-6), moved, alone)
+    assert tiny.largest_difference(alone, jax.tree.map(np.zeros_like, alone)) > 1e-4 and logged["learning_rate"] == pytest.approx(0.1)
+
+
 def test_adamw_is_optax_adamw():
     changes = dict(learning_rate=1e-2, schedule="none", weight_decay=0.1, b1=0.9, b2=0.95, eps=1e-8)
     ours, _ = run(tiny.optimizer(**changes))
@@ -166,17 +180,20 @@ def test_sgd_is_its_formula(nesterov):
             np.testing.assert_allclose(mine["encoder"][key], w, rtol=1e-5, atol=1e-6)
 
 
-def test_lars_is_its_formula():
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_lars_is_its_formula(nesterov):
     """You et al. 2017: the decayed gradient scaled by 0.001 |w| / |g + decay w|; biases take plain steps."""
-    ours, _ = run(tiny.optimizer(name="lars", learning_rate=2.0, schedule="none", weight_decay=0.01, momentum=0.9, trust_coefficient=0.001))
+    settings = dict(learning_rate=2.0, schedule="none", weight_decay=0.01, momentum=0.9, trust_coefficient=0.001, nesterov=nesterov)
+    ours, _ = run(tiny.optimizer(name="lars", **settings))
     w, v = PARAMS["encoder"]["kernel"].astype(np.float64), 0.0
     b, u = PARAMS["encoder"]["bias"].astype(np.float64), 0.0
     for grad, mine in zip(GRADS, ours, strict=True):
         g = grad["encoder"]["kernel"] + 0.01 * w
-        v = 0.9 * v + 0.001 * np.linalg.norm(w) / np.linalg.norm(g) * g
-        w = w - 2.0 * v
+        g = 0.001 * np.linalg.norm(w) / np.linalg.norm(g) * g
+        v = 0.9 * v + g
+        w = w - 2.0 * (g + 0.9 * v if nesterov else v)
         u = 0.9 * u + grad["encoder"]["bias"]
-        b = b - 2.0 * u
+        b = b - 2.0 * (grad["encoder"]["bias"] + 0.9 * u if nesterov else u)
         np.testing.assert_allclose(mine["encoder"]["kernel"], w, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(mine["encoder"]["bias"], b, rtol=1e-5, atol=1e-6)
 

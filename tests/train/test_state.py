@@ -1,5 +1,6 @@
 """What a state is made of, and whose turn it is."""
 
+import contextlib
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -86,3 +87,11 @@ def test_turns_of_one_name_that_last_differently_have_no_schedule():
 
     with pytest.raises(UserError, match=r"'disc' last \[2, 3\] steps"):
         state_lib.turn_clock(Uneven(), "disc")
+
+
+def test_a_rate_of_a_part_that_the_method_does_not_have_is_refused():
+    """Those of another turn are there."""
+    for rates, wrong in (({"gen": 2.0}, ""), ({"gne": 2.0}, "did you mean 'gen'")):
+        made = state_lib.build_optimizers(Relay(), ConfigDict(config_lib.optimizer() | {"rates": rates}), 8, 1)
+        with pytest.raises(UserError, match=wrong) if wrong else contextlib.nullcontext():
+            jax.eval_shape(lambda made=made: state_lib.init(Relay(), made, 0, None))

@@ -6,6 +6,7 @@ from typing import Any
 from vssl_jax.errors import unknown_name
 from vssl_jax.objectives import (
     appearance_change,
+    brave,
     byol,
     classify,
     clip_order,
@@ -35,6 +36,7 @@ from vssl_jax.objectives.protocol import Objective
 
 OBJECTIVES: dict[str, Callable[[Any], Objective]] = {
     "appearance_change": appearance_change.from_config,
+    "brave": brave.from_config,
     "byol": byol.from_config,
     "classify": classify.from_config,
     "clip_order": clip_order.from_config,
