@@ -37,6 +37,7 @@ JOINT = {
     "coclr": "coclr_s3d_ucf101",
     "moco": "moco_slowonly50",
     "byol": "byol_slowonly50",
+    "brave": "brave_tsm50",
     "dino": "dino_timesformer",
     "dpc": "dpc_r3d18",
     "memdpc": "memdpc_r3d18_ucf101",

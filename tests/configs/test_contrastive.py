@@ -7,6 +7,7 @@ import pytest
 from tests.configs.recipes import full_size_step, recipe
 from vssl_jax import objectives
 from vssl_jax.objectives.joint import JointEmbedding
+from vssl_jax.perturb.convolve import RandomConvolution
 
 SLOWONLY = ("slowonly_r50", (8, 224), ("dense", 8, 8))
 COLOR = ("jitter", "gray", "blur")
@@ -36,6 +37,10 @@ PUBLISHED = {
         ("r3d18", (16, 112), ("dense", 64, 1)), 1, 40, 400, 0, ("adamw", 1e-3, 0, 0.0), ((512,), 128), 10,
         {"parts": 4, "temperature": 0.1, "weights": (1.0, 14.0, 40.0, 16.0)},
     ),
+    "brave_tsm50": (
+        ("tsm_r50", (16, 224), ("dense", 127, 2)), 1, 512, 0, 0, ("lars", 1.0, 0, 1e-2), ((4096,), 128), 2,
+        {"predictor": {"hidden": (4096,), "dim": 128}, "both": True, "examples": 0, "steps": (300_000, 5_000)},
+    ),
     "dino_timesformer": (
         ("timesformer", (8, 224), ("dense", 64, 3)), 1, 32, 20, 10, ("adamw", 5e-4, 256, 0.04), ((2048, 2048), 256), 10,
         {"prototypes": 65_536, "temperature": 0.1, "sharp": 0.04, "center_decay": 0.9, "large": 2, "frozen": 7513, "average": {"decay": 0.996, "final": 1.0}},
@@ -59,8 +64,9 @@ def test_published_settings(name):
     s, o = c.data.sampler, c.optimizer
     assert (c.model.name, (c.model.frames, c.model.size), (s.name, s.frames, s.stride)) == network and s.clips == clips
     examples = c.data.num_examples
-    assert (examples, c.train.batch_size, c.train.epochs) == (9_537 if "ucf101" in name else 240_436, videos, epochs)
-    assert (c.train.steps, o.warmup_steps) == (epochs * examples // videos, warmup * examples // videos)
+    wanted = own.pop("examples", 9_537 if "ucf101" in name else 240_436)
+    assert (examples, c.train.batch_size, c.train.epochs) == (wanted, videos, epochs)
+    assert (c.train.steps, o.warmup_steps) == own.pop("steps", (epochs * examples // videos, warmup * examples // videos))
     assert (o.name, o.learning_rate, o.lr_batch, o.weight_decay) == optimizer and (o.schedule, o.momentum) == (
         own.pop("schedule", "cosine"),
         0.9,
@@ -83,6 +89,23 @@ def test_tclrs_views_are_a_sparse_clip_and_its_quarters():
     c = recipe("tclr_r3d18_ucf101")
     views = [(v.first, v.frames, v.stride) for v in objectives.build(c).views]
     assert views == [(0, 16, 4)] * 2 + [(16 * part, 16, 1) for part in range(4) for _ in range(2)] and c.model.last_time_stride == 1
+
+
+def test_braves_views_and_rates():
+    """Of films at 25 frames a second: 16 frames 2 apart, and 64 that are 4 apart."""
+    c = recipe("brave_tsm50")
+    s, o = c.data.sampler, c.optimizer
+    narrow, broad = objectives.build(c).views
+    assert [(v.first, v.frames, v.stride * s.stride, v.view.size) for v in (narrow, broad)] == [(-1, 16, 2, 224), (0, 64, 4, 112)]
+    assert broad.span == s.frames and s.target_fps == 25
+    for view, radius in ((narrow.view, 11), (broad.view, 5)):
+        blur, jitter, gray, *_ = view.color
+        assert (view.crop.area, view.crop.aspect, view.flip) == ((0.3, 1.0), (0.5, 2.0), 0.5)
+        assert (blur.prob, blur.sigma, blur.radius, gray.prob) == (1.0, (0.1, 2.0), radius, 0.2)
+        assert (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue, jitter.prob) == (32 / 255, 0.4, 0.4, 0.2, 0.8)
+    assert len(narrow.view.color) == 3 and broad.view.color[3:] == (RandomConvolution(1.0, 11),)
+    assert (o.nesterov, o.trust_coefficient, o.final_learning_rate, o.rates.to_dict()) == (True, 0.001, 0.0, {"predictor": 10.0})
+    assert (c.model.name, objectives.build(c).encoder.shift, c.objective.head.norm_last) == ("tsm_r50", 1 / 8, True)
 
 
 def test_cvrls_views_differ_in_blur_and_solarization():

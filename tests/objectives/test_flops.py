@@ -45,12 +45,15 @@ def pretext_on(backbone: str, task: str):
 
 
 def joint_on(backbone: str, name: str):
-    """As `pretext_on`, with views of one size: of others a transformer's work is not counted."""
+    """As `pretext_on`, with views of one size: of others a transformer's work is not counted, but for BraVe, which has a network for each."""
     config = recipes.recipe(name).unlock()
     clips = {"frames": config.model.frames, "size": config.model.size}
     config.model = {"name": backbone, **PLAIN, **clips}
     config.data.layout = "rgb"
-    config.objective.views = tuple(view for view in config.objective.views if "size" not in view)
+    if config.objective.name == "brave":
+        config.model.any_size = True
+    else:
+        config.objective.views = tuple(view for view in config.objective.views if "size" not in view)
     if "queue" in config.objective:
         config.objective.queue = 64
     if "flow" in config.objective:
