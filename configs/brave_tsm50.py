@@ -23,14 +23,15 @@ from configs import contrastive, pretext
 
 
 def get_config(arg: str = ""):
-    return contrastive.recipe(arg, _paper, local=_small(64, 32, frames=16, stride=2, size=32), smoke=_small(8, 8, frames=8, stride=2, size=16))
+    small, toy = _small(hidden=64, dim=32, frames=16, size=32), _small(hidden=8, dim=8, frames=8, size=16)
+    return contrastive.recipe(arg, _paper, local=small, smoke=toy)
 
 
-def _small(hidden, dim, frames, stride, size):
+def _small(hidden, dim, frames, size):
     """The narrow view is as long and large as the encoder's clips, the broad one longer and smaller."""
     (narrow,) = contrastive.local_views(1, first=-1)
     convolved = (*narrow["color"], {"name": "random_convolution", "size": 5})
-    broad = narrow | {"first": 0, "frames": frames, "stride": stride, "size": size, "color": convolved}
+    broad = narrow | {"first": 0, "frames": frames, "stride": 2, "size": size, "color": convolved}
     return {"views": (narrow, broad), "head": _projector(hidden, dim), "predictor": {"hidden": (hidden,), "dim": dim}}
 
 

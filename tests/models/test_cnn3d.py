@@ -16,8 +16,8 @@ from vssl_jax.models.inception3d import windowed_mean
 from vssl_jax.models.resnet3d import mid_channels
 from vssl_jax.models.slowonly import temporal_shift
 
-# name: parameters, clips (frames, side), map (slots, side, channels). The counts are torchvision's (r3d18, mc3_18, r2plus1d18, s3d),
-# PySlowFast's (slowonly_r50), CVRL's (cvrl_r3d50), an image's ResNet-50 (tsm_r50, torchvision's), VCOP's code's (the rest of *_vcop), and of the papers' layers (c3d, i3d, s3d_g).
+# name: parameters, clips (frames, side), map (slots, side, channels). The counts are torchvision's (r3d18, mc3_18, r2plus1d18, s3d; tsm_r50: its
+# image network's), PySlowFast's (slowonly_r50), CVRL's (cvrl_r3d50), VCOP's code's (the rest of *_vcop), and of the papers' layers (c3d, i3d, s3d_g).
 TABLE = {
     "c3d": (27_655_936, (16, 112), (2, 7, 512)),
     "c3d_vcop": (27_661_440, (16, 112), (2, 7, 512)),

@@ -30,7 +30,7 @@ def temporal_shift(x_BxTxHxWxC: jax.Array, share: float) -> jax.Array:
 class Bottleneck(nn.Module):
     """tx1x1, 1x3x3 (which strides), 1x1x1 into `4 * width` channels, beside a shortcut. The last scale starts at zero (Goyal et al. 2017,
     section 5.1), so at first a block is its shortcut. `shift`: the share of the channels that come from the next frame, and as many from the one
-    before, ahead of the first convolution; the shortcut has its own frame's (Lin et al. 2019, section 4.2).
+    before, ahead of the first convolution; the shortcut has its own frame's (the residual shift of Lin et al. 2019).
     """
 
     width: int

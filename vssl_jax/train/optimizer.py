@@ -176,7 +176,8 @@ def build(config: Mapping[str, Any], steps: int, batch_size: int, clock: Schedul
         updates = jax.tree.map(lambda u, p, m: u + wd * p if m else u, updates, params, mask)
         updates, second = after.update(updates, state["momentum"], params)
         factors = layer_scales(params, config.layer_decay) if config.layer_decay != 1.0 else jax.tree.map(lambda _: 1.0, params)
-        factors = {part: jax.tree.map(lambda f, r=config.rates.get(part, 1.0): f * r, tree) for part, tree in factors.items()}
+        for part in set(config.rates) & set(params):
+            factors[part] = jax.tree.map(lambda f, rate=config.rates[part]: f * rate, factors[part])
         updates = jax.tree.map(lambda u, f: -lr * f * u, updates, factors)
         return updates, {"scale": first, "momentum": second}, {"learning_rate": lr, "weight_decay": wd}
 
