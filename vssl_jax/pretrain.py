@@ -73,7 +73,9 @@ def check_places(objective: Objective, videos: int) -> None:
     """Raises UserError where the objective remembers every video, and the data have more of them than it has places for."""
     places = objective.places()
     if places is not None and videos > places:
-        raise UserError(f"objective.videos is {places}, but the data have {videos} videos: set --config.objective.videos={videos}, or name other data")
+        raise UserError(
+            f"objective.videos is {places}, but the data have {videos} videos: set --config.objective.videos={videos}, or name other data"
+        )
 
 
 def _count_epochs(config: ConfigDict, videos: int) -> None:

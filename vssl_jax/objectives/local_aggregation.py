@@ -60,7 +60,16 @@ class LocalAggregation(JointEmbedding):
         super().__post_init__()
         if len(self.views) != 1:
             raise UserError(f"local aggregation compares one view with its bank, objective.views has {len(self.views)}")
-        counts = (self.videos, self.noise, self.background, self.clusterings, self.iterations, self.initial, self.learning, self.refresh_every)
+        counts = (
+            self.videos,
+            self.noise,
+            self.background,
+            self.clusterings,
+            self.iterations,
+            self.initial,
+            self.learning,
+            self.refresh_every,
+        )
         if not (min(counts) >= 1 and self.clusters >= 2 and self.temperature > 0 and 0 <= self.momentum < 1):
             raise UserError(
                 f"local aggregation has {self.videos} videos, {self.noise} draws of noise, a background of {self.background}, {self.clusterings} clusterings "
@@ -142,6 +151,17 @@ def from_config(config: Any) -> LocalAggregation:
     every joint embedding has (objectives/joint.py).
     """
     c = config["objective"]
-    names = ("videos", "temperature", "momentum", "noise", "background", "clusters", "clusterings", "iterations", "initial", "refresh_every")
+    names = (
+        "videos",
+        "temperature",
+        "momentum",
+        "noise",
+        "background",
+        "clusters",
+        "clusterings",
+        "iterations",
+        "initial",
+        "refresh_every",
+    )
     learning = max(1, config["train"]["steps"] - c["initial"])
     return LocalAggregation(learning=learning, **{name: c[name] for name in names}, **shared_fields(config))
