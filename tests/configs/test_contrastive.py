@@ -2,6 +2,7 @@
 
 import re
 
+import jax
 import pytest
 
 from tests.configs.recipes import full_size_step, recipe
@@ -126,6 +127,14 @@ def test_the_places_and_the_clustering_follow_the_data(name):
     assert (c.objective.videos, c.objective.refresh_every) == (9537, 298)
     c.objective.videos = 10_000
     assert (c.data.num_examples, c.objective.refresh_every) == (9537, 298)
+
+
+@pytest.mark.parametrize("name", REMEMBER)
+def test_full_size_clusters_have_the_memorys_shapes(name):
+    method = objectives.build(recipe(name))
+    params, memory = jax.eval_shape(lambda key: method.init(key, None), jax.random.key(0))
+    after, _ = jax.eval_shape(method.refresh, params, memory, jax.random.key(0))
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), memory)
 
 
 @pytest.mark.parametrize("name", REMEMBER)

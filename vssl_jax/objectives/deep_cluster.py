@@ -1,4 +1,4 @@
-"""DeepCluster-v2 (Caron et al. 2020, https://arxiv.org/abs/2006.09882, appendix D; DeepCluster: Caron et al. 2018, https://arxiv.org/abs/1807.05520):
+"""DeepCluster-v2 (Caron et al. 2020, https://arxiv.org/abs/2006.09882, appendix; DeepCluster: Caron et al. 2018, https://arxiv.org/abs/1807.05520):
 every so often all videos are clustered by what the network makes of them, and until the next time each view says which cluster its video is in.
 
     Step 1) scores of every view with the centroids, which stand still
