@@ -14,6 +14,9 @@ from vssl_jax import config as config_lib
 from vssl_jax.errors import unknown_name
 
 EVAL_VIEW = {"short_side": 256, "crops": 1}
+# Of methods that remember every video: those of the embedded dataset's training split, clustered once an epoch.
+LOCAL_BANK = {"videos": 3000, "refresh_every": 3000 // 32}
+SMOKE_BANK = {"videos": 16, "refresh_every": 16 // 8}
 
 
 def recipe(
@@ -96,3 +99,10 @@ def slowonly_views(clips: int) -> tuple[dict[str, Any], ...]:
     )
     crop = {"name": "random_resized", "area": (0.2, 0.766), "aspect": (0.75, 4 / 3)}
     return tuple({"clip": clip, "crop": crop, "flip": 0.5, "color": color} for clip in range(clips))
+
+
+def remember(config: ConfigDict) -> None:
+    """Places for all videos of the data, which are clustered once an epoch. Both follow data.num_examples and train.batch_size."""
+    examples, batch = config.data.get_ref("num_examples"), config.train.get_ref("batch_size")
+    config.objective.videos = examples + 0  # a value of its own: setting it leaves num_examples as it is
+    config.objective.refresh_every = examples // batch

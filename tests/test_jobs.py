@@ -1,8 +1,10 @@
-"""What a run does besides its steps: validation counts every held-out video once, on one device and on eight."""
+"""What a run does besides its steps: validation counts every held-out video once, on one device and on eight; a refresh is done when it is due."""
 
 import dataclasses
+from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,6 +18,7 @@ from vssl_jax.data.row import Input
 from vssl_jax.data.sample import Dense
 from vssl_jax.errors import UserError
 from vssl_jax.evals.knn import weighted_knn
+from vssl_jax.train import sharding
 from vssl_jax.train.loop import compile_plan
 
 SPEC = batch_lib.Spec(batch_size=8, clips=1, frames=4, height=16, width=16)
@@ -79,6 +82,40 @@ def test_online_knn_is_the_evaluations_on_the_features_of_the_moment(mesh):
     assert [len(t) for t in tables] == [19, 19, 11, 11]
     scores = weighted_knn(*tables[:3], len(gallery.source.classes), 3)
     assert metrics == {jobs.KNN: pytest.approx(np.mean(scores.argmax(1) == tables[3]))} and state_after is state
+
+
+@dataclass(frozen=True)
+class Drawn(tiny.Regression):
+    """Its memory adds up what was drawn for it at each refresh."""
+
+    refresh_every: int = 4
+
+    def init(self, rng, batch):
+        params, memory = super().init(rng, batch)
+        return params, memory | {"drawn": jnp.zeros(16)}
+
+    def after_update(self, params, memory, step):
+        return memory
+
+    def refresh(self, params, memory, rng):
+        return memory | {"drawn": memory["drawn"] + jax.random.normal(rng, (16,))}, {"clusters/usage": jnp.float32(0.5)}
+
+
+def test_a_refresh_is_done_at_its_steps_alone_with_draws_of_the_step_and_the_memory_stays_where_it_is(monkeypatch):
+    monkeypatch.setattr(sharding, "FSDP_MIN_SIZE", 16)
+    objective = Drawn()
+    made, found = tiny.plan(objective, tiny.rows(1), mesh={"data": 2, "fsdp": 4}), []
+    for step in (4, 4, 8):
+        state, job = tiny.fresh(made, compile_plan(made)), jobs.refresh(objective)
+        same, nothing = job.run(state, step + 1)  # as the loop asks at the end of training
+        assert same is state and nothing == {}
+        placed = state.memory["drawn"].sharding
+        after, metrics = job.run(state, step)
+        assert metrics["clusters/usage"] == 0.5 and after.memory["drawn"].sharding == placed and not placed.is_fully_replicated
+        assert state.memory["drawn"].is_deleted()  # there is never a second bank
+        found.append(np.asarray(after.memory["drawn"]))
+    np.testing.assert_array_equal(found[0], found[1])
+    assert np.abs(found[2] - found[0]).max() > 0.1
 
 
 def test_online_knn_without_labels_is_refused():

@@ -1,5 +1,7 @@
 """What a run shows on its way."""
 
+from dataclasses import dataclass
+
 import pytest
 
 from tests.train import tiny
@@ -9,6 +11,7 @@ from vssl_jax.data.broken import BrokenRecord
 from vssl_jax.data.row import Input
 from vssl_jax.data.sample import Dense
 from vssl_jax.data.synthetic import synthetic_source
+from vssl_jax.errors import UserError
 from vssl_jax.train import pictures
 from vssl_jax.train.loop import compile_plan
 from vssl_jax.train.metrics import MetricsWriter
@@ -42,3 +45,18 @@ def test_steps_that_fit_the_data_are_not_talked_about(changes, videos, caplog):
 def test_steps_counted_for_other_data_are(caplog):
     pretrain._count_epochs(config(), 20)
     assert "counted for 200 videos, the data have 20: they are seen 50 times each (for 5 epochs set data.num_examples=20)" in caplog.text
+
+
+@dataclass(frozen=True)
+class Remembers(tiny.Regression):
+    videos: int = 20
+
+    def places(self):
+        return self.videos
+
+
+def test_more_videos_than_the_memory_has_places_for_are_refused():
+    pretrain.check_places(Remembers(), 20)
+    pretrain.check_places(tiny.Regression(), 10**6)
+    with pytest.raises(UserError, match=r"objective.videos is 20, but the data have 21 videos: set --config.objective.videos=21"):
+        pretrain.check_places(Remembers(), 21)

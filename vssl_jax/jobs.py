@@ -1,5 +1,5 @@
-"""What a pretraining does besides its steps, every so often: pictures of what the method sees, how it does on held-out videos, and what its features
-are worth to nearest neighbors.
+"""What a pretraining does besides its steps, every so often: what the method renews of its memory, pictures of what it sees, how it does on held-out
+videos, and what its features are worth to nearest neighbors.
 
 All are jobs of the one loop, so they stand in the same order for every method, and run on the mesh that trains.
 """
@@ -27,6 +27,28 @@ from vssl_jax.train.metrics import MetricsWriter
 from vssl_jax.train.state import TrainState
 
 ACCURACY, KNN = "validation/accuracy", "knn/top1"
+REFRESH = 0xFFFFFFFE  # what the run's key is folded with: no step's number, and not the one that train/state.py starts with
+
+
+def refresh(objective: Objective) -> Job:
+    """The method's own `refresh`, every `refresh_every` steps and at no other time, not even at the end of training. Its draws are a function of the
+    run's key and the step.
+    """
+    renew = None
+
+    def run(state: TrainState, step: int) -> tuple[TrainState, Mapping[str, float]]:
+        nonlocal renew
+        if step % objective.refresh_every:
+            return state, {}
+        if renew is None:  # placed as the memory is, whose buffers it takes over
+            kept = jax.tree.map(lambda x: x.sharding, state.memory)
+            replicated = jax.sharding.NamedSharding(_mesh(state), jax.sharding.PartitionSpec())
+            renew = jax.jit(objective.refresh, donate_argnums=1, out_shardings=(kept, replicated))
+        rng = jax.random.fold_in(jax.random.fold_in(state.rng, jnp.uint32(REFRESH)), step)
+        memory, metrics = renew(state.params, state.memory, rng)
+        return state.replace(memory=memory), metrics
+
+    return Job(objective.refresh_every, run, "refresh")
 
 
 def pictures(objective: Objective, input: Input, workdir: Path, writer: MetricsWriter, every: int) -> Job:

@@ -69,6 +69,15 @@ def check_classes(objective: Objective, classes: tuple[str, ...]) -> None:
         raise UserError(f"objective.classes is {wanted}, but the data have {have}: set --config.objective.classes, or name other data")
 
 
+def check_places(objective: Objective, videos: int) -> None:
+    """Raises UserError where the objective remembers every video, and the data have more of them than it has places for."""
+    places = objective.places()
+    if places is not None and videos > places:
+        raise UserError(
+            f"objective.videos is {places}, but the data have {videos} videos: set --config.objective.videos={videos}, or name other data"
+        )
+
+
 def _count_epochs(config: ConfigDict, videos: int) -> None:
     """Says so where the recipe's steps were counted for a data set of another length."""
     counted, batch_size = config.data.num_examples, config.train.batch_size
@@ -177,10 +186,13 @@ def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter) -> tupl
     input = build_input(config.data, config.train.batch_size, config.seed, broken)
     check_needs(objective, input.source.keys)
     check_classes(objective, input.source.classes)
+    check_places(objective, len(input.source))
     _count_epochs(config, len(input.source))
     if config.train.steps < 1:
         raise UserError(f"train.steps is {config.train.steps}: it must be 1 or more (epochs x data.num_examples / batch_size, or set it)")
     jobs = []
+    if objective.refresh_every > 0:
+        jobs.append(jobs_lib.refresh(objective))
     if config.train.picture_every > 0:
         jobs.append(jobs_lib.pictures(objective, input, workdir, writer, config.train.picture_every))
     if config.train.validate_every > 0:

@@ -34,6 +34,8 @@ JOINT = {
     "cvrl": "simclr_cvrl50",
     "tclr": "tclr_r3d18_ucf101",
     "swav": "swav_slowonly50",
+    "deep_cluster": "deep_cluster_slowonly50",
+    "local_aggregation": "vie_r3d18",
     "coclr": "coclr_s3d_ucf101",
     "moco": "moco_slowonly50",
     "byol": "byol_slowonly50",

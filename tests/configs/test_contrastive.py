@@ -2,10 +2,12 @@
 
 import re
 
+import jax
 import pytest
 
 from tests.configs.recipes import full_size_step, recipe
 from vssl_jax import objectives
+from vssl_jax.data import world
 from vssl_jax.objectives.joint import JointEmbedding
 from vssl_jax.perturb.convolve import RandomConvolution
 
@@ -32,6 +34,17 @@ PUBLISHED = {
     ),
     "swav_slowonly50": (
         SLOWONLY, 2, 512, 200, 35, ("lars", 0.6, 64, 1e-6), ((2048, 2048), 128), 2, {"prototypes": 1000, "temperature": 0.1, "epsilon": 0.05, "iterations": 3},
+    ),
+    "deep_cluster_slowonly50": (
+        SLOWONLY, 2, 512, 200, 35, ("lars", 0.6, 64, 1e-6), ((2048,), 128), 2,
+        {"prototypes": 3000, "heads": 3, "temperature": 0.1, "iterations": 10, "assigned": 2, "videos": 240_436, "refresh_every": 469},
+    ),
+    "vie_r3d18": (
+        ("r3d18", (16, 112), ("dense", 16, 1)), 1, 64, 0, 0, ("sgd", 0.03, 0, 1e-4), ((), 128), 1,
+        {
+            "temperature": 0.07, "momentum": 0.5, "noise": 4096, "background": 4096, "clusters": 10_000, "clusterings": 1, "iterations": 20,
+            "initial": 50_000, "videos": 240_436, "refresh_every": 3756, "schedule": "steps", "steps": (1_600_000, 0),
+        },
     ),
     "tclr_r3d18_ucf101": (
         ("r3d18", (16, 112), ("dense", 64, 1)), 1, 40, 400, 0, ("adamw", 1e-3, 0, 0.0), ((512,), 128), 10,
@@ -112,6 +125,47 @@ def test_cvrls_views_differ_in_blur_and_solarization():
     first, second = objectives.build(recipe("simclr_cvrl50")).views
     assert [op.prob for op in first.view.color] == [0.8, 0.2, 1.0] and [op.prob for op in second.view.color] == [0.8, 0.2, 0.1, 0.2]
     assert (first.view.crop.area, first.view.crop.aspect, first.view.per) == ((0.3, 1.0), (0.5, 2.0), "clip")
+
+
+def test_vies_turns_rates_and_view():
+    c = recipe("vie_r3d18")
+    assert [(turn.name, turn.steps) for turn in objectives.build(c).turns] == [("instance", 50_000), ("aggregation", 1_550_000)]
+    assert [round(share * c.train.steps) for share in c.optimizer.drops] == [974_946, 1_304_998] and not c.optimizer.by_turn
+    (view,) = objectives.build(c).views
+    jitter, gray = view.view.color
+    assert (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue, jitter.shuffle, gray.prob) == (0.4, 0.4, 0.4, 0.4, True, 0.3)
+    sides = [112 / scale for scale in view.view.crop.scales]
+    assert (round(min(sides)), round(max(sides)), len(sides), view.view.crop.places, view.view.flip) == (128, 159, 32, 0, 0.5)
+
+
+REMEMBER = [n for n in sorted(PUBLISHED) if "videos" in PUBLISHED[n][-1]]
+
+
+@pytest.mark.parametrize("name", REMEMBER)
+def test_the_places_and_the_clustering_follow_the_data(name):
+    c = recipe(name)
+    with c.unlocked():
+        c.data.num_examples, c.train.batch_size = 9537, 32
+    assert (c.objective.videos, c.objective.refresh_every) == (9537, 298)
+    c.objective.videos = 10_000
+    assert (c.data.num_examples, c.objective.refresh_every) == (9537, 298)
+
+
+@pytest.mark.parametrize("name", REMEMBER)
+def test_full_size_clusters_have_the_memorys_shapes(name):
+    method = objectives.build(recipe(name))
+    params, memory = jax.eval_shape(lambda key: method.init(key, None), jax.random.key(0))
+    after, _ = jax.eval_shape(method.refresh, params, memory, jax.random.key(0))
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), memory)
+
+
+@pytest.mark.parametrize("name", REMEMBER)
+@pytest.mark.parametrize("variant", ["local", "smoke"])
+def test_the_embedded_dataset_has_its_places(name, variant):
+    c = recipe(name, variant)
+    videos = c.data.world_videos or world.find(c.data.world).split_size(c.data.split)
+    assert objectives.build(c).places() == videos and c.objective.refresh_every == videos // c.train.batch_size
+    assert objectives.build(c).refresh_every < c.train.steps  # it learns something
 
 
 @pytest.mark.parametrize("name", [n for n in sorted(PUBLISHED) if "slowonly" in n])

@@ -348,7 +348,7 @@ def test_views_of_a_recipe_that_make_no_sense_are_refused():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SimCLR(**fields((FIRST,))), "two or more"),
+        (lambda: SimCLR(**fields((FIRST,))), "SimCLR needs 2 or more"),
         (lambda: SimCLR(temperature=0.0, **fields()), "above 0"),
         (lambda: MoCo(size=-1, **averaged()), "0 or more"),
         (lambda: DINO(prototypes=8, large=3, **averaged()), "from 1 to all"),

@@ -76,6 +76,6 @@ def test_eight_devices_are_one(name, mesh, alone, monkeypatch):
 
 def test_every_objective_is_among_the_cases():
     """Or a pretext task with a small encoder in test_pretext.py, or a joint embedding in test_joint.py: between them only little differs."""
-    alone = {"coclr", "dpc", "relative_speed"}  # in a test file of its own
+    alone = {"coclr", "deep_cluster", "dpc", "local_aggregation", "relative_speed"}  # in a test file of its own
     assert set(CASES) | set(questions.ALL) | set(joint_methods.METHODS) | alone >= set(objectives.OBJECTIVES)
     assert all(CASES[name]().objective.name == name for name in CASES)

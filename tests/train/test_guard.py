@@ -68,6 +68,19 @@ def test_the_mean_is_plain_while_young_and_exponential_after():
     assert int(guard.accepted) == len(norms)
 
 
+def test_steps_that_update_nothing_do_not_count_among_the_norms():
+    """Of a method that first fills a memory, whose gradients are 0 until then."""
+    rule, guard = GuardRule(spike_factor=10.0, spike_after=2), Guard.fresh()
+    for _ in range(5):
+        accept, guard = judge(guard, rule, jnp.float32(0.0), jnp.float32(0.0), jnp.bool_(False))
+        assert accept and int(guard.accepted) == 0 and guard.norm_mean == 0
+    verdicts = []
+    for norm in (3.0, 3.0, 50.0):
+        accept, guard = judge(guard, rule, jnp.float32(1.0), jnp.float32(norm), jnp.bool_(True))
+        verdicts.append(bool(accept))
+    assert verdicts == [True, True, False] and guard.norm_mean == 3
+
+
 def test_after_too_many_in_a_row_nothing_is_accepted_any_more():
     """The loop reads the count late: until then a good step must not reset it."""
     rule = GuardRule(max_in_a_row=2)

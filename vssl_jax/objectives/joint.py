@@ -10,7 +10,7 @@ train.grad_accumulation, which cuts the batch before the loss, takes negatives a
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -45,12 +45,14 @@ class JointEmbedding(OnEncoder):
     their batch statistics. `view` is the first of `views`. `chunk` 0: all clips at once.
     """
 
+    least_views: ClassVar[int] = 2  # a method that compares a view with what it remembers has 1
+
     views: tuple[ClipView, ...]
     chunk: int = 0
 
     def __post_init__(self):
-        if len(self.views) < 2:
-            raise UserError(f"objective.views has {len(self.views)}: two or more are compared")
+        if len(self.views) < self.least_views:
+            raise UserError(f"objective.views has {len(self.views)}: {type(self).__name__} needs {self.least_views} or more")
 
     def init(self, rng, batch):
         encoder_rng, head_rng = jax.random.split(rng)

@@ -42,6 +42,7 @@ class Objective:
 
     needs: ClassVar[tuple[str, ...]] = (batch_lib.VIDEO,)
     turns: ClassVar[tuple[Turn, ...]] = (Turn(),)
+    refresh_every: int = 0  # steps between two calls of `refresh`; 0: none
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -74,6 +75,12 @@ class Objective:
         """Memory that follows the updated parameters, such as an EMA teacher."""
         return memory
 
+    def refresh(self, params: Parts, memory: Memory, rng: jax.Array) -> tuple[Memory, Metrics]:
+        """What is renewed every `refresh_every` steps from what the memory holds, such as the clusters of a bank: pure, the memory's shapes kept, the same
+        for any number of devices.
+        """
+        return memory, {}
+
     def embed(self, params: Parts, memory: Memory, batch: batch_lib.Batch) -> dict[str, jax.Array]:
         """Frozen features, the mean over a video's views: {"video": float32 [B, D], ...}. All that evaluation sees of a method without
         training.
@@ -88,6 +95,10 @@ class Objective:
 
     def label_classes(self) -> int | None:
         """How many classes the method tells apart by the data's labels. None: it uses no labels."""
+        return None
+
+    def places(self) -> int | None:
+        """How many videos the memory has places for, each video its own (INDEX). None: it does not count them."""
         return None
 
     def logits(self, params: Parts, memory: Memory, batch: batch_lib.Batch) -> jax.Array:

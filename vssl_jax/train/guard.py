@@ -36,7 +36,7 @@ class GuardRule:
 class Guard:
     skipped: jax.Array  # int32: refused steps so far
     in_a_row: jax.Array  # int32: refused steps since the last accepted one
-    accepted: jax.Array  # int32
+    accepted: jax.Array  # int32: accepted steps that updated something
     norm_mean: jax.Array  # float32: running mean of accepted gradient norms
 
     @classmethod
@@ -45,19 +45,21 @@ class Guard:
         return cls(skipped=zero, in_a_row=zero, accepted=zero, norm_mean=jnp.zeros((), jnp.float32))
 
 
-def judge(guard: Guard, rule: GuardRule, loss: jax.Array, norm: jax.Array) -> tuple[jax.Array, Guard]:
-    """(accept?, the guard after this step)."""
+def judge(guard: Guard, rule: GuardRule, loss: jax.Array, norm: jax.Array, moves: jax.Array | bool = True) -> tuple[jax.Array, Guard]:
+    """(accept?, the guard after this step). A step that updates nothing (`moves` of the objective) does not count among the norms: of zeros every
+    later step would be a spike.
+    """
     accept = jnp.isfinite(loss) & jnp.isfinite(norm) & (guard.in_a_row < rule.max_in_a_row)
     if rule.spike_factor > 0:
         accept &= (guard.accepted < rule.spike_after) | (norm <= rule.spike_factor * guard.norm_mean)
-    one = accept.astype(jnp.int32)
+    one, counts = accept.astype(jnp.int32), accept & moves
     # A plain mean while young, an exponential one after: the mean needs no bias correction.
     weight = jnp.maximum(1.0 - rule.decay, 1.0 / (guard.accepted + 1).astype(jnp.float32))
     mean = guard.norm_mean + weight * (norm - guard.norm_mean)
     after = Guard(
         skipped=guard.skipped + (1 - one),
         in_a_row=jnp.where(accept, 0, guard.in_a_row + 1),
-        accepted=guard.accepted + one,
-        norm_mean=jnp.where(accept, mean, guard.norm_mean),
+        accepted=guard.accepted + counts.astype(jnp.int32),
+        norm_mean=jnp.where(counts, mean, guard.norm_mean),
     )
     return accept, after

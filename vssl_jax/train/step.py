@@ -76,7 +76,7 @@ def make_step(objective: Objective, turn: Turn, optimizer: Optimizer, guard_rule
             moved, opt = jax.tree.map(lambda new, old: jnp.where(moves, new, old), (moved, opt), stay)
         params = state.params | moved
         memory = objective.after_update(params, memory, state.step)
-        accept, guard = judge(state.guard[turn.name], guard_rule, loss, norm)
+        accept, guard = judge(state.guard[turn.name], guard_rule, loss, norm, moves)
         new = (params, state.opt | {turn.name: opt}, memory)
         old = (state.params, state.opt, state.memory)
         params, opts, memory = jax.tree.map(lambda n, o: jnp.where(accept, n, o), new, old)
