@@ -5,6 +5,8 @@ import os
 import shutil
 import tempfile
 
+from tests import fast_compilation
+
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = " ".join(
     (
@@ -12,8 +14,7 @@ os.environ["XLA_FLAGS"] = " ".join(
         "--xla_force_host_platform_device_count=8",
         # The devices take turns on a few busy cores: XLA ends the process where one of them comes 40 s late to a collective.
         "--xla_cpu_collective_call_terminate_timeout_seconds=280",
-        # Nearly all of the suite's time is compilation of programs that run for milliseconds; without LLVM's optimizations it takes 40 % less.
-        "--xla_backend_optimization_level=0",
+        fast_compilation.FLAGS,
     )
 ).strip()
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"

@@ -118,8 +118,9 @@ def test_eight_devices_are_one(name):
     sums = lambda metrics: {k: v for k, v in metrics.items() if not k.endswith("accuracy")}  # noqa: E731  # not what a last digit turns over
     for a, b in zip(one[1], eight[1], strict=True):
         assert sums(a) == pytest.approx(sums(b), rel=1e-4, abs=1e-5)
-    for a, b in zip(one[0], eight[0], strict=True):
-        assert tiny.largest_difference((a.params, a.memory), (b.params, b.memory)) <= 1e-5
+    # The second step multiplies what the first one's last digits differ by.
+    for a, b, most in zip(one[0], eight[0], (0, 1e-5, 2e-5), strict=True):
+        assert tiny.largest_difference((a.params, a.memory), (b.params, b.memory)) <= most
     assert tiny.largest_difference(one[0][0].params, one[0][-1].params) > 1e-4
 
 

@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from tests import fast_compilation
+
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "tests" / "train" / "recipes" / "tiny_recipe.py"
 SECONDS = 240  # a watchdog against hangs
@@ -38,7 +40,7 @@ class Run:
         for i in range(count):
             env = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "SLURM_", "XLA_"))}
             env |= {
-                "JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={8 // count}",
+                "JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={8 // count} {fast_compilation.FLAGS}",
                 "JAX_COMPILATION_CACHE_DIR": str(cache), "PYTHONPATH": str(ROOT),
             }  # fmt: skip
             if count > 1:
