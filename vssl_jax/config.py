@@ -113,6 +113,7 @@ def evaluation() -> ConfigDict:
             "seeds": (0,),
             "baseline": True,  # the same on a randomly initialized encoder
             "knn": {"k": 20, "temperature": 0.07, "center": "none"},
+            "retrieval": {"k": (1, 5, 10, 20, 50), "center": "none"},  # CoCLR's numbers are with "each"
             "linear": probe | {"head": {"name": "linear"}},
             "attentive": probe | {"head": {"name": "attentive", "heads": 4}},
             "finetune": tuned,
@@ -271,6 +272,7 @@ LIMITS: tuple[tuple[str, str, Callable[[Any, ConfigDict], bool]], ...] = (
     ),
     (r"(^|\.)color$", """operations, such as ({'name':'gray'},)""", lambda v, _: all(isinstance(op, dict) and "name" in op for op in v)),
     (r"(^|\.)finetune\.labels$", "one or more numbers of labels, 0 for all of them", lambda v, _: _whole(v, 0)),
+    (r"(^|\.)retrieval\.k$", "one or more whole numbers, each 1 or more", lambda v, _: _whole(v)),
     (
         r"(^|\.)(batch_size|grad_accumulation|log_every|keep|depth|width|heads|k|max_in_a_row|crops)$|(^|\.)model\.(size|frames)$",
         "1 or more",

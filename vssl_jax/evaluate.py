@@ -34,6 +34,7 @@ from vssl_jax.errors import UserError, unknown_name
 from vssl_jax.evals import classifier, features, gallery, probes, subject, tables
 from vssl_jax.evals.classification import Classification, binomial_stderr, classify, seed_stderr
 from vssl_jax.evals.knn import check_neighbors, weighted_knn
+from vssl_jax.evals.retrieval import Retrieval, retrieve
 from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.perturb import recipe
 from vssl_jax.perturb import view as view_lib
@@ -53,10 +54,11 @@ class Study:
 
 
 Tables = tuple[features.Table, features.Table]  # frozen features of the training and the test videos
+Result = Classification | Retrieval
 
 
 class Measured(dict):
-    """Results of one subject: protocol name -> list of Classification, one per seed. `tables` are the features that they are from, without
+    """Results of one subject: protocol name -> list of Result, one per seed. `tables` are the features that they are from, without
     their maps; None where no protocol computed any.
     """
 
@@ -70,14 +72,19 @@ def _knn(study: Study, tables_: Tables, config: Mapping[str, Any], seed: int) ->
     return classify(scores, test.labels_N)
 
 
+def _retrieval(study: Study, tables_: Tables, config: Mapping[str, Any], seed: int) -> Retrieval:
+    train, test = tables_
+    return retrieve(train.pooled_NxD, train.labels_N, test.pooled_NxD, test.labels_N, config["k"], config["center"])
+
+
 def _probe(study: Study, tables_: Tables, config: Mapping[str, Any], seed: int) -> Classification:
     train, test = tables_
     return classify(probes.cached_probe(train, test, len(study.classes), config, seed), test.labels_N)
 
 
 # Protocols on frozen features: (study, (train table, test table), their config, seed) -> result.
-FROZEN: dict[str, Callable[..., Classification]] = {"knn": _knn, "linear": _probe, "attentive": _probe}
-SEEDLESS = ("knn",)  # nothing is drawn: one seed says all
+FROZEN: dict[str, Callable[..., Result]] = {"knn": _knn, "retrieval": _retrieval, "linear": _probe, "attentive": _probe}
+SEEDLESS = ("knn", "retrieval")  # nothing is drawn: one seed says all
 CLASSIFIER = "classifier"  # the checkpoint's own head: nothing is trained
 PROTOCOLS = (*FROZEN, "finetune", CLASSIFIER)
 
@@ -131,6 +138,8 @@ def check(config: ConfigDict, model: Mapping[str, Any], classes: tuple[str, ...]
                 classifier.check_classes(classes, study.classes)
         elif name == "knn":
             check_neighbors(config.knn.k, len(study.train.source), config.knn.center)
+        elif name == "retrieval":
+            check_neighbors(max(config.retrieval.k), len(study.train.source), config.retrieval.center, "retrieval")
         elif name in FROZEN:
             videos = len(study.train.source) + len(study.test.source)
             probes.check_probe(config[name], found[0], len(study.classes), videos)
@@ -220,23 +229,22 @@ def measure(study: Study, subjects: Mapping[int, subject.Subject], names: list[s
     return merged
 
 
-def _row(
-    name: str, metric: str, results: list[Classification], baseline: list[Classification] | None, study: Study, seeds
-) -> dict[str, Any]:
+def _row(name: str, metric: str, results: list[Result], baseline: list[Result] | None, study: Study, seeds) -> dict[str, Any]:
     values = [r.numbers()[metric] for r in results]
     base = [r.numbers()[metric] for r in baseline] if baseline else None
     n = results[0].n
 
     def stderr(numbers):
         over_seeds = seed_stderr(numbers)
-        return over_seeds if over_seeds is not None else binomial_stderr(numbers[0], n) if metric in ("top1", "top5") else None
+        return over_seeds if over_seeds is not None else binomial_stderr(numbers[0], n) if metric in results[0].shares else None
 
     settings = config_lib.to_dict(study.config[name.split(",")[0]])
+    confusion = {"confusion": results[0].confusion_CxC.tolist()} if isinstance(results[0], Classification) else {}
     return {
         "name": name, "metric": metric, "value": float(np.mean(values)), "baseline": None if base is None else float(np.mean(base)),
-        "n": n, "seeds": list(seeds), "stderr": stderr(values), "baseline_stderr": None if base is None else stderr(base),
-        "settings": settings, "confusion": results[0].confusion_CxC.tolist(),
-    }  # fmt: skip
+        "chance": results[0].chance().get(metric), "n": n, "seeds": list(seeds), "stderr": stderr(values),
+        "baseline_stderr": None if base is None else stderr(base), "settings": settings,
+    } | confusion  # fmt: skip
 
 
 def show_features(study: Study, both: Tables, workdir: Path) -> None:

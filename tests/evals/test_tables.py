@@ -22,14 +22,15 @@ def result(*protocols):
 
 def test_a_row_has_the_number_its_baseline_and_the_gain_in_standard_errors():
     [row] = tables.rows(result(protocol()))
-    assert row == ("knn", "top1 %", "62.0 ± 3.0", "15.0 ± 4.0", "+47.0 (+9.4 SE)", "800", "0-2")
+    assert row == ("knn", "top1 %", "62.0 ± 3.0", "15.0 ± 4.0", "+47.0 (+9.4 SE)", "-", "800", "0-2")
+    assert tables.rows(result(protocol(chance=0.125)))[0][5:7] == ("12.5", "800")
 
 
 def test_what_was_not_measured_reads_so():
     [row] = tables.rows(result(protocol(baseline=None, baseline_stderr=None, stderr=None, seeds=[], n=None)))
-    assert row[2:7] == ("62.0", "not measured", "-", "-", "-")
+    assert row[2:8] == ("62.0", "not measured", "-", "-", "-", "-")
     [row] = tables.rows(result(protocol(value=0.0, baseline=0.0, stderr=0.0, baseline_stderr=0.0, seeds=[7])))
-    assert row[2:7] == ("0.0 ± 0.0", "0.0 ± 0.0", "+0.0", "800", "7"), "zero is a value"
+    assert row[2:8] == ("0.0 ± 0.0", "0.0 ± 0.0", "+0.0", "-", "800", "7"), "zero is a value"
 
 
 def test_other_units_are_shown_as_they_are():

@@ -42,21 +42,21 @@ def weighted_knn(
     return np.asarray(_vote(jnp.asarray(cosine_MxK), jnp.asarray(labels_N[index_MxK]), num_classes, temperature))
 
 
-def check_neighbors(k: int, videos: int, center: str) -> None:
-    """Raises UserError where k of that many training videos cannot be had, or the centering is not known."""
+def check_neighbors(k: int, videos: int, center: str, what: str = "kNN") -> None:
+    """Raises UserError, about `what`, where k of that many training videos cannot be had, or the centering is not known."""
     if not 1 <= k <= videos:
-        raise UserError(f"kNN with k={k} needs at least k training videos and k >= 1, there are {videos}: set k lower")
+        raise UserError(f"{what} with k={k} needs at least k training videos and k >= 1, there are {videos}: set k lower")
     if center not in CENTERING:
         raise UserError(f"unknown centering {center!r}: use one of {', '.join(CENTERING)}")
 
 
 def nearest(
-    gallery_NxD: np.ndarray, queries_MxD: np.ndarray, k: int, center: str = "none", chunk: int = _CHUNK
+    gallery_NxD: np.ndarray, queries_MxD: np.ndarray, k: int, center: str = "none", chunk: int = _CHUNK, what: str = "kNN"
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k gallery rows most similar to each query, nearest first: (int32 index [M, k], float32 cosine [M, k]). Arguments as in
-    `weighted_knn`.
+    `weighted_knn`; `what` asks, for the error where k exceeds the gallery.
     """
-    check_neighbors(k, len(gallery_NxD), center)
+    check_neighbors(k, len(gallery_NxD), center, what)
     gallery_NxD, queries_MxD = _centered(_checked(gallery_NxD), _checked(queries_MxD), center)
     gallery_NxD = _unit(jnp.asarray(gallery_NxD))
     index, cosine = [np.zeros((0, k), np.int32)], [np.zeros((0, k), np.float32)]

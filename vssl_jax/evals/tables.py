@@ -13,6 +13,7 @@ eval.json:
         "metric": "top1",                              what `value` is
         "value": 0.62,                                 a fraction, shown as percent; with "unit": "" any number, shown as it is
         "baseline": 0.15,                              the same on a randomly initialized encoder, or null: not measured
+        "chance": 0.125,                               optional, what guessing gives
         "n": 800,                                      test videos
         "seeds": [0, 1, 2],                            of what is trained or drawn; value and baseline are means over them
         "stderr": 0.01, "baseline_stderr": 0.01,       standard errors, or null
@@ -38,9 +39,9 @@ from vssl_jax.errors import UserError
 log = logging.getLogger(__name__)
 
 FILE = "eval.json"
-COLUMNS = ("protocol", "metric", "pretrained", "random init", "gain", "n", "seeds")
-NOTE = "± is one standard error; random init: the same protocol on a randomly initialized encoder."
-_RIGHT = {2, 3, 4, 5}  # columns of numbers
+COLUMNS = ("protocol", "metric", "pretrained", "random init", "gain", "chance", "n", "seeds")
+NOTE = "± is one standard error; random init: the same protocol on a randomly initialized encoder; chance: guessing."
+_RIGHT = {2, 3, 4, 5, 6}  # columns of numbers
 _REQUIRED = ("name", "metric", "value", "baseline", "n", "seeds", "stderr", "baseline_stderr", "settings")
 
 
@@ -127,6 +128,7 @@ def _row(p: Mapping[str, Any]) -> tuple[str, ...]:
         _number(p["value"], p["stderr"], percent),
         "not measured" if p["baseline"] is None else _number(p["baseline"], p["baseline_stderr"], percent),
         _gain(p, percent),
+        "-" if p.get("chance") is None else _number(p["chance"], None, percent),
         "-" if p["n"] is None else str(p["n"]),
         _seeds(p["seeds"]),
     )
