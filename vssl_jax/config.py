@@ -109,6 +109,8 @@ def evaluation() -> ConfigDict:
             "test": data("test"),
             "batch_size": 64,
             "view": {"short_side": 0, "crops": 1},
+            # Of a method that has several, which are evaluated: one, or several together ("video", "flow"), whose probabilities or similarities are averaged.
+            "features": ("video",),
             "protocols": ("knn", "linear", "attentive", "finetune"),
             "seeds": (0,),
             "baseline": True,  # the same on a randomly initialized encoder
@@ -269,6 +271,11 @@ LIMITS: tuple[tuple[str, str, Callable[[Any, ConfigDict], bool]], ...] = (
         r"(^|\.)(protocols|initial\.parts|drop)$",
         "names with commas between them, or empty",
         lambda v, _: all(isinstance(name, str) for name in v),
+    ),
+    (
+        r"(^|\.)features$",
+        "one or more names with commas between them",
+        lambda v, _: len(v) > 0 and all(isinstance(name, str) for name in v),
     ),
     (r"(^|\.)color$", """operations, such as ({'name':'gray'},)""", lambda v, _: all(isinstance(op, dict) and "name" in op for op in v)),
     (r"(^|\.)finetune\.labels$", "one or more numbers of labels, 0 for all of them", lambda v, _: _whole(v, 0)),

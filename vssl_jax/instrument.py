@@ -45,8 +45,6 @@ from vssl_jax.evals import features, probes, subject
 from vssl_jax.evals.classification import seed_stderr
 from vssl_jax.evals.knn import weighted_knn
 from vssl_jax.evals.retrieval import retrieve
-from vssl_jax.models import backbone as backbone_lib
-from vssl_jax.perturb import recipe
 from vssl_jax.perturb.order import ORDER_FREE
 from vssl_jax.train.metrics import read_metrics
 
@@ -153,7 +151,7 @@ def _pretrained(run: ConfigDict, seed: int, folder: Path) -> subject.Subject:
             config.eval.protocols = ()
         else:
             config.eval = {}
-    return subject.load(pretrain.pretrain(config.lock(), folder))
+    return subject.load(pretrain.pretrain(config.lock(), folder))[0]
 
 
 def _own_task(pretrained: Callable[[], subject.Subject], folder: Path, films: Films) -> dict[str, Any]:
@@ -181,10 +179,9 @@ def _protocols(
 
 
 def _tables(who: subject.Subject, films: Films) -> tuple[features.Table, features.Table]:
-    view = recipe.build_eval_view({"short_side": 0, "crops": 1}, backbone_lib.pixels(who.module()))
     # An epoch in order: shuffling is the training's business.
-    train, test = (features.extract(who, view, pipeline.epoch(input), keep_map=True) for input in films())
-    return train, test
+    train, test = (features.extract((who,), {"short_side": 0, "crops": 1}, pipeline.epoch(input), keep_map=True) for input in films())
+    return train[0], test[0]
 
 
 def _frozen(

@@ -6,6 +6,7 @@ instead of being left out.
 eval.json:
 
     {"dataset": "...", "checkpoint": "...",           what was evaluated, required
+     "features": "video",                              optional, the method's features that the numbers are of, commas between
      "class_names": ["...", ...],                      optional, by label
      "inputs": {"train": {...}, "test": {...}},        optional, the settings of the data: sampler, clips, layout, canvas
      "protocols": [{
@@ -59,8 +60,8 @@ def check(result: Mapping[str, Any]) -> None:
 
 
 def write_eval(workdir: str | os.PathLike, result: Mapping[str, Any]) -> Path:
-    """Writes WORKDIR/eval.json: whole or not at all. Numbers of other data or other protocols that stand there are kept as eval.N.json, and
-    said.
+    """Writes WORKDIR/eval.json: whole or not at all. Numbers of other data, features or protocols that stand there are kept as eval.N.json,
+    and said.
     """
     check(result)
     path = Path(workdir) / FILE
@@ -75,9 +76,9 @@ def write_eval(workdir: str | os.PathLike, result: Mapping[str, Any]) -> Path:
     return path
 
 
-def _of(result: Mapping[str, Any]) -> tuple[Any, set[str]]:
-    """What the numbers are of: the data and the protocols."""
-    return result.get("dataset"), {protocol.get("name") for protocol in result.get("protocols", ())}
+def _of(result: Mapping[str, Any]) -> tuple[Any, Any, set[str]]:
+    """What the numbers are of: the data, the features and the protocols."""
+    return result.get("dataset"), result.get("features", "video"), {protocol.get("name") for protocol in result.get("protocols", ())}
 
 
 def read_eval(workdir: str | os.PathLike) -> dict[str, Any] | None:
@@ -106,7 +107,8 @@ def result_table(result: Mapping[str, Any]) -> str:
         text.append("  ".join(cells).rstrip())
     rule = "-" * max(map(len, text))
     below = [textwrap.fill(f"{name}: {line}", 110, subsequent_indent="  ") for name, line in settings(result).items()]
-    return "\n".join([f"{result['dataset']}, {result['checkpoint']}", rule, text[0], rule, *text[1:], rule, NOTE, *below])
+    features = f", features {result['features']}" if "features" in result else ""
+    return "\n".join([f"{result['dataset']}, {result['checkpoint']}{features}", rule, text[0], rule, *text[1:], rule, NOTE, *below])
 
 
 def result_html(result: Mapping[str, Any]) -> str:
