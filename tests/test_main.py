@@ -320,6 +320,8 @@ def test_a_wrong_setting_is_one_line(tmp_path, argument, says):
         ("knn.center=all", "unknown centering 'all': use one of none, train, each"),
         ("retrieval.k=1,17", "retrieval with k=17 needs at least k training videos and k >= 1, there are 16"),
         ("retrieval.k=0", "retrieval.k is (0,): it must be one or more whole numbers, each 1 or more"),
+        ("features=flow", "unknown feature 'flow': known: video"),
+        ("features=", "features is (): it must be one or more names"),
         ("linear.head.name=linea", "unknown head 'linea': did you mean 'linear'?"),
         ("attentive.head.heads=5", "the attentive head has 5 heads, which do not divide the 24 channels"),
         ("linear.optimizer.name=adam", "unknown optimizer 'adam'"),

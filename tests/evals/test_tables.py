@@ -41,6 +41,9 @@ def test_other_units_are_shown_as_they_are():
 def test_the_terminal_table_lines_up():
     text = tables.result_table(result(protocol(), protocol(name="attentive probe", value=1.0, seeds=[0, 5])))
     lines = text.splitlines()
+    assert (
+        "features" not in lines[0] and ", features flow" in tables.result_table(result(protocol()) | {"features": "flow"}).splitlines()[0]
+    )
     assert "slide-8" in lines[0] and "runs/a/export" in lines[0] and lines[7] == tables.NOTE
     starts = [line.index(word) for line, word in [(lines[2], "seeds"), (lines[4], "0-2"), (lines[5], "0,5")]]
     assert len(set(starts)) == 1
@@ -73,8 +76,8 @@ def test_eval_json_round_trip_and_mistakes(tmp_path):
 
 
 def test_numbers_of_other_data_or_protocols_are_kept(tmp_path, caplog):
-    first, again, other = result(protocol()), result(protocol(value=0.5)), result(protocol(name="classifier"))
-    for each in (first, again):
+    first, again, other = result(protocol()), result(protocol(value=0.5)), result(protocol()) | {"features": "video, flow"}
+    for each in (first, first | {"features": "video"}, again):
         tables.write_eval(tmp_path, each)
     assert not caplog.records and [p.name for p in tmp_path.iterdir()] == ["eval.json"], "the same evaluation again takes its own place"
     for each in (other, first):
