@@ -21,7 +21,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vssl_jax import batch as batch_lib
-from vssl_jax import cli, models
+from vssl_jax import cli
 from vssl_jax import config as config_lib
 from vssl_jax.data import pipeline
 from vssl_jax.data.broken import BrokenRecord
@@ -36,7 +36,6 @@ from vssl_jax.evals.classification import Classification, binomial_stderr, class
 from vssl_jax.evals.knn import check_neighbors, joined, weighted_knn
 from vssl_jax.evals.retrieval import Retrieval, retrieve
 from vssl_jax.models import backbone as backbone_lib
-from vssl_jax.perturb import recipe
 from vssl_jax.perturb import view as view_lib
 from vssl_jax.train import distributed
 
@@ -147,7 +146,7 @@ def check(config: ConfigDict, model: Mapping[str, Any], shown: Sequence[Mapping[
             check_neighbors(max(config.retrieval.k), len(study.train.source), config.retrieval.center, "retrieval")
         elif name in FROZEN:
             videos = len(study.train.source) + len(study.test.source)
-            probes.check_probe(config[name], found[0], len(study.classes), videos * len(shown))
+            probes.check_probe(config[name], found[0], len(study.classes), videos, len(shown))
         else:
             most = max(config.finetune.labels)
             if most > len(study.train.source):
@@ -158,8 +157,8 @@ def check(config: ConfigDict, model: Mapping[str, Any], shown: Sequence[Mapping[
 
 def _feature_shapes(config: ConfigDict, model: Mapping[str, Any], shown: Mapping[str, Any], input: Input) -> backbone_lib.Features:
     """Of a batch, by tracing what `features.extract` runs."""
-    module = models.build(model)
-    view = recipe.build_eval_view({**config.view, **shown}, backbone_lib.pixels(module))
+    who = subject.Subject(model, {}, {}, "", shown)
+    module, view = who.module(), who.eval_view(config.view)
 
     def run(batch):
         params, stats = subject.initial(model, 0)

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from vssl_jax import config as config_lib
 from vssl_jax import models
 from vssl_jax.errors import UserError
-from vssl_jax.objectives.protocol import ENCODER, METHOD, STATS, VIDEO, Objective, part_of
+from vssl_jax.objectives.protocol import ENCODER, METHOD, STATS, VIDEO, Objective, in_export, part_of
 from vssl_jax.train.checkpoint import leave_out, load_export, save_export
 from vssl_jax.train.state import TrainState
 
@@ -30,11 +30,11 @@ def export(objective: Objective, state: TrainState, config: ConfigDict, classes:
     """Writes <workdir>/export: the backbone ("encoder", "stats"), the method's other parts and other networks of the model, and in meta.json the config that
     builds them, what the networks are shown, by the features that they make, and the names of the classes that it learned to tell apart (none: []).
     """
-    parts = {METHOD + name: part for name, part in state.params.items() if name != ENCODER}
+    parts = dict(state.params)
     for feature in objective.shown():
         encoder, stats = objective.backbone(state.params, state.memory, feature)
-        prefix = "" if feature == VIDEO else METHOD
-        parts |= {prefix + part_of(feature, ENCODER): encoder} | ({prefix + part_of(feature, STATS): stats} if stats else {})
+        parts |= {part_of(feature, ENCODER): encoder} | ({part_of(feature, STATS): stats} if stats else {})
+    parts = {in_export(name): part for name, part in parts.items()}
     plain = config_lib.to_dict(config)
     meta = {"model": plain["model"], "step": int(state.step), "config": plain, "features": objective.shown()}
     meta["class_names"] = list(classes)

@@ -101,11 +101,13 @@ def classifier(module: nn.Module, config: Mapping[str, Any], classes: int, shown
     )  # fmt: skip
 
 
-def check_probe(config: Mapping[str, Any], features: backbone_lib.Features, classes: int, videos: int) -> None:
-    """Raises UserError where `config` could not be trained on `features` (shapes of a batch of them) of so many videos in all."""
+def check_probe(config: Mapping[str, Any], features: backbone_lib.Features, classes: int, videos: int, networks: int) -> None:
+    """Raises UserError where `config` could not be trained on `features` (shapes of a batch of them) of so many videos in all, by each of so many
+    networks.
+    """
     if config["head"]["name"] == "attentive":
         # as extracted, and standardized
-        needed, available = 2 * 4 * math.prod(features.map_BxTxHxWxD.shape[1:]) * videos, fit.host_bytes()
+        needed, available = 2 * 4 * math.prod(features.map_BxTxHxWxD.shape[1:]) * videos * networks, fit.host_bytes()
         if needed > available:
             raise UserError(
                 f"the attentive probe keeps the feature maps of {videos:,} videos in memory, {needed / fit.GIB:.1f} GiB of this machine's "

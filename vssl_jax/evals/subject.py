@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from vssl_jax import models
 from vssl_jax.errors import UserError
 from vssl_jax.models import backbone as backbone_lib
-from vssl_jax.objectives.protocol import ENCODER, METHOD, STATS, VIDEO, choose, part_of
+from vssl_jax.objectives.protocol import ENCODER, STATS, VIDEO, choose, in_export, part_of
 from vssl_jax.perturb import recipe
 from vssl_jax.train.checkpoint import load_export
 
@@ -50,8 +50,7 @@ def load(path: str | os.PathLike, features: Sequence[str] = (VIDEO,)) -> tuple[S
     wanted = jax.eval_shape(lambda: initial(meta["model"], 0))
     subjects = []
     for name, entries in chosen.items():
-        prefix = "" if name == VIDEO else METHOD
-        params, stats = (parts.get(prefix + part_of(name, part), {}) for part in (ENCODER, STATS))
+        params, stats = (parts.get(in_export(part_of(name, part)), {}) for part in (ENCODER, STATS))
         have = jax.eval_shape(lambda own=(params, stats): own)
         if jax.tree.structure(wanted) != jax.tree.structure(have) or any(
             a.shape != b.shape for a, b in zip(jax.tree.leaves(wanted), jax.tree.leaves(have), strict=True)

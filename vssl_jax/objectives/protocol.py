@@ -28,8 +28,13 @@ VIDEO = "video"
 
 
 def part_of(feature: str, part: str) -> str:
-    """The name of "encoder" or "stats" of the network that makes a feature: in an export after METHOD, but for VIDEO's."""
+    """The name of "encoder" or "stats" of the network that makes a feature."""
     return part if feature == VIDEO else f"{feature}_{part}"
+
+
+def in_export(name: str) -> str:
+    """What a part is called in an export."""
+    return name if name in (ENCODER, STATS) else METHOD + name
 
 
 def choose(features: Sequence[str], shown: Mapping[str, Any]) -> dict[str, Any]:

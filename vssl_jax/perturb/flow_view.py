@@ -1,7 +1,8 @@
 """Views of flow in place of colors, as the flow network of a two-stream method sees them (Simonyan and Zisserman 2014; CoCLR, Han et al. 2020).
 
 The one idea: flow is either of what is seen, the cropped clip, so that a mirrored clip has flow to the other side; or, as in data sets that were made once
-and for all, of the film, and is then cropped and mirrored like any picture. A clip of T + 1 frames has T frames of flow.
+and for all, of the film, and is then cropped and mirrored like any picture: in pixels of the film as it is on the canvas, however it is resized then. A
+clip of T + 1 frames has T frames of flow.
 """
 
 from dataclasses import dataclass, field
