@@ -4,6 +4,10 @@ Paper: Han, Xie, Zisserman, "Self-supervised Co-training for Video Representatio
 Command: python -m vssl_jax.main --config=configs/coclr_s3d_ucf101.py --config.data.path=VIDEOS --workdir=RUN
 Hardware and hours of the original: 2 GPUs; hours not stated.
 Expected: nearest neighbor R@1 on UCF101 51.8 with colors and 48.4 with flow, from 33.1 and 45.2 after InfoNCE alone (the authors' repository).
+Evaluation: that number is hit@1 of python -m vssl_jax.evaluate --config=configs/eval/probes.py --config.checkpoint=RUN --config.protocols=retrieval
+    --config.retrieval.center=each --config.features=flow (or video, or video,flow), with these settings of both train and test: canvas=128,172 (flow is in
+    pixels of the film, which is to be as large as in training), sampler.frames=33 (32 for video alone), sampler.stride=1, and sampler.clips as many as
+    cover a video. The authors crop at random there too; here crops are in the middle.
 Reproduced here: not yet run at full size. All of it is one run: InfoNCE for each network (300 epochs), then two cycles of 100 epochs for either; the rate falls
 to a tenth after four fifths of each turn, where the authors' InfoNCE has 250 and 280 epochs. Flow is computed as the run goes, by TV-L1 on the whole film
 and cut and mirrored like a picture (--config.objective.flow_of=view has it of what is seen, so that mirrored clips move the other way). Of their two ways to

@@ -82,7 +82,7 @@ def _smoke(config):
     for split in (config.train, config.test):
         split.world_videos = 16
     config.seeds = (0, 1)
-    config.batch_size, config.knn.k = 8, 5
+    config.batch_size, config.knn.k, config.retrieval.k = 8, 5, (1, 5)
     few = {"steps": 2, "batch_size": 8}
     for group in (config.linear, config.attentive, *config.controls.values(), *config.tuned.values()):
         group.update(few)

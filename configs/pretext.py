@@ -97,7 +97,7 @@ def toy_size(config: ConfigDict) -> None:
     config.train.update({"batch_size": 8, "steps": 4, "log_every": 1, "picture_every": 2, "validate_every": 2})
     config.optimizer.warmup_steps = 2
     config.checkpoint.every = 2
-    config.eval.batch_size, config.eval.knn.k = 8, 5
+    config.eval.batch_size, config.eval.knn.k, config.eval.retrieval.k = 8, 5, (1, 5)
     for split in (config.eval.train, config.eval.test):
         split.sampler.frames = 4
     for name in ("linear", "attentive", "finetune"):

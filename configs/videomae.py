@@ -148,7 +148,7 @@ def _smoke(backbone: str, data: dict, epochs: int, batch_size: int):
     config.train.log_every = 1
     config.eval.train.world_videos = config.eval.test.world_videos = 16
     config.eval.batch_size = 8
-    config.eval.knn.k = 5
+    config.eval.knn.k, config.eval.retrieval.k = 5, (1, 5)
     for name in ("linear", "attentive", "finetune"):
         config.eval[name].update({"steps": 3, "batch_size": 8})
     config.train.picture_every = 2

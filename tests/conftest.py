@@ -28,6 +28,15 @@ import pytest
 atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
+# Minutes each, in few tests: begun first, so that no worker is left alone with one.
+LONGEST = ("test_main.py", "test_resume.py", "test_joint.py", "test_leaks.py")
+
+
+def pytest_collection_modifyitems(items):
+    place = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))  # stable
+
+
 @pytest.fixture
 def rng():
     return jax.random.key(0)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import fast_compilation
 from tests.data.video_files import Clip, shapes_NxHxWx3, write_video
 from vssl_jax import bench, bench_input, bench_step
 from vssl_jax.data import corpus, open_source
@@ -53,7 +54,7 @@ bench.main({[SMOKE, "--stage=step", *counts]!r})
 data = sorted(name for name in sys.modules if name.startswith("vssl_jax.data"))
 assert not data, data
 """
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": fast_compilation.FLAGS}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()

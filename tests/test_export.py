@@ -123,6 +123,7 @@ def test_a_run_says_what_it_starts_from(tmp_path, caplog):
     assert f"starting from encoder of {tmp_path} (without norm)" in caplog.text
 
 
+@pytest.mark.slow
 def test_weights_are_given_to_a_run_whose_processes_hold_but_shards(pretrained, tmp_path):
     """Two processes of four devices; the decoder's head, which is not given, is spread over all eight."""
     settings = (

@@ -90,9 +90,12 @@ def test_a_pattern_that_matches_no_row_is_one_line(tmp_path):
 
 def test_a_method_is_pretrained_and_read(tmp_path, capsys):
     """One that draws its own labels, on data that have others."""
-    instrument.main([RECIPE, f"--workdir={tmp_path}", "--only=(pace_cnn|random-cnn)/knn", "--config.seeds=0"])
+    only = ("--only=(pace_cnn|random-cnn)/(knn|retrieval)", "--config.protocols=knn,retrieval", "--config.seeds=0")
+    instrument.main([RECIPE, f"--workdir={tmp_path}", *only])
     rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
-    assert [(r["name"], r["steps"]) for r in rows] == [("pace_cnn/knn", 2), ("random-cnn/knn", 0)]
+    names = [("pace_cnn/knn", 2), ("pace_cnn/retrieval", 2), ("random-cnn/knn", 0), ("random-cnn/retrieval", 0)]
+    assert [(r["name"], r["steps"]) for r in rows] == names
+    assert all(r["n"] == 16 and r["top1"] == r["retrieval"]["hit@1"] <= r["retrieval"]["hit@5"] for r in rows[1::2])
 
 
 def test_the_methods_table_has_a_line_a_method_and_no_controls():

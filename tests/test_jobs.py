@@ -18,6 +18,7 @@ from vssl_jax.data.row import Input
 from vssl_jax.data.sample import Dense
 from vssl_jax.errors import UserError
 from vssl_jax.evals.knn import weighted_knn
+from vssl_jax.objectives.classify import Classify
 from vssl_jax.train import sharding
 from vssl_jax.train.loop import compile_plan
 
@@ -116,6 +117,40 @@ def test_a_refresh_is_done_at_its_steps_alone_with_draws_of_the_step_and_the_mem
         found.append(np.asarray(after.memory["drawn"]))
     np.testing.assert_array_equal(found[0], found[1])
     assert np.abs(found[2] - found[0]).max() > 0.1
+
+
+@dataclass(frozen=True)
+class Twice(Classify):
+    """The same network, shown a whole clip or all but its last frames."""
+
+    def shown(self):
+        return {"video": {}, "early": {"without_last": 3}}
+
+
+def test_online_knn_of_several_features_is_of_all_of_them_together():
+    gallery, queries, names = videos(20), videos(11), ("video", "early")
+    objective = tiny.classifier(Twice)
+    state = state_of(objective)
+    settings = {"k": 3, "temperature": 0.07, "center": "each"}
+    metrics = jobs.neighbors(objective, gallery, queries, settings, 1, names).run(state, 1)[1]
+    embed, tables = jax.jit(lambda p, m, b: objective.embed(p, m, b, names)), []
+    for input in (gallery, queries):
+        rows = [
+            (embed(state.params, state.memory, {k: np.asarray(v) for k, v in b.items()}), b[batch_lib.WEIGHT] > 0)
+            for b in pipeline.epoch(input)
+        ]
+        tables.append([np.concatenate([made[name][real] for made, real in rows]) for name in names])
+    assert np.abs(tables[0][0] - tables[0][1]).max() > 1e-3
+    scores = weighted_knn(*_by_hand(tables), 3, k=3)
+    assert metrics == {jobs.KNN: pytest.approx(np.mean(scores.argmax(1) == np.arange(11) % 3))}
+    with pytest.raises(UserError, match="unknown feature 'flow': known: early, video"):
+        jobs.neighbors(objective, gallery, queries, settings, 1, ("flow",))
+
+
+def _by_hand(tables):
+    """(gallery, its labels, queries): each feature centered, of unit length, and put side by side."""
+    unit = [[x / np.linalg.norm(x, axis=1, keepdims=True) for x in (own - own.mean(0) for own in side)] for side in tables]
+    return np.concatenate(unit[0], axis=1), np.arange(20) % 3, np.concatenate(unit[1], axis=1)
 
 
 def test_online_knn_without_labels_is_refused():

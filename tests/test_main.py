@@ -21,7 +21,7 @@ from vssl_jax.train.metrics import read_metrics
 
 RECIPES = sorted(path.stem for path in CONFIGS.glob("*_*.py") if not path.stem.startswith("__"))
 # One of each kind of run; VideoMAE's is `whole`, below. The others are `slow`: what is their own, their methods' tests show.
-USUAL = ("finetune_vitb", "rotation_r3d18", "simclr_cvrl50")
+USUAL = ("rotation_r3d18", "simclr_cvrl50")
 SMOKES = [name if name in USUAL else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES]
 PROBES = f"--config={CONFIGS / 'eval' / 'probes.py'}:smoke"
 EVALUATED = ("--config.eval.protocols=knn", "--config.eval.baseline=false")
@@ -161,7 +161,7 @@ def test_a_whole_run_has_all_its_artifacts(whole):
 
 def test_the_smoke_of_the_evaluation_reads_a_run_and_an_export(finished, tmp_path, world):
     caches = [argument.replace("config.eval.", "config.") for argument in world[1:]]
-    for checkpoint, protocols in ((finished, "knn,linear"), (finished / "export", "knn")):
+    for checkpoint, protocols in ((finished, "knn,linear"), (finished / "export", "retrieval")):
         workdir = tmp_path / checkpoint.name
         argv = (PROBES, f"--config.checkpoint={checkpoint}", f"--workdir={workdir}", f"--config.protocols={protocols}", *caches)
         done = run(evaluate.main, *argv)
@@ -173,6 +173,7 @@ def test_the_smoke_of_the_evaluation_reads_a_run_and_an_export(finished, tmp_pat
 # Several processes.
 
 
+@pytest.mark.slow
 def test_process_0_evaluates_and_the_others_wait_for_it(tmp_path, world):
     """Training on both, then the evaluation on one, which reads an export alone."""
     settings = (NOISE, "--config.model.depth=1", "--config.train.picture_every=0", *world, *EVALUATED)
@@ -311,6 +312,10 @@ def test_a_wrong_setting_is_one_line(tmp_path, argument, says):
         ("protocols=knn,lineal", "unknown protocol 'lineal': did you mean 'linear'?"),
         ("knn.k=17", "kNN with k=17 needs at least k training videos and k >= 1, there are 16"),
         ("knn.center=all", "unknown centering 'all': use one of none, train, each"),
+        ("retrieval.k=1,17", "retrieval with k=17 needs at least k training videos and k >= 1, there are 16"),
+        ("retrieval.k=0", "retrieval.k is (0,): it must be one or more whole numbers, each 1 or more"),
+        ("features=flow", "unknown feature 'flow': known: video"),
+        ("features=", "features is (): it must be one or more names"),
         ("linear.head.name=linea", "unknown head 'linea': did you mean 'linear'?"),
         ("attentive.head.heads=5", "the attentive head has 5 heads, which do not divide the 24 channels"),
         ("linear.optimizer.name=adam", "unknown optimizer 'adam'"),
@@ -325,7 +330,7 @@ def test_a_wrong_setting_is_one_line(tmp_path, argument, says):
     ],
 )
 def test_a_mistake_in_the_evaluation_is_said_before_the_training(tmp_path, world, argument, says):
-    all_of_them = "--config.eval.protocols=knn,linear,attentive,finetune"
+    all_of_them = "--config.eval.protocols=knn,retrieval,linear,attentive,finetune"
     done = run(main.main, *TINY, *world, all_of_them, f"--config.eval.{argument}", f"--workdir={tmp_path / 'run'}")
     assert says in error_line(done) and files(tmp_path) == []
 
@@ -423,7 +428,7 @@ def test_a_recipe_that_does_not_fit_is_refused_by_numbers(tmp_path, monkeypatch)
         (["checkpoint={here}/unfinished"], "unfinished holds no export (no meta.json)"),
         (["checkpoint={here}/damaged"], "damaged cannot be read"),
         (["checkpoint={here}/other"], "do not fit the model that its meta.json describes"),
-        (["protocols="], "no protocol: give --config.protocols=NAME,NAME, of knn, linear, attentive, finetune"),
+        (["protocols="], "no protocol: give --config.protocols=NAME,NAME, of knn, retrieval, linear, attentive, finetune"),
         (["protocols=knm"], "unknown protocol 'knm': did you mean 'knn'?"),
         (["train.sampler.frames=8"], "the model takes clips of"),
         (["test.world=slide-2"], "training and test data have other classes (8, such as"),

@@ -110,10 +110,13 @@ def evaluation() -> ConfigDict:
             "test": data("test"),
             "batch_size": 64,
             "view": {"short_side": 0, "crops": 1},
+            # Of a method that has several, which are evaluated: one, or several together ("video", "flow"), whose probabilities or similarities are averaged.
+            "features": ("video",),
             "protocols": ("knn", "linear", "attentive", "finetune"),
             "seeds": (0,),
             "baseline": True,  # the same on a randomly initialized encoder
             "knn": {"k": 20, "temperature": 0.07, "center": "none"},
+            "retrieval": {"k": (1, 5, 10, 20, 50), "center": "none"},  # CoCLR's numbers are with "each"
             "linear": probe | {"head": {"name": "linear"}},
             "attentive": probe | {"head": {"name": "attentive", "heads": 4}},
             "finetune": tuned,
@@ -270,8 +273,14 @@ LIMITS: tuple[tuple[str, str, Callable[[Any, ConfigDict], bool]], ...] = (
         "names with commas between them, or empty",
         lambda v, _: all(isinstance(name, str) for name in v),
     ),
+    (
+        r"(^|\.)features$",
+        "one or more names with commas between them",
+        lambda v, _: len(v) > 0 and all(isinstance(name, str) for name in v),
+    ),
     (r"(^|\.)color$", """operations, such as ({'name':'gray'},)""", lambda v, _: all(isinstance(op, dict) and "name" in op for op in v)),
     (r"(^|\.)finetune\.labels$", "one or more numbers of labels, 0 for all of them", lambda v, _: _whole(v, 0)),
+    (r"(^|\.)retrieval\.k$", "one or more whole numbers, each 1 or more", lambda v, _: _whole(v)),
     (
         r"(^|\.)(batch_size|grad_accumulation|log_every|keep|depth|width|heads|k|max_in_a_row|crops)$|(^|\.)model\.(size|frames)$",
         "1 or more",

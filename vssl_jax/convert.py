@@ -16,7 +16,7 @@ import jax
 from vssl_jax import models
 from vssl_jax.errors import UserError
 from vssl_jax.interop import class_token, huggingface, torchvision, videomae
-from vssl_jax.objectives.protocol import ENCODER, METHOD, STATS
+from vssl_jax.objectives.protocol import ENCODER, METHOD, STATS, in_export
 
 
 def convert(source: str, target: str) -> str:
@@ -50,7 +50,7 @@ def convert(source: str, target: str) -> str:
 
 def _named(parts: Mapping[str, Any]) -> dict[str, Any]:
     """Parts by the names that an export has."""
-    return {name if name in (ENCODER, STATS) else METHOD + name: part for name, part in parts.items()}
+    return {in_export(name): part for name, part in parts.items()}
 
 
 def classifier_of_export(parts: Mapping[str, Any], meta: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -12,7 +12,7 @@ import functools
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vssl_jax import batch as batch_lib
-from vssl_jax import cli, models
+from vssl_jax import cli
 from vssl_jax import config as config_lib
 from vssl_jax.data import pipeline
 from vssl_jax.data.broken import BrokenRecord
@@ -33,9 +33,9 @@ from vssl_jax.data.subset import Subset, balanced
 from vssl_jax.errors import UserError, unknown_name
 from vssl_jax.evals import classifier, features, gallery, probes, subject, tables
 from vssl_jax.evals.classification import Classification, binomial_stderr, classify, seed_stderr
-from vssl_jax.evals.knn import check_neighbors, weighted_knn
+from vssl_jax.evals.knn import check_neighbors, joined, weighted_knn
+from vssl_jax.evals.retrieval import Retrieval, retrieve
 from vssl_jax.models import backbone as backbone_lib
-from vssl_jax.perturb import recipe
 from vssl_jax.perturb import view as view_lib
 from vssl_jax.train import distributed
 
@@ -52,32 +52,43 @@ class Study:
     classes: tuple[str, ...]
 
 
-Tables = tuple[features.Table, features.Table]  # frozen features of the training and the test videos
+Tables = tuple[features.Table, features.Table]  # one frozen feature of the training and the test videos
+Subjects = tuple[subject.Subject, ...]  # the networks that make the features that are evaluated together
+Result = Classification | Retrieval
 
 
 class Measured(dict):
-    """Results of one subject: protocol name -> list of Classification, one per seed. `tables` are the features that they are from, without
+    """Results of the same networks: protocol name -> list of Result, one per seed. `tables` are the features that they are from, without
     their maps; None where no protocol computed any.
     """
 
-    tables: Tables | None = None
+    tables: tuple[Tables, ...] | None = None
 
 
-def _knn(study: Study, tables_: Tables, config: Mapping[str, Any], seed: int) -> Classification:
-    train, test = tables_
-    how = (config["k"], config["temperature"], config["center"])
-    scores = weighted_knn(train.pooled_NxD, train.labels_N, test.pooled_NxD, len(study.classes), *how)
+def _side_by_side(found: Sequence[Tables], center: str) -> tuple[np.ndarray, np.ndarray]:
+    return joined([(train.pooled_NxD, test.pooled_NxD) for train, test in found], center)
+
+
+def _knn(study: Study, found: Sequence[Tables], config: Mapping[str, Any], seed: int) -> Classification:
+    (train, test), (gallery_NxD, queries_MxD) = found[0], _side_by_side(found, config["center"])
+    scores = weighted_knn(gallery_NxD, train.labels_N, queries_MxD, len(study.classes), config["k"], config["temperature"])
     return classify(scores, test.labels_N)
 
 
-def _probe(study: Study, tables_: Tables, config: Mapping[str, Any], seed: int) -> Classification:
-    train, test = tables_
-    return classify(probes.cached_probe(train, test, len(study.classes), config, seed), test.labels_N)
+def _retrieval(study: Study, found: Sequence[Tables], config: Mapping[str, Any], seed: int) -> Retrieval:
+    (train, test), (gallery_NxD, queries_MxD) = found[0], _side_by_side(found, config["center"])
+    return retrieve(gallery_NxD, train.labels_N, queries_MxD, test.labels_N, config["k"])
 
 
-# Protocols on frozen features: (study, (train table, test table), their config, seed) -> result.
-FROZEN: dict[str, Callable[..., Classification]] = {"knn": _knn, "linear": _probe, "attentive": _probe}
-SEEDLESS = ("knn",)  # nothing is drawn: one seed says all
+def _probe(study: Study, found: Sequence[Tables], config: Mapping[str, Any], seed: int) -> Classification:
+    """A probe on each feature; their mean probabilities."""
+    each = [probes.cached_probe(train, test, len(study.classes), config, seed) for train, test in found]
+    return classify(np.mean(each, axis=0), found[0][1].labels_N)
+
+
+# Protocols on frozen features: (study, (train table, test table) of each feature, their config, seed) -> result.
+FROZEN: dict[str, Callable[..., Result]] = {"knn": _knn, "retrieval": _retrieval, "linear": _probe, "attentive": _probe}
+SEEDLESS = ("knn", "retrieval")  # nothing is drawn: one seed says all
 CLASSIFIER = "classifier"  # the checkpoint's own head: nothing is trained
 PROTOCOLS = (*FROZEN, "finetune", CLASSIFIER)
 
@@ -110,16 +121,16 @@ def _open(config: ConfigDict, split: str, workdir: Path | None) -> Input:
         raise UserError(f"the evaluation's {split} data ({split}.* of its settings): {error}") from error
 
 
-def check(config: ConfigDict, model: Mapping[str, Any], classes: tuple[str, ...] | None = None) -> None:
+def check(config: ConfigDict, model: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], classes: tuple[str, ...] | None = None) -> None:
     """Raises UserError for a mistake in `config` that shows without the weights of `model`: names, data, sizes. So it is said before the
-    training that an evaluation follows, and before the first protocol, not after it. `classes` are those that this training learns; None: the
-    checkpoint is there to be asked.
+    training that an evaluation follows, and before the first protocol, not after it. `shown`: what its networks that are evaluated are shown of
+    a clip. `classes` are those that this training learns; None: the checkpoint is there to be asked.
     """
     for name in config.protocols:
         if name not in PROTOCOLS:
             raise unknown_name("protocol", name, PROTOCOLS)
     study = open_study(config, None)
-    found = [_feature_shapes(config, model, input) for input in (study.train, study.test) if input is not None]
+    found = [_feature_shapes(config, model, own, input) for input in (study.train, study.test) if input is not None for own in shown]
     for name in config.protocols:
         if name == CLASSIFIER:
             classifier.check_view(config.classifier.view, model)
@@ -131,20 +142,23 @@ def check(config: ConfigDict, model: Mapping[str, Any], classes: tuple[str, ...]
                 classifier.check_classes(classes, study.classes)
         elif name == "knn":
             check_neighbors(config.knn.k, len(study.train.source), config.knn.center)
+        elif name == "retrieval":
+            check_neighbors(max(config.retrieval.k), len(study.train.source), config.retrieval.center, "retrieval")
         elif name in FROZEN:
             videos = len(study.train.source) + len(study.test.source)
-            probes.check_probe(config[name], found[0], len(study.classes), videos)
+            probes.check_probe(config[name], found[0], len(study.classes), videos, len(shown))
         else:
             most = max(config.finetune.labels)
             if most > len(study.train.source):
                 raise UserError(f"finetune.labels asks for {most} labels of {len(study.train.source)} training videos: lower it, 0 is all")
-            probes.check_fine_tuning(config.finetune, model, study.train)
+            for own in shown:
+                probes.check_fine_tuning(config.finetune, model, own, study.train)
 
 
-def _feature_shapes(config: ConfigDict, model: Mapping[str, Any], input: Input) -> backbone_lib.Features:
+def _feature_shapes(config: ConfigDict, model: Mapping[str, Any], shown: Mapping[str, Any], input: Input) -> backbone_lib.Features:
     """Of a batch, by tracing what `features.extract` runs."""
-    module = models.build(model)
-    view = recipe.build_eval_view(config.view, backbone_lib.pixels(module))
+    who = subject.Subject(model, {}, {}, "", shown)
+    module, view = who.module(), who.eval_view(config.view)
 
     def run(batch):
         params, stats = subject.initial(model, 0)
@@ -154,23 +168,21 @@ def _feature_shapes(config: ConfigDict, model: Mapping[str, Any], input: Input) 
     return jax.eval_shape(run, input.spec.shapes())
 
 
-def _extract(study: Study, who: subject.Subject, keep_map: bool) -> Tables:
+def _extract(study: Study, who: Subjects, keep_map: bool) -> tuple[Tables, ...]:
     """Frozen features of the training and the test videos."""
-    view = recipe.build_eval_view(study.config["view"], backbone_lib.pixels(who.module()))
-    train, test = (features.extract(who, view, pipeline.epoch(i), keep_map) for i in (study.train, study.test))
-    return train, test
+    both = [features.extract(who, study.config["view"], pipeline.epoch(i), keep_map) for i in (study.train, study.test)]
+    return tuple(zip(*both, strict=True))
 
 
-def _frozen(study: Study, who: subject.Subject, names: list[str], seeds: tuple[int, ...]) -> Measured:
-    both = _extract(
+def _frozen(study: Study, who: Subjects, names: list[str], seeds: tuple[int, ...]) -> Measured:
+    found = _extract(
         study, who, keep_map=any("head" in study.config[name] and study.config[name]["head"]["name"] == "attentive" for name in names)
     )
     out = Measured()
     for name in names:
         config = study.config[name]
-        out[name] = [FROZEN[name](study, both, config, seed) for seed in (seeds[:1] if name in SEEDLESS else seeds)]
-    train, test = (table._replace(map_NxTxHxWxD=None) for table in both)
-    out.tables = (train, test)
+        out[name] = [FROZEN[name](study, found, config, seed) for seed in (seeds[:1] if name in SEEDLESS else seeds)]
+    out.tables = tuple(tuple(table._replace(map_NxTxHxWxD=None) for table in both) for both in found)
     return out
 
 
@@ -192,11 +204,13 @@ def labeled(input: Input, count: int, seed: int, batch_size: int) -> Input:
     return dataclasses.replace(input, source=source, spec=spec, seed=seed)
 
 
-def _finetuned(study: Study, who: subject.Subject, seed: int) -> Measured:
+def _finetuned(study: Study, who: Subjects, seed: int) -> Measured:
+    """Each network by itself; their mean probabilities."""
     config, out = study.config["finetune"], Measured()
     for count in config["labels"]:
         train = labeled(study.train, count, seed, config["batch_size"])
-        out[_finetune_name(count)] = [classify(*probes.fine_tune(who, train, study.test, config, seed))]
+        each = [probes.fine_tune(own, train, study.test, config, seed) for own in who]
+        out[_finetune_name(count)] = [classify(np.mean([scores for scores, _ in each], axis=0), each[0][1])]
     return out
 
 
@@ -204,8 +218,8 @@ def _finetune_name(count: int) -> str:
     return f"finetune, {count} labels" if count > 0 else "finetune"
 
 
-def measure(study: Study, subjects: Mapping[int, subject.Subject], names: list[str]) -> Measured:
-    """All protocols of `names` for {seed: subject}; the same subject for every seed when a checkpoint is evaluated."""
+def measure(study: Study, subjects: Mapping[int, Subjects], names: list[str]) -> Measured:
+    """All protocols of `names` for {seed: networks}; the same ones for every seed when a checkpoint is evaluated."""
     merged = Measured()
     frozen = [name for name in names if name in FROZEN]
     same = len({id(s) for s in subjects.values()}) == 1
@@ -220,30 +234,31 @@ def measure(study: Study, subjects: Mapping[int, subject.Subject], names: list[s
     return merged
 
 
-def _row(
-    name: str, metric: str, results: list[Classification], baseline: list[Classification] | None, study: Study, seeds
-) -> dict[str, Any]:
+def _row(name: str, metric: str, results: list[Result], baseline: list[Result] | None, study: Study, seeds) -> dict[str, Any]:
     values = [r.numbers()[metric] for r in results]
     base = [r.numbers()[metric] for r in baseline] if baseline else None
     n = results[0].n
 
     def stderr(numbers):
         over_seeds = seed_stderr(numbers)
-        return over_seeds if over_seeds is not None else binomial_stderr(numbers[0], n) if metric in ("top1", "top5") else None
+        return over_seeds if over_seeds is not None else binomial_stderr(numbers[0], n) if metric in results[0].shares else None
 
     settings = config_lib.to_dict(study.config[name.split(",")[0]])
+    confusion = {"confusion": results[0].confusion_CxC.tolist()} if isinstance(results[0], Classification) else {}
     return {
         "name": name, "metric": metric, "value": float(np.mean(values)), "baseline": None if base is None else float(np.mean(base)),
-        "n": n, "seeds": list(seeds), "stderr": stderr(values), "baseline_stderr": None if base is None else stderr(base),
-        "settings": settings, "confusion": results[0].confusion_CxC.tolist(),
-    }  # fmt: skip
+        "chance": results[0].chance().get(metric), "n": n, "seeds": list(seeds), "stderr": stderr(values),
+        "baseline_stderr": None if base is None else stderr(base), "settings": settings,
+    } | confusion  # fmt: skip
 
 
-def show_features(study: Study, both: Tables, workdir: Path) -> None:
-    """The report's map of the features and the nearest neighbors of a few test videos. Where they cannot be had (too few videos, no
+def show_features(study: Study, found: Sequence[Tables], workdir: Path) -> None:
+    """The report's map of the features, side by side, and the nearest neighbors of a few test videos. Where they cannot be had (too few videos, no
     scikit-learn), a warning says why: the numbers stand without them.
     """
     readers = tuple(functools.partial(_middle_clip, i) for i in (study.train, study.test))
+    sides = _side_by_side(found, "none")
+    both = tuple(table._replace(pooled_NxD=pooled) for table, pooled in zip(found[0], sides, strict=True))
     try:
         gallery.save_map(workdir, both[1], study.classes)
         gallery.save_neighbors(workdir, both, readers, study.classes)
@@ -265,8 +280,8 @@ def evaluate(config: ConfigDict, checkpoint: Path, workdir: Path) -> dict[str, A
     """Measures every protocol of `config.protocols`, writes <workdir>/eval.json, prints the result table."""
     names = list(config.protocols)
     start = time.monotonic()
-    who = subject.load(checkpoint)
-    check(config, who.model)
+    who = subject.load(checkpoint, config.features)
+    check(config, who[0].model, [own.shown for own in who])
     study = open_study(config, workdir)
     seeds = tuple(config.seeds)
     print(f"evaluating {', '.join(names)} on {len(study.test.source)} videos, seeds {seeds}", file=sys.stderr)
@@ -277,7 +292,8 @@ def evaluate(config: ConfigDict, checkpoint: Path, workdir: Path) -> dict[str, A
     results = measure(study, dict.fromkeys(seeds, who), names)
     if own_head is not None:
         results[CLASSIFIER] = [classifier.measure(own_head, study.test)]
-    baseline = measure(study, {s: subject.random(who, s) for s in seeds}, names) if config.baseline else {}
+    fresh = {seed: tuple(subject.random(own, seed, number) for number, own in enumerate(who)) for seed in seeds} if config.baseline else {}
+    baseline = measure(study, fresh, names) if config.baseline else {}
     rows = []
     for name, found in results.items():
         for metric in found[0].numbers():
@@ -285,6 +301,7 @@ def evaluate(config: ConfigDict, checkpoint: Path, workdir: Path) -> dict[str, A
     result = {
         "dataset": f"{config.test.source} {config.test.path if config.test.path else config.test.world} {config.test.split}",
         "checkpoint": str(checkpoint),
+        "features": ", ".join(config.features),
         "class_names": list(study.classes),
         "inputs": {name: config_lib.to_dict(config)[name] for name in ("train", "test", "view")},
         "protocols": rows,

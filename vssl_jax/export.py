@@ -1,8 +1,8 @@
 """A run's weights out of it and into the next: what an export holds, and how another run starts from one.
 
 The one idea: the backbone has a name of its own ("encoder", with its "stats"), whatever method trained it; everything else that the method
-trained stands beside it as "method/NAME". So evaluation and fine-tuning find the backbone of any method, and the same method finds all of
-itself.
+trained stands beside it as "method/NAME" (with "method/NAME_stats" where that is a backbone too, NAME_encoder, which evaluation can ask for). So
+evaluation and fine-tuning find the backbone of any method, and the same method finds all of itself.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from vssl_jax import config as config_lib
 from vssl_jax import models
 from vssl_jax.errors import UserError
-from vssl_jax.objectives.protocol import ENCODER, METHOD, STATS, Objective
+from vssl_jax.objectives.protocol import ENCODER, METHOD, STATS, VIDEO, Objective, in_export, part_of
 from vssl_jax.train.checkpoint import leave_out, load_export, save_export
 from vssl_jax.train.state import TrainState
 
@@ -27,14 +27,16 @@ FREE_FIELDS = ("dtype", "impl", "scan", "unroll", "remat", "drop_path", "final_n
 
 
 def export(objective: Objective, state: TrainState, config: ConfigDict, classes: Sequence[str], workdir: Path) -> Path:
-    """Writes <workdir>/export: the backbone ("encoder", "stats"), the method's other parts, and in meta.json the config that builds them and
-    the names of the classes that it learned to tell apart (none: []).
+    """Writes <workdir>/export: the backbone ("encoder", "stats"), the method's other parts and other networks of the model, and in meta.json the config that
+    builds them, what the networks are shown, by the features that they make, and the names of the classes that it learned to tell apart (none: []).
     """
-    encoder, stats = objective.backbone(state.params, state.memory)
-    parts = {ENCODER: encoder} | ({STATS: stats} if stats else {})
-    parts |= {METHOD + name: part for name, part in state.params.items() if name != ENCODER}
+    parts = dict(state.params)
+    for feature in objective.shown():
+        encoder, stats = objective.backbone(state.params, state.memory, feature)
+        parts |= {part_of(feature, ENCODER): encoder} | ({part_of(feature, STATS): stats} if stats else {})
+    parts = {in_export(name): part for name, part in parts.items()}
     plain = config_lib.to_dict(config)
-    meta = {"model": plain["model"], "step": int(state.step), "config": plain}
+    meta = {"model": plain["model"], "step": int(state.step), "config": plain, "features": objective.shown()}
     meta["class_names"] = list(classes)
     path = workdir / "export"
     save_export(path, parts, meta)
@@ -58,18 +60,21 @@ def initial(config: Mapping[str, Any], model: Mapping[str, Any]) -> tuple[dict[s
     if config["drop"] and ENCODER not in config["parts"]:
         raise UserError("initial.drop leaves parameters out of the encoder, which initial.parts does not name: set one of them")
     parts, meta = load_export(source)
-    found = {name.removeprefix(METHOD): part for name, part in parts.items() if name != STATS}
+    found = {name.removeprefix(METHOD): part for name, part in parts.items()}
+    # Statistics go with the network whose they are.
+    stats_of = {part_of(feature, ENCODER): part_of(feature, STATS) for feature in meta.get("features", {VIDEO: {}})}
+    stats = {name: found.pop(name) for name in stats_of.values() if name in found}
     if missing := [name for name in config["parts"] if name not in found]:
         raise UserError(f"initial.parts names {', '.join(missing)}, but {source} has {', '.join(sorted(found))}")
     params = {name: found[name] for name in config["parts"]}
+    memory = {stats_of[name]: stats[stats_of[name]] for name in params if stats_of.get(name) in stats}
     without = f" (without {', '.join(config['drop'])})" if config["drop"] else ""
     log.warning("starting from %s of %s%s", " and ".join(params), source, without)
-    if ENCODER not in params:
-        return params, {}
-    params[ENCODER] = leave_out(params[ENCODER], tuple(config["drop"]), "initial.drop", source)
-    for difference in _differences(meta["model"], model):
-        log.warning("the weights of %s come from a model with another %s", source, difference)
-    return params, {STATS: parts[STATS]} if STATS in parts else {}
+    if ENCODER in params:
+        params[ENCODER] = leave_out(params[ENCODER], tuple(config["drop"]), "initial.drop", source)
+        for difference in _differences(meta["model"], model):
+            log.warning("the weights of %s come from a model with another %s", source, difference)
+    return params, memory
 
 
 def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:

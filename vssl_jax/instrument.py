@@ -12,6 +12,7 @@ The proof is a table of rows, each a model that was trained and read on held-out
                             frames was lost. Ordered, a control must learn the task; without order, no model can know a direction.
   METHOD/PROTOCOL           what a protocol reads from a backbone that METHOD pretrained without labels ('random-NET': that nothing did)
   METHOD/task               how METHOD does its own task on held-out videos: the accuracy of its (first) answer, in the column top-1
+  METHOD/retrieval          hit@k (evals/retrieval.py): in the column top-1 that of the least k
 
 top-1 is over all classes. A class is a path and a direction; `direction` asks only which of the two directions of the true path scores
 higher: chance is 0.5 for whatever is blind to the order of frames.
@@ -43,8 +44,7 @@ from vssl_jax.errors import UserError
 from vssl_jax.evals import features, probes, subject
 from vssl_jax.evals.classification import seed_stderr
 from vssl_jax.evals.knn import weighted_knn
-from vssl_jax.models import backbone as backbone_lib
-from vssl_jax.perturb import recipe
+from vssl_jax.evals.retrieval import retrieve
 from vssl_jax.perturb.order import ORDER_FREE
 from vssl_jax.train.metrics import read_metrics
 
@@ -151,7 +151,7 @@ def _pretrained(run: ConfigDict, seed: int, folder: Path) -> subject.Subject:
             config.eval.protocols = ()
         else:
             config.eval = {}
-    return subject.load(pretrain.pretrain(config.lock(), folder))
+    return subject.load(pretrain.pretrain(config.lock(), folder))[0]
 
 
 def _own_task(pretrained: Callable[[], subject.Subject], folder: Path, films: Films) -> dict[str, Any]:
@@ -179,14 +179,18 @@ def _protocols(
 
 
 def _tables(who: subject.Subject, films: Films) -> tuple[features.Table, features.Table]:
-    view = recipe.build_eval_view({"short_side": 0, "crops": 1}, backbone_lib.pixels(who.module()))
     # An epoch in order: shuffling is the training's business.
-    train, test = (features.extract(who, view, pipeline.epoch(input), keep_map=True) for input in films())
-    return train, test
+    train, test = (features.extract((who,), {"short_side": 0, "crops": 1}, pipeline.epoch(input), keep_map=True) for input in films())
+    return train[0], test[0]
 
 
-def _frozen(protocol: str, tables: Callable[[], Any], config: Mapping[str, Any], seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _frozen(
+    protocol: str, tables: Callable[[], Any], config: Mapping[str, Any], seed: int
+) -> tuple[np.ndarray, np.ndarray] | dict[str, Any]:
     train, test = tables()
+    if protocol == "retrieval":
+        found = retrieve(train.pooled_NxD, train.labels_N, test.pooled_NxD, test.labels_N, config["k"], config["center"])
+        return {"n": found.n, "top1": found.hits[min(found.hits)], "direction": None, "retrieval": found.numbers()}
     classes = int(train.labels_N.max()) + 1
     if protocol == "knn":
         how = (config["k"], config["temperature"], config["center"])

@@ -6,7 +6,7 @@ All are jobs of the one loop, so they stand in the same order for every method, 
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from vssl_jax import batch as batch_lib
 from vssl_jax.data import pipeline
 from vssl_jax.data.row import Input
 from vssl_jax.errors import UserError
-from vssl_jax.evals.knn import weighted_knn
-from vssl_jax.objectives.protocol import Objective
+from vssl_jax.evals.knn import joined, weighted_knn
+from vssl_jax.objectives.protocol import VIDEO, Objective, choose
 from vssl_jax.train import pictures as pictures_lib
 from vssl_jax.train import sharding
 from vssl_jax.train.loop import Job
@@ -133,35 +133,40 @@ def _own_task(objective: Objective):
     return ask
 
 
-def neighbors(objective: Objective, gallery: Input, queries: Input, settings: Mapping[str, Any], every: int) -> Job:
-    """Online kNN: top-1 of the videos of `queries` by their nearest among those of `gallery`, on the features of the moment (evals/knn.py;
-    `settings` are its k, temperature, center). It is for watching a run: the number to report is the evaluation's.
+def neighbors(
+    objective: Objective, gallery: Input, queries: Input, settings: Mapping[str, Any], every: int, features: Sequence[str] = (VIDEO,)
+) -> Job:
+    """Online kNN: top-1 of the videos of `queries` by their nearest among those of `gallery`, on the `features` of the moment, together
+    (evals/knn.py; `settings` are its k, temperature, center). It is for watching a run: the number to report is the evaluation's.
 
-    Raises UserError where the data have no classes, or not the same.
+    Raises UserError where the data have no classes, or not the same, or the method lacks a feature.
     """
+    choose(features, objective.shown())
     classes = gallery.source.classes
     if not classes or classes != queries.source.classes:
         raise UserError("train.knn_every needs eval.train and eval.test with the same classes: give both labels, or set it to 0")
 
     @functools.partial(jax.jit, static_argnums=3)
     def embed(params, memory, batch, replicated):
-        found = objective.embed(params, memory, batch)["video"], batch[batch_lib.LABEL], batch[batch_lib.WEIGHT] > 0
+        made = objective.embed(params, memory, batch, features)
+        found = tuple(made[name] for name in features), batch[batch_lib.LABEL], batch[batch_lib.WEIGHT] > 0
         return jax.lax.with_sharding_constraint(found, replicated)
 
-    def table(state: TrainState, input: Input) -> tuple[np.ndarray, np.ndarray]:
+    def table(state: TrainState, input: Input) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
         mesh = _mesh(state)
         replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
         rows = []
         for batch in pipeline.epoch(input, jax.process_index(), jax.process_count()):
-            features, labels, real = jax.device_get(embed(state.params, state.memory, sharding.global_batch(batch, mesh), replicated))
+            made, labels, real = jax.device_get(embed(state.params, state.memory, sharding.global_batch(batch, mesh), replicated))
             counts = real & (labels >= 0)
-            rows.append((features[counts], labels[counts]))
-        features, labels = (np.concatenate(column) for column in zip(*rows, strict=True))
-        return features, labels
+            rows.append((*(own[counts] for own in made), labels[counts]))
+        *made, labels = (np.concatenate(column) for column in zip(*rows, strict=True))
+        return made, labels
 
     def run(state: TrainState, step: int) -> tuple[TrainState, Mapping[str, float]]:
         (train, train_labels), (test, test_labels) = table(state, gallery), table(state, queries)
-        scores = weighted_knn(train, train_labels, test, len(classes), settings["k"], settings["temperature"], settings["center"])
+        train, test = joined(list(zip(train, test, strict=True)), settings["center"])
+        scores = weighted_knn(train, train_labels, test, len(classes), settings["k"], settings["temperature"])
         return state, {KNN: float(np.mean(np.argmax(scores, axis=1) == test_labels))}
 
     return Job(every, run, "knn")

@@ -17,6 +17,8 @@ import jax
 from ml_collections import ConfigDict
 
 from vssl_jax import cli, pretrain
+from vssl_jax.objectives.protocol import choose
+from vssl_jax.perturb import recipe
 from vssl_jax.train import distributed
 
 
@@ -31,7 +33,8 @@ def _check_evaluation(config: ConfigDict, classes: tuple[str, ...]) -> None:
     if config.eval and config.eval.protocols and jax.process_index() == 0:
         from vssl_jax import evaluate
 
-        evaluate.check(config.eval, config.model, classes)
+        shown = recipe.together(choose(config.eval.features, pretrain.build_objective(config).shown()))
+        evaluate.check(config.eval, config.model, list(shown.values()), classes)
 
 
 def follow(config: ConfigDict, export: Path, workdir: Path) -> None:

@@ -200,9 +200,8 @@ def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter) -> tupl
             jobs_lib.validation(objective, input, _validation_input(config, objective, input, workdir), config.train.validate_every)
         )
     if config.train.knn_every > 0:
-        jobs.append(
-            jobs_lib.neighbors(objective, *_labeled_inputs(config, workdir), config_lib.to_dict(config.eval)["knn"], config.train.knn_every)
-        )
+        given, settings = _labeled_inputs(config, workdir), config_lib.to_dict(config.eval)["knn"]
+        jobs.append(jobs_lib.neighbors(objective, *given, settings, config.train.knn_every, config.eval.features))
     main = jax.process_index() == 0
     checkpointer = Checkpointer(workdir / "checkpoints", config.checkpoint.every, config.checkpoint.keep)
     # A run that goes on has its weights, and may have outlived what it began from.

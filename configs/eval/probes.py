@@ -1,4 +1,4 @@
-"""kNN, linear probe and attentive probe of any checkpoint, on labeled videos of your own.
+"""kNN, retrieval, linear probe and attentive probe of any checkpoint, on labeled videos of your own.
 
 Command: python -m vssl_jax.evaluate --config=configs/eval/probes.py --config.checkpoint=RUN --config.train.source=folder --config.train.path=TRAIN
     --config.test.source=folder --config.test.path=TEST
@@ -16,7 +16,7 @@ def get_config(arg: str = ""):
     if arg not in ("", "smoke"):
         raise unknown_name("variant", arg, ("smoke",))
     config = config_lib.evaluation()
-    config.protocols = ("knn", "linear", "attentive")
+    config.protocols = ("knn", "retrieval", "linear", "attentive")
     for split in (config.train, config.test):
         split.source = "folder"
         split.canvas = (320, 456)
@@ -31,6 +31,6 @@ def _smoke(config):
     for split in (config.train, config.test):
         split.update({"source": "embedded", "world_videos": 16, "canvas": (64, 64)})
         split.sampler.update({"frames": 4, "stride": 2})
-    config.knn.k = 5
+    config.knn.k, config.retrieval.k = 5, (1, 5)
     for name in ("linear", "attentive"):
         config[name].update({"steps": 3, "batch_size": 8})

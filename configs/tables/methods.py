@@ -64,7 +64,7 @@ def get_config(arg: str = ""):
     config.methods = runs
     config.random = {"cnn": "pace"}
     config.net_of = {task: "cnn" for task in RECIPES}
-    config.protocols = ("knn", "linear")
+    config.protocols = ("knn", "retrieval", "linear")
     tuned = instrument.tuned(steps=400, batch_size=32, rate=2e-3) | {"labels": (200,)}
     if arg == "smoke":
         tuned |= {"steps": 2, "batch_size": 8, "labels": (8,)}

@@ -21,6 +21,7 @@ def test_a_constant_output_scores_chance_and_not_one():
     labels = np.arange(80) % 8
     result = classify(np.full((80, 8), 1 / 8), labels)
     assert (result.top1, result.top5, result.macro_recall) == (1 / 8, 5 / 8, 1 / 8)
+    assert result.chance() == {"top1": 1 / 8, "top5": 5 / 8}
     assert result.macro_precision == pytest.approx(1 / 64)
 
 

@@ -60,6 +60,30 @@ def test_centering_removes_what_all_videos_share():
     np.testing.assert_allclose(each, by_hand, atol=1e-4)
 
 
+@pytest.mark.parametrize("center", ["none", "train", "each"])
+def test_the_similarity_of_joined_features_is_the_mean_of_theirs(center):
+    """Whatever their lengths and widths."""
+    rng = np.random.default_rng(5)
+    pairs = [(scale * rng.normal(size=(30, d)) + 1, scale * rng.normal(size=(7, d))) for scale, d in ((1.0, 3), (50.0, 8))]
+    each = []
+    for gallery, queries in pairs:
+        index, cosine = knn.nearest(gallery, queries, 30, center)
+        each.append(np.take_along_axis(cosine, np.argsort(index, axis=1), axis=1))
+    index, cosine = knn.nearest(*knn.joined(pairs, center), 30)
+    np.testing.assert_allclose(np.take_along_axis(cosine, np.argsort(index, axis=1), axis=1), sum(each) / 2, atol=1e-5)
+
+
+def test_one_feature_joined_is_itself():
+    rng = np.random.default_rng(6)
+    pair = rng.normal(size=(9, 4)).astype(np.float32), rng.normal(size=(5, 4)).astype(np.float32)
+    for own, same in zip(pair, knn.joined([pair]), strict=True):
+        np.testing.assert_array_equal(own, same)
+    with pytest.raises(UserError, match="unknown centering 'both'"):
+        knn.joined([pair], "both")
+    with pytest.raises(UserError, match="1 of 9 feature rows"):
+        knn.joined([pair, (np.where(np.arange(9)[:, None] == 1, np.nan, pair[0]), pair[1])], "each")
+
+
 def test_a_tiny_temperature_does_not_overflow():
     rng = np.random.default_rng(2)
     scores = knn.weighted_knn(rng.normal(size=(20, 4)), np.arange(20) % 2, rng.normal(size=(3, 4)), 2, k=5, temperature=1e-3)

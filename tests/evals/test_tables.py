@@ -22,14 +22,15 @@ def result(*protocols):
 
 def test_a_row_has_the_number_its_baseline_and_the_gain_in_standard_errors():
     [row] = tables.rows(result(protocol()))
-    assert row == ("knn", "top1 %", "62.0 ± 3.0", "15.0 ± 4.0", "+47.0 (+9.4 SE)", "800", "0-2")
+    assert row == ("knn", "top1 %", "62.0 ± 3.0", "15.0 ± 4.0", "+47.0 (+9.4 SE)", "-", "800", "0-2")
+    assert tables.rows(result(protocol(chance=0.125)))[0][5:7] == ("12.5", "800")
 
 
 def test_what_was_not_measured_reads_so():
     [row] = tables.rows(result(protocol(baseline=None, baseline_stderr=None, stderr=None, seeds=[], n=None)))
-    assert row[2:7] == ("62.0", "not measured", "-", "-", "-")
+    assert row[2:8] == ("62.0", "not measured", "-", "-", "-", "-")
     [row] = tables.rows(result(protocol(value=0.0, baseline=0.0, stderr=0.0, baseline_stderr=0.0, seeds=[7])))
-    assert row[2:7] == ("0.0 ± 0.0", "0.0 ± 0.0", "+0.0", "800", "7"), "zero is a value"
+    assert row[2:8] == ("0.0 ± 0.0", "0.0 ± 0.0", "+0.0", "-", "800", "7"), "zero is a value"
 
 
 def test_other_units_are_shown_as_they_are():
@@ -40,6 +41,9 @@ def test_other_units_are_shown_as_they_are():
 def test_the_terminal_table_lines_up():
     text = tables.result_table(result(protocol(), protocol(name="attentive probe", value=1.0, seeds=[0, 5])))
     lines = text.splitlines()
+    assert (
+        "features" not in lines[0] and ", features flow" in tables.result_table(result(protocol()) | {"features": "flow"}).splitlines()[0]
+    )
     assert "slide-8" in lines[0] and "runs/a/export" in lines[0] and lines[7] == tables.NOTE
     starts = [line.index(word) for line, word in [(lines[2], "seeds"), (lines[4], "0-2"), (lines[5], "0,5")]]
     assert len(set(starts)) == 1
@@ -72,8 +76,8 @@ def test_eval_json_round_trip_and_mistakes(tmp_path):
 
 
 def test_numbers_of_other_data_or_protocols_are_kept(tmp_path, caplog):
-    first, again, other = result(protocol()), result(protocol(value=0.5)), result(protocol(name="classifier"))
-    for each in (first, again):
+    first, again, other = result(protocol()), result(protocol(value=0.5)), result(protocol()) | {"features": "video, flow"}
+    for each in (first, first | {"features": "video"}, again):
         tables.write_eval(tmp_path, each)
     assert not caplog.records and [p.name for p in tmp_path.iterdir()] == ["eval.json"], "the same evaluation again takes its own place"
     for each in (other, first):

@@ -17,7 +17,7 @@ from vssl_jax.models.projection import MLP
 from vssl_jax.objectives import queue as queue_lib
 from vssl_jax.objectives.average import Average
 from vssl_jax.objectives.dino import CENTER, DINO
-from vssl_jax.objectives.joint import EMA, build_views
+from vssl_jax.objectives.joint import EMA, Taught, build_views
 from vssl_jax.objectives.moco import MoCo
 from vssl_jax.objectives.protocol import STATS
 from vssl_jax.objectives.simclr import SimCLR
@@ -25,10 +25,9 @@ from vssl_jax.objectives.tclr import TCLR, TERMS
 from vssl_jax.perturb.clip_view import ClipView
 from vssl_jax.train import sharding
 
-each = pytest.mark.parametrize("name", METHODS)
-# Other settings of a method that is there: what takes long is `slow` for them.
+# Other settings of a method that is there are `slow`.
 SETTINGS = ("cvrl", "rho_moco", "byol_own")
-each_method = pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SETTINGS else n for n in METHODS])
+each = pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SETTINGS else n for n in METHODS])
 KEY = jax.random.key(0)
 
 
@@ -110,7 +109,7 @@ def test_the_report_shows_the_views(name):
     assert not np.allclose(shown["view 1"], shown["view 2"])
 
 
-@each_method
+@each
 def test_eight_devices_are_one(name):
     """Two steps: the second reads what the first has left, of queue, average, center and statistics."""
     given = tiny.batches(2, SPEC)
@@ -124,7 +123,7 @@ def test_eight_devices_are_one(name):
     assert tiny.largest_difference(one[0][0].params, one[0][-1].params) > 1e-4
 
 
-@each_method
+@each
 def test_a_run_that_goes_on_from_a_checkpoint_is_the_same_run(name, tmp_path):
     tiny.check_resume(METHODS[name], tiny.batches(3, SPEC), tmp_path)
 
@@ -141,7 +140,7 @@ def test_the_statistics_of_both_networks_follow(name):
     assert tiny.largest_difference(after["head_stats"], memory["head_stats"]) > 0
 
 
-@pytest.mark.parametrize("name", [n for n in METHODS if EMA in started(n)[1]])
+@pytest.mark.parametrize("name", [n for n in METHODS if isinstance(METHODS[n], Taught)])
 def test_the_average_follows_and_starts_as_a_copy(name):
     params, memory = started(name)
     moved = jax.tree.map(lambda x: x + 1.0, params)

@@ -15,7 +15,7 @@ from vssl_jax import batch as batch_lib
 
 SPEC = batch_lib.Spec(batch_size=128, clips=2, frames=16, height=16, width=16)
 READABLE = {"appearance_change"}  # what was done to the colors can be read from noise: that is the task
-BATCHES = 8
+QUESTIONS = 2048
 
 
 @functools.cache
@@ -23,8 +23,11 @@ def questions(name):
     """(pieces [N,P,T,h,w,3] float16, labels [N,A])"""
     task = TASKS[name]
     memory = started(task)[1]
-    make = jax.jit(lambda key: task.ask(memory, batch_lib.fake(SPEC, key), jax.random.fold_in(key, 1)))
-    found = [jax.device_get(make(jax.random.key(seed))) for seed in range(BATCHES)]
+    make = jax.jit(lambda batch, key: task.ask(memory, batch, key))
+    batch, rng, found = jax.device_get(batch_lib.fake(SPEC, jax.random.key(0))), np.random.default_rng(0), []
+    while sum(len(f.label_QxA) for f in found) < QUESTIONS:
+        batch["video"] = rng.integers(0, 256, batch["video"].shape, np.uint8)
+        found.append(jax.device_get(make(batch, jax.random.key(len(found)))))
     return np.concatenate([f.pieces_QxPxTxHxWx3.astype(np.float16) for f in found]), np.concatenate([f.label_QxA for f in found])
 
 

@@ -83,7 +83,7 @@ def test_identity_gives_the_input_back(rng):
 def test_flip_is_the_reversed_view(layout, rng):
     batch, plain = noise(layout), view.RandomView(16, flip=0.0)
     flipped = drawn(replace(plain, flip=1.0), batch, rng)
-    np.testing.assert_allclose(flipped[..., ::-1, :], drawn(plain, batch, rng), atol=1e-6)
+    np.testing.assert_allclose(flipped[..., ::-1, :], drawn(plain, batch, rng), atol=4e-6)
 
 
 def test_flip_twice_is_the_identity(rng):

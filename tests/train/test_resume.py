@@ -106,6 +106,7 @@ def truncate(checkpoint):
             file.truncate(path.stat().st_size // 2)
 
 
+@pytest.mark.slow
 def test_one_process_killed_and_told_to_stop_ends_in_the_same_bits(alone, cache, tmp_path):
     params, logged = stop_and_go_on(tmp_path / "run", cache, 1, damage=False)
     tiny.assert_same_bits(params, alone[0])

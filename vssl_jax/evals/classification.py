@@ -24,10 +24,20 @@ class Classification:
     macro_recall: float
     confusion_CxC: np.ndarray  # int64, rows: the true class, columns: the predicted one
 
+    @property
+    def shares(self) -> tuple[str, ...]:
+        """Those of `numbers` that are shares of the n videos: what a binomial error holds for."""
+        return ("top1", "top5")
+
     def numbers(self) -> dict[str, float]:
         """{"top1": ..., "top5": ..., "macro_precision": ..., "macro_recall": ...}, without what is None."""
         named = {"top1": self.top1, "top5": self.top5, "macro_precision": self.macro_precision, "macro_recall": self.macro_recall}
         return {name: value for name, value in named.items() if value is not None}
+
+    def chance(self) -> dict[str, float]:
+        """What a guess among all classes alike would give, of those of `numbers` for which that can be said."""
+        classes = len(self.confusion_CxC)
+        return {"top1": 1 / classes, "top5": 5 / classes}
 
 
 def classify(probabilities_NxC: np.ndarray, labels_N: np.ndarray) -> Classification:

@@ -1,7 +1,7 @@
 """Frozen features of a whole source, one row per video, computed once for all protocols that train nothing in the backbone."""
 
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +10,6 @@ from vssl_jax import batch as batch_lib
 from vssl_jax.evals.devices import spread
 from vssl_jax.evals.subject import Subject
 from vssl_jax.models import backbone as backbone_lib
-from vssl_jax.perturb.view import EvalView
 
 HOST_KEYS = (batch_lib.LABEL, batch_lib.INDEX, batch_lib.WEIGHT)
 
@@ -24,29 +23,37 @@ class Table(NamedTuple):
     index_N: np.ndarray
 
 
-def extract(subject: Subject, view: EvalView, batches: Iterator[Mapping[str, np.ndarray]], keep_map: bool = False) -> Table:
-    """Runs the frozen backbone, in evaluation mode, over one pass of the data."""
-    module = subject.module()
+def extract(
+    subjects: Sequence[Subject], view: Mapping[str, Any], batches: Iterator[Mapping[str, np.ndarray]], keep_map: bool = False
+) -> tuple[Table, ...]:
+    """Runs the frozen backbones, in evaluation mode, over one pass of the data: a table each, of the same rows. `view` is the config of an
+    evaluation view.
+    """
+    seen = tuple((subject.module(), subject.eval_view(view)) for subject in subjects)
 
     def pooled_and_map(weights, batch):
-        views = view(batch)
-        clips = views.reshape(-1, *views.shape[2:])
-        out, _ = backbone_lib.apply(module, *weights, clips, train=False, method="features")
-        pooled = out.pooled_BxD.reshape(*views.shape[:2], -1).mean(axis=1)
-        if not keep_map:
-            return pooled, None
-        return pooled, out.map_BxTxHxWxD.reshape(*views.shape[:2], *out.map_BxTxHxWxD.shape[1:]).astype(jnp.float32).mean(axis=1)
+        found = []
+        for (module, own_view), own in zip(seen, weights, strict=True):
+            views = own_view(batch)
+            clips = views.reshape(-1, *views.shape[2:])
+            out, _ = backbone_lib.apply(module, *own, clips, train=False, method="features")
+            pooled, maps = out.pooled_BxD.reshape(*views.shape[:2], -1).mean(axis=1), None
+            if keep_map:
+                maps = out.map_BxTxHxWxD.reshape(*views.shape[:2], *out.map_BxTxHxWxD.shape[1:]).astype(jnp.float32).mean(axis=1)
+            found.append((pooled, maps))
+        return found
 
-    features = spread(pooled_and_map, (subject.params, subject.stats))
-    pooled_rows, map_rows, labels, indices = [], [], [], []
+    features = spread(pooled_and_map, tuple((subject.params, subject.stats) for subject in subjects))
+    rows, labels, indices = [[] for _ in subjects], [], []
     for batch in batches:
         real = np.asarray(batch[batch_lib.WEIGHT]) > 0
-        pooled, maps = features({k: v for k, v in batch.items() if k not in HOST_KEYS})
-        pooled_rows.append(np.asarray(pooled)[real])
+        for own, (pooled, maps) in zip(rows, features({k: v for k, v in batch.items() if k not in HOST_KEYS}), strict=True):
+            own.append((np.asarray(pooled)[real], np.asarray(maps)[real] if keep_map else None))
         labels.append(np.asarray(batch[batch_lib.LABEL])[real])
         indices.append(np.asarray(batch[batch_lib.INDEX])[real])
-        if keep_map:
-            map_rows.append(np.asarray(maps)[real])
-    return Table(
-        np.concatenate(pooled_rows), np.concatenate(map_rows) if keep_map else None, np.concatenate(labels), np.concatenate(indices)
-    )
+    labels_N, index_N = np.concatenate(labels), np.concatenate(indices)
+    tables = []
+    for own in rows:
+        pooled, maps = zip(*own, strict=True)
+        tables.append(Table(np.concatenate(pooled), np.concatenate(maps) if keep_map else None, labels_N, index_N))
+    return tuple(tables)

@@ -5,6 +5,7 @@ test. Protocol of DINO (Caron et al. 2021, section 4.1 and appendix; after Wu et
 vote for their class with weight exp(similarity / temperature).
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import jax
@@ -42,21 +43,25 @@ def weighted_knn(
     return np.asarray(_vote(jnp.asarray(cosine_MxK), jnp.asarray(labels_N[index_MxK]), num_classes, temperature))
 
 
-def check_neighbors(k: int, videos: int, center: str) -> None:
-    """Raises UserError where k of that many training videos cannot be had, or the centering is not known."""
+def check_neighbors(k: int, videos: int, center: str, what: str = "kNN") -> None:
+    """Raises UserError, about `what`, where k of that many training videos cannot be had, or the centering is not known."""
     if not 1 <= k <= videos:
-        raise UserError(f"kNN with k={k} needs at least k training videos and k >= 1, there are {videos}: set k lower")
+        raise UserError(f"{what} with k={k} needs at least k training videos and k >= 1, there are {videos}: set k lower")
+    _check_centering(center)
+
+
+def _check_centering(center: str) -> None:
     if center not in CENTERING:
         raise UserError(f"unknown centering {center!r}: use one of {', '.join(CENTERING)}")
 
 
 def nearest(
-    gallery_NxD: np.ndarray, queries_MxD: np.ndarray, k: int, center: str = "none", chunk: int = _CHUNK
+    gallery_NxD: np.ndarray, queries_MxD: np.ndarray, k: int, center: str = "none", chunk: int = _CHUNK, what: str = "kNN"
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k gallery rows most similar to each query, nearest first: (int32 index [M, k], float32 cosine [M, k]). Arguments as in
-    `weighted_knn`.
+    `weighted_knn`; `what` asks, for the error where k exceeds the gallery.
     """
-    check_neighbors(k, len(gallery_NxD), center)
+    check_neighbors(k, len(gallery_NxD), center, what)
     gallery_NxD, queries_MxD = _centered(_checked(gallery_NxD), _checked(queries_MxD), center)
     gallery_NxD = _unit(jnp.asarray(gallery_NxD))
     index, cosine = [np.zeros((0, k), np.int32)], [np.zeros((0, k), np.float32)]
@@ -97,7 +102,21 @@ def _checked(features_NxD: np.ndarray) -> np.ndarray:
     return features_NxD
 
 
+def joined(pairs: Sequence[tuple[np.ndarray, np.ndarray]], center: str = "none") -> tuple[np.ndarray, np.ndarray]:
+    """Several features of the same videos, each as (gallery [N, D], queries [M, D]), as one whose cosine is the mean of theirs: each is centered by
+    itself and of unit length, and then they stand side by side (CoCLR's two-stream retrieval adds the two similarities). A single one is only centered.
+
+    Raises UserError where the centering is not known or a feature is not finite.
+    """
+    made = [_centered(_checked(gallery_NxD), _checked(queries_MxD), center) for gallery_NxD, queries_MxD in pairs]
+    if len(made) == 1:
+        return made[0]
+    gallery_NxD, queries_MxD = (np.concatenate([_unit(rows) for rows in side], axis=1) for side in zip(*made, strict=True))
+    return gallery_NxD, queries_MxD
+
+
 def _centered(train_NxD: np.ndarray, test_MxD: np.ndarray, center: str) -> tuple[np.ndarray, np.ndarray]:
+    _check_centering(center)
     if center == "none":
         return train_NxD, test_MxD
     if center == "train":

@@ -90,20 +90,24 @@ def cached_probe(train_table: Table, test_table: Table, classes: int, config: Ma
     return average_views(np.concatenate(chunks)[:, None])
 
 
-def classifier(module: nn.Module, config: Mapping[str, Any], classes: int) -> Classify:
+def classifier(module: nn.Module, config: Mapping[str, Any], classes: int, shown: Mapping[str, Any]) -> Classify:
+    """`shown`: what of its views it is shown, see Subject."""
     pixels = backbone_lib.pixels(module)
     return Classify(
         encoder=module, head=heads.build(config["head"], classes), classes=classes, frames=module.frames,
-        view=recipe.build_view(config["view"], pixels), eval_view=recipe.build_eval_view(config["eval_view"], pixels),
+        view=recipe.build_view({**config["view"], **shown}, pixels),
+        eval_view=recipe.build_eval_view({**config["eval_view"], **shown}, pixels),
         smoothing=config["smoothing"], mix=recipe.build_mix(config["mix"]),
     )  # fmt: skip
 
 
-def check_probe(config: Mapping[str, Any], features: backbone_lib.Features, classes: int, videos: int) -> None:
-    """Raises UserError where `config` could not be trained on `features` (shapes of a batch of them) of so many videos in all."""
+def check_probe(config: Mapping[str, Any], features: backbone_lib.Features, classes: int, videos: int, networks: int) -> None:
+    """Raises UserError where `config` could not be trained on `features` (shapes of a batch of them) of so many videos in all, by each of so many
+    networks.
+    """
     if config["head"]["name"] == "attentive":
         # as extracted, and standardized
-        needed, available = 2 * 4 * math.prod(features.map_BxTxHxWxD.shape[1:]) * videos, fit.host_bytes()
+        needed, available = 2 * 4 * math.prod(features.map_BxTxHxWxD.shape[1:]) * videos * networks, fit.host_bytes()
         if needed > available:
             raise UserError(
                 f"the attentive probe keeps the feature maps of {videos:,} videos in memory, {needed / fit.GIB:.1f} GiB of this machine's "
@@ -115,10 +119,10 @@ def check_probe(config: Mapping[str, Any], features: backbone_lib.Features, clas
     jax.eval_shape(lambda: objective.init(jax.random.key(0), {FEATURE_MAP: features.map_BxTxHxWxD, FEATURE_POOLED: features.pooled_BxD}))
 
 
-def check_fine_tuning(config: Mapping[str, Any], model: Mapping[str, Any], train_input: Input) -> None:
-    """Raises UserError where `config` could not fine-tune a backbone of `model` on that input."""
+def check_fine_tuning(config: Mapping[str, Any], model: Mapping[str, Any], shown: Mapping[str, Any], train_input: Input) -> None:
+    """Raises UserError where `config` could not fine-tune a backbone of `model`, shown that, on that input."""
     optimizer_lib.build(config["optimizer"], config["steps"], config["batch_size"])
-    objective = classifier(models.build({**model, **config["model"]}), config, len(train_input.source.classes))
+    objective = classifier(models.build({**model, **config["model"]}), config, len(train_input.source.classes), shown)
     shapes, key = train_input.spec.shapes(), jax.random.key(0)
     whole, _ = jax.eval_shape(lambda: initial(model, 0))
     leave_out(whole, config["drop"], "finetune.drop", "the model")
@@ -131,7 +135,7 @@ def fine_tune(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Trains encoder and head end to end; returns (probabilities [M,C] averaged over views, labels [M]) of the test videos."""
     module, params = subject.module(**config["model"]), leave_out(subject.params, config["drop"], "finetune.drop", subject.source)
-    objective = classifier(module, config, len(train_input.source.classes))
+    objective = classifier(module, config, len(train_input.source.classes), subject.shown)
     state = _fit(
         objective, config, train_input.spec.shapes(), lambda start: pipeline.batches(train_input, start), seed,
         {ENCODER: params}, {STATS: subject.stats},

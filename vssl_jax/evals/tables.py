@@ -6,6 +6,7 @@ instead of being left out.
 eval.json:
 
     {"dataset": "...", "checkpoint": "...",           what was evaluated, required
+     "features": "video",                              optional, the method's features that the numbers are of, commas between
      "class_names": ["...", ...],                      optional, by label
      "inputs": {"train": {...}, "test": {...}},        optional, the settings of the data: sampler, clips, layout, canvas
      "protocols": [{
@@ -13,6 +14,7 @@ eval.json:
         "metric": "top1",                              what `value` is
         "value": 0.62,                                 a fraction, shown as percent; with "unit": "" any number, shown as it is
         "baseline": 0.15,                              the same on a randomly initialized encoder, or null: not measured
+        "chance": 0.125,                               optional, what guessing gives
         "n": 800,                                      test videos
         "seeds": [0, 1, 2],                            of what is trained or drawn; value and baseline are means over them
         "stderr": 0.01, "baseline_stderr": 0.01,       standard errors, or null
@@ -38,9 +40,9 @@ from vssl_jax.errors import UserError
 log = logging.getLogger(__name__)
 
 FILE = "eval.json"
-COLUMNS = ("protocol", "metric", "pretrained", "random init", "gain", "n", "seeds")
-NOTE = "± is one standard error; random init: the same protocol on a randomly initialized encoder."
-_RIGHT = {2, 3, 4, 5}  # columns of numbers
+COLUMNS = ("protocol", "metric", "pretrained", "random init", "gain", "chance", "n", "seeds")
+NOTE = "± is one standard error; random init: the same protocol on a randomly initialized encoder; chance: guessing."
+_RIGHT = {2, 3, 4, 5, 6}  # columns of numbers
 _REQUIRED = ("name", "metric", "value", "baseline", "n", "seeds", "stderr", "baseline_stderr", "settings")
 
 
@@ -58,8 +60,8 @@ def check(result: Mapping[str, Any]) -> None:
 
 
 def write_eval(workdir: str | os.PathLike, result: Mapping[str, Any]) -> Path:
-    """Writes WORKDIR/eval.json: whole or not at all. Numbers of other data or other protocols that stand there are kept as eval.N.json, and
-    said.
+    """Writes WORKDIR/eval.json: whole or not at all. Numbers of other data, features or protocols that stand there are kept as eval.N.json,
+    and said.
     """
     check(result)
     path = Path(workdir) / FILE
@@ -74,9 +76,9 @@ def write_eval(workdir: str | os.PathLike, result: Mapping[str, Any]) -> Path:
     return path
 
 
-def _of(result: Mapping[str, Any]) -> tuple[Any, set[str]]:
-    """What the numbers are of: the data and the protocols."""
-    return result.get("dataset"), {protocol.get("name") for protocol in result.get("protocols", ())}
+def _of(result: Mapping[str, Any]) -> tuple[Any, Any, set[str]]:
+    """What the numbers are of: the data, the features and the protocols."""
+    return result.get("dataset"), result.get("features", "video"), {protocol.get("name") for protocol in result.get("protocols", ())}
 
 
 def read_eval(workdir: str | os.PathLike) -> dict[str, Any] | None:
@@ -105,7 +107,8 @@ def result_table(result: Mapping[str, Any]) -> str:
         text.append("  ".join(cells).rstrip())
     rule = "-" * max(map(len, text))
     below = [textwrap.fill(f"{name}: {line}", 110, subsequent_indent="  ") for name, line in settings(result).items()]
-    return "\n".join([f"{result['dataset']}, {result['checkpoint']}", rule, text[0], rule, *text[1:], rule, NOTE, *below])
+    features = f", features {result['features']}" if "features" in result else ""
+    return "\n".join([f"{result['dataset']}, {result['checkpoint']}{features}", rule, text[0], rule, *text[1:], rule, NOTE, *below])
 
 
 def result_html(result: Mapping[str, Any]) -> str:
@@ -127,6 +130,7 @@ def _row(p: Mapping[str, Any]) -> tuple[str, ...]:
         _number(p["value"], p["stderr"], percent),
         "not measured" if p["baseline"] is None else _number(p["baseline"], p["baseline_stderr"], percent),
         _gain(p, percent),
+        "-" if p.get("chance") is None else _number(p["chance"], None, percent),
         "-" if p["n"] is None else str(p["n"]),
         _seeds(p["seeds"]),
     )

@@ -16,7 +16,7 @@ action too. Two such videos often look alike to one network and not to the other
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import jax
@@ -29,8 +29,8 @@ from vssl_jax.objectives import collapse, losses
 from vssl_jax.objectives import queue as queue_lib
 from vssl_jax.objectives.average import Average
 from vssl_jax.objectives.joint import ACCURACY, EMA, ENCODER, HEAD, HEAD_STATS, LOSS, RUNNING, JointEmbedding, Seen, shared_fields
-from vssl_jax.objectives.protocol import STATS, Memory, Parts, Turn
-from vssl_jax.perturb import flow as flow_lib
+from vssl_jax.objectives.protocol import STATS, VIDEO, Memory, Parts, Turn, part_of
+from vssl_jax.perturb import flow_view
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb.flow import TVL1
 from vssl_jax.perturb.view import denormalize
@@ -39,7 +39,6 @@ RGB, FLOW = "rgb", "flow"
 KINDS = ("rgb_nce", "flow_nce", RGB, FLOW)  # of turns
 PREFIX = {RGB: "", FLOW: "flow_"}  # of a network's parts and statistics
 OTHER, SOURCE, CLASS, KIND = "queue_other", "queue_source", "queue_class", "kind"
-FLOW_OF = ("view", "film")
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,8 @@ class CoCLR(JointEmbedding):
 
     Two views, each of as many frames as the encoder takes, from clips that are one frame longer. `flow_of` "view": flow is of the cropped clip, so a
     mirrored clip has flow to the other side; "film": as in the paper flow is of the film and then cropped and mirrored like a picture.
-    `initial`, `learning`: how many steps a turn of either sort lasts. The network of colors is what is embedded, exported and evaluated.
+    `initial`, `learning`: how many steps a turn of either sort lasts. Features: "video", of the network of colors, which is the one that is fine-tuned; and
+    "flow", of the other one.
     """
 
     average: Average = field(default_factory=Average)
@@ -70,8 +70,8 @@ class CoCLR(JointEmbedding):
         super().__post_init__()
         if len(self.views) != 2:
             raise UserError(f"CoCLR compares two views, objective.views has {len(self.views)}")
-        if self.flow_of not in FLOW_OF:
-            raise unknown_name("objective.flow_of", self.flow_of, FLOW_OF)
+        if self.flow_of not in flow_view.FLOW_OF:
+            raise unknown_name("objective.flow_of", self.flow_of, flow_view.FLOW_OF)
         if not (
             1 <= self.mined < self.size
             and self.temperature > 0
@@ -107,19 +107,19 @@ class CoCLR(JointEmbedding):
         of = {part: params[f"{PREFIX[name]}{part}"] for part in (ENCODER, HEAD)}
         return of | {entry: memory[f"{PREFIX[name]}{entry}"] for entry in (STATS, HEAD_STATS)}
 
+    def shown(self):
+        return {VIDEO: {}, FLOW: {"flow": {"settings": asdict(self.flow), "of": self.flow_of, "bound": self.bound}}}
+
+    def backbone(self, params, memory, feature=VIDEO):
+        return params[part_of(feature, ENCODER)], memory[part_of(feature, STATS)]
+
     def see_flow(self, batch: batch_lib.Batch, rng: jax.Array) -> Seen:
-        """The views of `see`, as flow: the same crops, flips and colors."""
-        if self.flow_of == "film":
-            flow = flow_lib.tvl1_video(flow_lib.gray_of(batch), self.flow)
-            return self.see(_as_video(batch, flow_lib.to_picture(flow, self.bound)), rng)
+        """The views of `see`, as flow: the same crops and flips, and, where flow is of the film, colors."""
+        if self.flow_of == flow_view.OF_FILM:
+            return self.see(flow_view.of_film(batch, self.flow, self.bound), rng)
         plain = tuple(replace(view, frames=view.frames + 1, view=replace(view.view, color=())) for view in self.views)
-        normalize = lambda view, x: (x - jnp.array(view.mean)) / jnp.array(view.std)  # noqa: E731
-        seen = []
-        for view, x in zip(plain, replace(self, views=plain).see(batch, rng), strict=True):
-            gray = 255 * flow_lib.luma(denormalize(x, view.view.mean, view.view.std))[..., 0]
-            flow = flow_lib.tvl1_video(gray, self.flow)
-            seen.append(normalize(view.view, flow_lib.to_picture(flow, self.bound)).astype(x.dtype))
-        return seen
+        seen = zip(plain, replace(self, views=plain).see(batch, rng), strict=True)
+        return [flow_view.of_clip(x, view.view.mean, view.view.std, self.flow, self.bound) for view, x in seen]
 
     def _begin(self, params: Parts, memory: Memory, kind: int, name: str) -> Memory:
         """Step 1."""
@@ -218,14 +218,6 @@ class CoCLR(JointEmbedding):
 def source_of(batch: batch_lib.Batch) -> jax.Array:
     """int32 [B]: which recording a video was cut from, where the data say so, else which video it is."""
     return batch[batch_lib.GROUP] if batch_lib.GROUP in batch else batch[batch_lib.INDEX]
-
-
-def _as_video(batch: batch_lib.Batch, picture_BxKxTxHxWx3: jax.Array) -> dict[str, jax.Array]:
-    """The batch with these pictures, values in [0, 1], in place of its frames, of which there is one more."""
-    frames = (batch_lib.VIDEO, batch_lib.LUMA, batch_lib.CHROMA, batch_lib.YUV_SPACE)
-    rest = {key: value for key, value in batch.items() if key not in frames}
-    made = jnp.round(255 * picture_BxKxTxHxWx3).astype(jnp.uint8)
-    return rest | {batch_lib.VIDEO: made, batch_lib.TIME: batch[batch_lib.TIME][:, :, :-1]}
 
 
 def from_config(config: Mapping[str, Any]) -> CoCLR:

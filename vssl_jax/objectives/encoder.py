@@ -1,16 +1,29 @@
 """What all methods share that train one backbone with a head on it: its start, its features, its embedding, its export."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vssl_jax import batch as batch_lib
 from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.models import flops as flops_lib
-from vssl_jax.objectives.protocol import STATS, Memory, Objective, Parts, Tree
+from vssl_jax.objectives.protocol import STATS, VIDEO, Memory, Objective, Parts, Tree, choose
 from vssl_jax.perturb import recipe
 from vssl_jax.perturb.view import EvalView, RandomView
+
+
+def embed(method: Objective, params: Parts, memory: Memory, batch: batch_lib.Batch, features: Sequence[str]) -> dict[str, jax.Array]:
+    """`Objective.embed` of a method that has fields `encoder` and `eval_view`."""
+    found = {}
+    for name, entries in recipe.together(choose(features, method.shown())).items():
+        views = recipe.shown(method.eval_view, entries)(batch)
+        clips = views.reshape(-1, *views.shape[2:])
+        out, _ = backbone_lib.apply(method.encoder, *method.backbone(params, memory, name), clips, train=False, method="features")
+        found[name] = jnp.mean(out.pooled_BxD.reshape(*views.shape[:2], -1), axis=1)
+    return found
 
 
 @dataclass(frozen=True)
@@ -46,12 +59,10 @@ class OnEncoder(Objective):
         keys = rng_B if train else None
         return backbone_lib.apply(self.encoder, params["encoder"], memory[STATS], clips_BxTxHxWx3, train=train, rng=keys, method="features")
 
-    def embed(self, params, memory, batch):
-        views = self.eval_view(batch)
-        features, _ = self.features(params, memory, views.reshape(-1, *views.shape[2:]), None, train=False)
-        return {"video": jnp.mean(features.pooled_BxD.reshape(*views.shape[:2], -1), axis=1)}
+    def embed(self, params, memory, batch, features=(VIDEO,)):
+        return embed(self, params, memory, batch, features)
 
-    def backbone(self, params, memory):
+    def backbone(self, params, memory, feature=VIDEO):
         return params["encoder"], memory[STATS]
 
     def flops(self, clips):

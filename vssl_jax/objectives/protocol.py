@@ -6,12 +6,14 @@ touches no file in train/.
 """
 
 import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, get_origin
 
 import jax
 
 from vssl_jax import batch as batch_lib
+from vssl_jax.errors import unknown_name
 
 Tree = Any  # a pytree of arrays
 Parts = dict[str, Tree]  # part name -> its parameters ("encoder", "decoder", "discriminator", ...)
@@ -21,6 +23,26 @@ Metrics = dict[str, jax.Array]  # scalars
 # The parts of an export: the backbone has a name of its own, whatever method trained it, and so have its batch statistics; every other part
 # of the method stands beside it as METHOD + name.
 ENCODER, STATS, METHOD = "encoder", "stats", "method/"
+# The feature that every method has: what its backbone makes of a video. Others have names of their own, see `Objective.shown`.
+VIDEO = "video"
+
+
+def part_of(feature: str, part: str) -> str:
+    """The name of "encoder" or "stats" of the network that makes a feature."""
+    return part if feature == VIDEO else f"{feature}_{part}"
+
+
+def in_export(name: str) -> str:
+    """What a part is called in an export."""
+    return name if name in (ENCODER, STATS) else METHOD + name
+
+
+def choose(features: Sequence[str], shown: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of `shown` (as `Objective.shown` gives it) that `features` name. Raises UserError for one that is not there."""
+    for name in features:
+        if name not in shown:
+            raise unknown_name("feature", name, shown)
+    return {name: shown[name] for name in features}
 
 
 @dataclass(frozen=True)
@@ -81,15 +103,21 @@ class Objective:
         """
         return memory, {}
 
-    def embed(self, params: Parts, memory: Memory, batch: batch_lib.Batch) -> dict[str, jax.Array]:
-        """Frozen features, the mean over a video's views: {"video": float32 [B, D], ...}. All that evaluation sees of a method without
+    def shown(self) -> dict[str, Mapping[str, Any]]:
+        """The features that evaluation can ask for, each with what its network is shown of a clip: entries of a view (perturb/recipe.py), as JSON.
+        Each is made by a backbone of `config.model`, with weights of its own.
+        """
+        return {VIDEO: {}}
+
+    def embed(self, params: Parts, memory: Memory, batch: batch_lib.Batch, features: Sequence[str] = (VIDEO,)) -> dict[str, jax.Array]:
+        """Frozen features by their names, the mean over a video's views: {"video": float32 [B, D], ...}. All that evaluation sees of a method without
         training.
         """
         raise NotImplementedError
 
-    def backbone(self, params: Parts, memory: Memory) -> tuple[Tree, Tree]:
-        """(parameters, batch statistics) of the network that is exported and fine-tuned: a backbone of `config.model`
-        (models/backbone.py).
+    def backbone(self, params: Parts, memory: Memory, feature: str = VIDEO) -> tuple[Tree, Tree]:
+        """(parameters, batch statistics) of the network that makes a feature of `shown`, as it is exported: a backbone of `config.model`
+        (models/backbone.py). VIDEO's is fine-tuned.
         """
         raise NotImplementedError
 

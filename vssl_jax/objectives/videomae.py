@@ -18,7 +18,8 @@ from vssl_jax.models import flops as flops_lib
 from vssl_jax.models import layout
 from vssl_jax.models.mae_decoder import MAEDecoder
 from vssl_jax.models.vit import ViT, patchify, take_tokens
-from vssl_jax.objectives.protocol import Objective
+from vssl_jax.objectives import encoder as encoder_lib
+from vssl_jax.objectives.protocol import VIDEO, Objective
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb import recipe
 from vssl_jax.perturb import view as view_lib
@@ -105,13 +106,10 @@ class VideoMAE(Objective):
         target = pixel_target(self._masked_pixels(clips, ids.masked_BxM), self.normalize_target)
         return jnp.mean(jnp.square(prediction.astype(jnp.float32) - target)), (memory, {})
 
-    def embed(self, params, memory, batch):
-        views = self.eval_view(batch)
-        clips = views.reshape(-1, *views.shape[2:])
-        features = self.encoder.apply({"params": params["encoder"]}, clips, method="features")
-        return {"video": jnp.mean(features.pooled_BxD.reshape(*views.shape[:2], -1), axis=1)}
+    def embed(self, params, memory, batch, features=(VIDEO,)):
+        return encoder_lib.embed(self, params, memory, batch, features)
 
-    def backbone(self, params, memory):
+    def backbone(self, params, memory, feature=VIDEO):
         return params["encoder"], {}
 
     def flops(self, clips):

@@ -5,6 +5,7 @@ one stretch of video come from one reading of it.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -56,3 +57,20 @@ class ClipView:
                 starts_B = jnp.full(keys_B.shape[:1], self.first)
             one = pieces.cut(one, (starts_B[:, None] + steps_T)[:, None, None])
         return self.view(keys_B, one)[:, 0]
+
+
+@dataclass(frozen=True)
+class WithoutLast:
+    """A view (of those of perturb/view.py, or what is made of them) of clips without their last `count` frames."""
+
+    view: Any
+    count: int
+
+    @property
+    def size(self):
+        return self.view.size
+
+    def __call__(self, *args) -> jax.Array:
+        """As the view is called: (keys_B, batch) or (batch,)."""
+        *keys, batch = args
+        return self.view(*keys, pieces.without_last(batch, self.count))

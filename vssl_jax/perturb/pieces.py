@@ -34,6 +34,11 @@ def clip(batch: batch_lib.Batch, number: int) -> dict[str, jax.Array]:
     return {key: value[:, number : number + 1] if key in (*_TIMED, *_CLIPWISE) else value for key, value in batch.items()}
 
 
+def without_last(batch: batch_lib.Batch, count: int) -> dict[str, jax.Array]:
+    """The batch whose clips lack their last `count` frames."""
+    return {key: value[:, :, : value.shape[2] - count] if key in _TIMED else value for key, value in batch.items()}
+
+
 def cut(batch: batch_lib.Batch, frames_BxKxPxT: jax.Array) -> dict[str, jax.Array]:
     """The batch whose clips are the pieces, K x P of every video, P pieces of a clip together; piece p of clip k has the frames
     `frames[b, k, p]` of that clip.

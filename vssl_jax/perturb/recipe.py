@@ -1,11 +1,16 @@
-"""Views by name, as recipes write them: {"crop": {"name": "multiscale"}, "flip": 0.0, "color": ({"name": "jitter", ...}, ...)}."""
+"""Views by name, as recipes write them: {"crop": {"name": "multiscale"}, "flip": 0.0, "color": ({"name": "jitter", ...}, ...)}, and what a network is shown
+of them (`shown`).
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vssl_jax.errors import unknown_name
+from vssl_jax.errors import UserError, unknown_name
 from vssl_jax.perturb import blur, color, convolve, crop, erase, randaugment
+from vssl_jax.perturb.clip_view import WithoutLast
+from vssl_jax.perturb.flow import TVL1
+from vssl_jax.perturb.flow_view import FlowView
 from vssl_jax.perturb.mix import Mix, NoMix
 from vssl_jax.perturb.order import OrderFree
 from vssl_jax.perturb.view import EvalView, Pixels, RandomView
@@ -47,38 +52,59 @@ def _of_pixels(op: Any, config: Mapping[str, Any], pixels: Pixels) -> Any:
     return dataclasses.replace(op, **own) if own else op
 
 
-def _ordered(view: Any, fields: dict[str, Any]) -> Any:
-    """`order`, where the recipe has it: a way of losing the order of frames (perturb/order.py)."""
-    return OrderFree(view, fields["order"]) if "order" in fields else view
+View = RandomView | EvalView | FlowView | WithoutLast | OrderFree
+SHOWN = ("flow", "without_last", "order")
 
 
-def build_view(config: Mapping[str, Any], pixels: Pixels) -> RandomView | OrderFree:
+def shown(view: Any, entries: Mapping[str, Any]) -> View:
+    """A view, of which a network is shown what `entries` say; without any, all of it.
+
+    `flow`: in place of colors, one frame fewer ({"settings": fields of TVL1, and other fields of FlowView}); `without_last`: so many of the last frames are
+    left out; `order`: a way of losing the order of frames (perturb/order.py).
+    """
+    if "flow" in entries and "order" in entries:
+        raise UserError("a view has flow or an order of frames to lose, not both: flow is found from their order")
+    if "flow" in entries:
+        flow = dict(entries["flow"])
+        view = FlowView(view, TVL1(**flow.pop("settings", {})), **flow)
+    if "without_last" in entries:
+        view = WithoutLast(view, entries["without_last"])
+    return OrderFree(view, entries["order"]) if "order" in entries else view
+
+
+def together(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Entries of `shown`, of networks that see the same clips, so that all see as many frames: where one is shown flow, the others lack the last frame."""
+    flow = any("flow" in own for own in entries.values())
+    return {name: dict(own) | ({"without_last": 1} if flow and "flow" not in own else {}) for name, own in entries.items()}
+
+
+def build_view(config: Mapping[str, Any], pixels: Pixels) -> View:
     """The random view of a recipe for a backbone that takes `pixels`: `crop` and the entries of `color` by name, other entries are
-    RandomView's fields, and `order`.
+    RandomView's fields, and those of `shown`.
     """
     fields = dict(config)
-    order = {key: fields.pop(key) for key in ("order",) if key in fields}
+    entries = {key: fields.pop(key) for key in SHOWN if key in fields}
     crop_config, colors = fields.pop("crop"), fields.pop("color", ())
     ops = tuple(_of_pixels(_named("color operation", c, COLORS), c, pixels) for c in colors)
     known = [f.name for f in dataclasses.fields(RandomView) if f.name not in Pixels._fields]
     for field in fields:
         if field not in known:
             raise unknown_name("field of view", field, known)
-    return _ordered(RandomView(crop=_named("crop", crop_config, CROPS), color=ops, **pixels._asdict(), **fields), order)
+    return shown(RandomView(crop=_named("crop", crop_config, CROPS), color=ops, **pixels._asdict(), **fields), entries)
 
 
-def build_eval_view(config: Mapping[str, Any], pixels: Pixels) -> EvalView | OrderFree:
-    """The evaluation view of a recipe for a backbone that takes `pixels`; `short_side` 0 means no resizing: the crop is the whole short
-    side.
+def build_eval_view(config: Mapping[str, Any], pixels: Pixels) -> View:
+    """The evaluation view of a recipe for a backbone that takes `pixels`, with the entries of `shown`; `short_side` 0 means no resizing: the crop is the
+    whole short side.
     """
     fields = dict(config)
-    order = {key: fields.pop(key) for key in ("order",) if key in fields}
+    entries = {key: fields.pop(key) for key in SHOWN if key in fields}
     known = [f.name for f in dataclasses.fields(EvalView) if f.name not in Pixels._fields]
     for field in fields:
         if field not in known:
             raise unknown_name("field of eval_view", field, known)
     short_side = fields.pop("short_side", 0)
-    return _ordered(EvalView(short_side=None if short_side == 0 else short_side, **pixels._asdict(), **fields), order)
+    return shown(EvalView(short_side=None if short_side == 0 else short_side, **pixels._asdict(), **fields), entries)
 
 
 def build_mix(config: Mapping[str, Any]) -> Mix | NoMix:
