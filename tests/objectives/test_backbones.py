@@ -75,6 +75,12 @@ def sides(config) -> set[int]:
     return {config.model.size} | {view["size"] for view in config.objective.get("views", ()) if "size" in view}
 
 
+def times(config, backbone_name: str) -> int:
+    """How many of them the backbone's features have, of a clip of the recipe."""
+    module = models.build({"name": backbone_name, "frames": config.model.frames, "size": config.model.size})
+    return one_clip(module, (config.model.frames, config.model.size, config.model.size, 3))[2].map_BxTxHxWxD.shape[1]
+
+
 def trace(objective_name: str, backbone_name: str, monkeypatch):
     """Shapes of (loss, memory before, memory after) of a step of the recipe's size; raises UserError where the pair does not fit."""
     config = recipes.recipe(recipe_of()[objective_name]).unlock()
@@ -106,6 +112,10 @@ def check(objective_name, backbone_name, monkeypatch):
         backbone_name.startswith("vi") and config.model.frames % 2
     ):
         with pytest.raises(UserError, match="no whole number of"):
+            trace(objective_name, backbone_name, monkeypatch)
+        return
+    if objective_name == "tclr" and times(config, backbone_name) % config.objective.parts:
+        with pytest.raises(UserError, match="needs features of as many times"):
             trace(objective_name, backbone_name, monkeypatch)
         return
     loss, before, after = trace(objective_name, backbone_name, monkeypatch)
