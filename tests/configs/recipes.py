@@ -10,8 +10,6 @@ from tests.commands import CONFIGS
 from vssl_jax import batch as batch_lib
 from vssl_jax import objectives
 from vssl_jax.train import state as state_lib
-from vssl_jax.train.guard import GuardRule
-from vssl_jax.train.step import make_step
 
 
 def names(method: str) -> list[str]:
@@ -23,13 +21,14 @@ def recipe(name: str, variant: str = "") -> ConfigDict:
     return importlib.import_module(f"configs.{name}").get_config(variant)
 
 
-def full_size_step(config: ConfigDict, videos: int):
-    """(state, metrics) of a step on that many videos, as shapes. The state is as large after it as before."""
+def full_size_loss(config: ConfigDict, videos: int):
+    """(state, loss and metrics) on that many videos, as shapes. The memory is as large afterwards as before."""
     objective, data = objectives.build(config), config.data
     spec = batch_lib.Spec(videos, data.sampler.clips, data.sampler.frames, *data.canvas, data.layout)
     optimizers = state_lib.build_optimizers(objective, config.optimizer, config.train.steps, config.train.batch_size)
     state = jax.eval_shape(lambda: state_lib.init(objective, optimizers, 0, spec.shapes()))
-    step = make_step(objective, objective.turns[0], optimizers[objective.turns[0].name], GuardRule())
-    after, metrics = jax.eval_shape(step, state, spec.shapes())
-    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
-    return state, metrics
+    batch = spec.shapes() | {batch_lib.SLOT: jax.ShapeDtypeStruct((videos,), jnp.int32)}
+    run = lambda p, m, b: objective.loss(p, m, b, jax.random.key(0), objective.turns[0])  # noqa: E731
+    loss, (after, metrics) = jax.eval_shape(run, state.params, state.memory, batch)
+    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state.memory)
+    return state, {"loss": loss} | metrics

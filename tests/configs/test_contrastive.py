@@ -5,7 +5,7 @@ import re
 import jax
 import pytest
 
-from tests.configs.recipes import full_size_step, recipe
+from tests.configs.recipes import full_size_loss, recipe
 from vssl_jax import objectives
 from vssl_jax.data import world
 from vssl_jax.objectives.joint import JointEmbedding
@@ -186,11 +186,11 @@ def test_views_of_the_large_scale_study(name):
 
 
 @each
-def test_full_size_step_has_its_shapes(name):
+def test_full_size_loss_has_its_shapes(name):
     c = recipe(name).unlock()
     if "queue" in c.objective:
         c.objective.queue = 64  # two videos divide it
-    state, metrics = full_size_step(c, videos=2)
+    state, metrics = full_size_loss(c, videos=2)
     assert metrics["loss"].shape == () and set(state.params) >= {"encoder", "head"} and "collapse/alarm" in metrics
 
 
@@ -241,7 +241,7 @@ def test_coclrs_turns_fill_the_training_once(variant):
 def test_coclrs_full_size_step_has_its_shapes():
     c = recipe("coclr_s3d_ucf101").unlock()
     c.objective.flow = {"scales": 1, "warps": 1, "outer": 1, "inner": 1}  # shapes are the same
-    state, metrics = full_size_step(c, videos=2)
+    state, metrics = full_size_loss(c, videos=2)
     assert metrics["loss"].shape == () and set(state.params) == {"encoder", "head", "flow_encoder", "flow_head"}
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.configs.recipes import full_size_step, recipe
+from tests.configs.recipes import full_size_loss, recipe
 from vssl_jax import objectives
 from vssl_jax.errors import UserError
 from vssl_jax.models.predictive import Predictive
@@ -34,9 +34,9 @@ def test_published_settings(name):
 
 
 @each
-def test_full_size_step_has_its_shapes(name):
+def test_full_size_loss_has_its_shapes(name):
     c = recipe(name)
-    state, metrics = full_size_step(c, videos=2)
+    state, metrics = full_size_loss(c, videos=2)
     assert metrics["loss"].shape == () and set(state.params) == {"encoder", "head"}
     assert {"spatial/accuracy", "temporal/accuracy", "video/accuracy", "collapse/alarm"} <= set(metrics)
     rows = PUBLISHED[name][-1]

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from tests.configs.recipes import full_size_step, names, recipe
+from tests.configs.recipes import full_size_loss, names, recipe
 from vssl_jax import config as config_lib
 from vssl_jax import objectives
 from vssl_jax.perturb.erase import RandomErase
@@ -55,9 +55,9 @@ def test_the_augmentation_is_the_papers():
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
-def test_full_size_step_has_its_shapes(name):
+def test_full_size_loss_has_its_shapes(name):
     c = recipe(name)
-    state, metrics = full_size_step(c, videos=c.objective.mix.group // 2)
+    state, metrics = full_size_loss(c, videos=c.objective.mix.group // 2)
     assert metrics["accuracy"].shape == ()
     if name == "finetune_vitb":  # the count of transformers' classification model
         assert sum(x.size for x in jax.tree.leaves(state.params)) == pytest.approx(86.535e6, rel=1e-5)

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.configs import test_contrastive, test_dpc
-from tests.configs.recipes import full_size_step, recipe
+from tests.configs.recipes import full_size_loss, recipe
 from vssl_jax import objectives
 from vssl_jax.errors import UserError
 from vssl_jax.objectives.encoder import OnEncoder
@@ -56,9 +56,9 @@ def test_published_settings(name):
 
 
 @each
-def test_full_size_step_has_its_shapes(name):
+def test_full_size_loss_has_its_shapes(name):
     c = recipe(name)
-    state, metrics = full_size_step(c, videos=2)
+    state, metrics = full_size_loss(c, videos=2)
     assert metrics["loss"].shape == () and set(state.params) >= {"encoder", "head"}
 
 

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from tests.configs.recipes import full_size_step, names, recipe
+from tests.configs.recipes import full_size_loss, names, recipe
 from vssl_jax import config as config_lib
 from vssl_jax.errors import UserError
 
@@ -30,7 +30,7 @@ def test_every_recipe_is_listed():
 
 def test_the_giant_is_v2s_network_with_videomaes_masks():
     c = recipe("videomae_vitg")
-    state, metrics = full_size_step(c, videos=4)
+    state, metrics = full_size_loss(c, videos=4)
     sizes = {part: sum(x.size for x in jax.tree.leaves(tree)) for part, tree in state.params.items()}
     width, hidden, depth = 1408, 6144, 40
     block = 4 * width * width + 3 * width + 2 * width * hidden + hidden + width + 4 * width  # keys have no bias
@@ -69,9 +69,9 @@ def test_steps_follow_what_the_command_line_overrides():
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
-def test_full_size_step_has_its_shapes(name):
+def test_full_size_loss_has_its_shapes(name):
     c = recipe(name)
-    state, metrics = full_size_step(c, videos=4)
+    state, metrics = full_size_loss(c, videos=4)
     assert metrics["loss"].shape == ()
     if c.model.name == "vit_base":
         assert sum(x.size for x in jax.tree.leaves(state.params)) == 94_210_944

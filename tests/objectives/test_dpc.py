@@ -48,6 +48,7 @@ VIEW = RandomView(size=16, crop=RandomResizedCrop((0.5, 1.0)), color=(ColorJitte
 FIELDS = dict(encoder=Grid(), frames=2, blocks=5, view=VIEW, eval_view=EvalView(size=16))
 METHODS = {"dpc": DPC(head=Predictive(8), **FIELDS), "memdpc": DPC(head=Predictive(8, memory_rows=10), **FIELDS)}
 each = pytest.mark.parametrize("name", METHODS)
+each_quickly = pytest.mark.parametrize("name", ["dpc", pytest.param("memdpc", marks=pytest.mark.slow)])
 
 
 @functools.cache
@@ -313,7 +314,7 @@ def test_short_clips_are_refused():
 # On the protocol.
 
 
-@each
+@each_quickly
 def test_eight_devices_are_one(name):
     given = tiny.batches(2, SPEC)
     one, eight = (tiny.advance(tiny.plan(METHODS[name], given, mesh=mesh)) for mesh in (None, {"data": 4, "fsdp": 2}))
@@ -324,7 +325,7 @@ def test_eight_devices_are_one(name):
     assert tiny.largest_difference(one[0][0].params, one[0][-1].params) > 1e-4 and one[0][-1].memory[STATS]["calls"] == 2
 
 
-@each
+@each_quickly
 def test_a_run_that_goes_on_from_a_checkpoint_is_the_same_run(name, tmp_path):
     tiny.check_resume(METHODS[name], tiny.batches(3, SPEC), tmp_path)
 

@@ -26,7 +26,7 @@ from vssl_jax.perturb.clip_view import ClipView
 from vssl_jax.train import sharding
 
 # Other settings of a method that is there are `slow`.
-SETTINGS = ("cvrl", "rho_moco", "byol_own")
+SETTINGS = ("cvrl", "rho_moco", "moco_v3", "byol_own")
 each = pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SETTINGS else n for n in METHODS])
 KEY = jax.random.key(0)
 

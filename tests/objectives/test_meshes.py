@@ -16,7 +16,8 @@ from vssl_jax import bench_step, objectives
 from vssl_jax.train import sharding
 
 STEPS = 2
-MESHES = ({"data": 8}, {"fsdp": 2, "seq": 2, "model": 2})  # rows alone, and all that can split besides; tests/train/test_step.py has more
+# Rows alone, and all that can split besides; tests/train/test_step.py has more.
+MESHES = (pytest.param({"data": 8}, marks=pytest.mark.slow), {"fsdp": 2, "seq": 2, "model": 2})
 
 
 def smoke(name: str):

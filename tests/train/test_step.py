@@ -22,8 +22,8 @@ MESHES = (
     {"data": 8},
     {"data": 1, "fsdp": 8},
     {"data": 2, "fsdp": 2, "model": 2},
-    {"data": 2, "seq": 4},
-    {"data": 1, "fsdp": 2, "seq": 2, "model": 2},
+    pytest.param({"data": 2, "seq": 4}, marks=pytest.mark.slow),
+    pytest.param({"data": 1, "fsdp": 2, "seq": 2, "model": 2}, marks=pytest.mark.slow),  # tests/objectives/test_meshes.py has such a one
 )
 
 
