@@ -11,12 +11,14 @@ view is sound); what VVV stands for, and which videos a network was trained on, 
   within the broad one.
 - A short video stops at its last frame, theirs begins anew.
 - Their residual blocks normalize before they convolve; these are those of Lin et al. 2019, which the shift was made for.
-- Brightness is multiplied, theirs adds up to 32 / 255; contrast changes by a clip's mean, theirs by each frame's and channel's.
+- Brightness is multiplied, theirs adds up to 32 / 255; contrast changes by a clip's mean, theirs by each frame's and
+  channel's; contrast comes before saturation here, there after it.
 - The projector's last normalization has no scale and bias.
 - The predictor's rate is ten times the others'. Their code multiplies its gradient, which LARS divides out again where it scales a kernel; but by the letter
   its masks let LARS scale and decay biases and normalization, and leave kernels plain SGD. Here LARS scales and decays kernels, and nothing else.
 
-Variants: `:local` trains two small CNNs on the embedded dataset in minutes on a CPU; `:smoke` runs the same code at toy size in seconds.
+Variants: `:local` trains two small CNNs on the embedded dataset in minutes on a CPU, all of them at the one rate that methods
+have there, the predictor's too; `:smoke` runs the same code at toy size in seconds.
 """
 
 from configs import contrastive, pretext

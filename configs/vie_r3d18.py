@@ -8,9 +8,10 @@ Expected: not verified.
 Reproduced here: not yet run at full size. The settings are those of the authors' code for its 3D ResNet: 50,000 steps of instance discrimination, then local
 aggregation up to step 1,600,000 with one clustering of 10,000 and 4096 neighbors (for most of its other networks 8000 and 512). Theirs is a ResNet with
 activations before convolutions, and 7x7x7 at its start; R3D-18 here is torchvision's. K-means is spherical here and Euclidean there, both by 20
-iterations. A video's own entry is always one of its neighbors here, there only where it is near enough. Short videos are left out here and run in a loop
-there. Momentum begins anew with the second turn. A first visit writes the vector itself into the bank, there half of it beside a random one. Other
-data: --config.data.num_examples=VIDEOS sets an epoch's length and the places of the bank.
+iterations, and here once an epoch from the first one on, though nothing reads it in the first turn. A video's own entry is always one of its neighbors here,
+there only where it is near enough. Short videos are left out here and run in a loop there. Momentum begins anew with the second turn. Biases have no weight
+decay here. A first visit writes the vector itself into the bank, there half of it beside a random one. Other data: --config.data.num_examples=VIDEOS sets an
+epoch's length and the places of the bank.
 
 Variants: `:local` trains a small CNN on the embedded dataset in minutes on a CPU; `:smoke` runs the same code at toy size in seconds.
 """

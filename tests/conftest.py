@@ -29,7 +29,7 @@ atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_e
 
 
 # Minutes each, in few tests: begun first, so that no worker is left alone with one.
-LONGEST = ("test_main.py", "test_resume.py", "test_joint.py", "test_leaks.py")
+LONGEST = ("test_main.py", "test_resume.py", "test_joint.py", "test_pretext.py")
 
 
 def pytest_collection_modifyitems(items):
