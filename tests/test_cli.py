@@ -36,6 +36,10 @@ def mistaken(command, workdir: Path, *argv: str) -> str:
         ("train.batch_size.x=2", "no setting --config.train.batch_size.x"),
         ("=2", "no setting --config."),
         ("train=2", "--config.train is a group of settings (batch_size, epochs"),
+        (
+            "optimizer.rates={'decoder': 2.0}",
+            "--config.optimizer.rates is a group without settings in this recipe: give it some in the recipe's file",
+        ),
         ("train.steps", "--config.train.steps lacks its value: write --config.train.steps=VALUE"),
     ],
 )

@@ -191,6 +191,8 @@ def read_overrides(config: ConfigDict, argv: Sequence[str]) -> list[str]:
             raise _unknown_key(key, known)
         value = _value(config, key)
         if isinstance(value, ConfigDict):
+            if not value:
+                raise UserError(f"--config.{key} is a group without settings in this recipe: give it some in the recipe's file")
             raise UserError(f"--config.{key} is a group of settings ({', '.join(value)}): set --config.{key}.NAME=VALUE")
         if isinstance(value, bool) and not equals:
             out.append(arg)

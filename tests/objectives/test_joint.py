@@ -337,10 +337,13 @@ def test_views_of_a_recipe_that_make_no_sense_are_refused():
     for entry, message in (
         ({"flip": 0.5}, "needs a crop"),
         ({"crop": {"name": "whole"}, "flp": 0.5}, "flip"),
-        ({"crop": {"name": "whole"}, "order": "mean"}, "order"),
+        ({"crop": {"name": "whole"}, "order": "mean"}, "has none of flow, without_last, order"),
+        ({"crop": {"name": "whole"}, "flow": {}}, "has none of flow, without_last, order"),
     ):
         with pytest.raises(UserError, match=message):
             build_views([entry], encoder)
+    with pytest.raises(UserError, match=r"objective\.views is empty"):
+        build_views([], encoder)
     (view, same) = build_views([{"crop": {"name": "whole"}, "clip": 1, "size": 8, "repeat": 2}], encoder)
     assert view == same and (view.clip, view.frames, view.view.size) == (1, 4, 8)
 

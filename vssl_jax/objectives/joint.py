@@ -227,8 +227,10 @@ def build_views(config: Sequence[Mapping[str, Any]], encoder: Any) -> tuple[Clip
         pixels, repeat = backbone_lib.pixels(encoder), entry.pop("repeat", 1)
         if "size" in entry:
             pixels = pixels._replace(size=entry.pop("size"))
-        if "crop" not in entry or "order" in entry:
-            raise UserError(f"an entry of objective.views needs a crop and has no order of frames to lose, got {sorted(entry)}")
+        if "crop" not in entry or set(recipe.SHOWN) & set(entry):
+            raise UserError(f"an entry of objective.views needs a crop and has none of {', '.join(recipe.SHOWN)}, got {sorted(entry)}")
         view = ClipView(recipe.build_view(entry, pixels), **{"frames": encoder.frames} | fields)
         made += [view] * repeat
+    if not made:
+        raise UserError("objective.views is empty: name the views that a video is seen in")
     return tuple(made)
