@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from vssl_jax import batch as batch_lib
 from vssl_jax import chips, objectives
-from vssl_jax.models.platform import compute_dtype
+from vssl_jax.platform import compute_dtype
 from vssl_jax.train import sharding
 from vssl_jax.train import state as state_lib
 from vssl_jax.train.guard import GuardRule

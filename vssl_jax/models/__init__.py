@@ -15,12 +15,12 @@ from vssl_jax.errors import UserError, unknown_name
 from vssl_jax.models.c3d import C3D
 from vssl_jax.models.cnn import CNN
 from vssl_jax.models.inception3d import Inception3D
-from vssl_jax.models.platform import compute_dtype
 from vssl_jax.models.resnet3d import ResNet3D
 from vssl_jax.models.slowonly import SlowOnly
 from vssl_jax.models.timesformer import TimeSformer
 from vssl_jax.models.vit import ViT
 from vssl_jax.models.vivit import ViViT
+from vssl_jax.platform import compute_dtype
 
 _AS_IT_IS = dict(pixel_mean=(0.0, 0.0, 0.0), pixel_std=(1.0, 1.0, 1.0))
 

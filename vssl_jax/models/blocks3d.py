@@ -18,7 +18,7 @@ from jax import lax
 from vssl_jax.errors import UserError
 from vssl_jax.models.backbone import STATS
 from vssl_jax.models.conv3d import Triple, conv3d
-from vssl_jax.models.platform import platform
+from vssl_jax.platform import platform
 
 # He et al. 2015, by the number of outputs: torchvision's and PySlowFast's. The variance is that of a normal distribution not cut off.
 KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")

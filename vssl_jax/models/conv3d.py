@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from vssl_jax.errors import unknown_name
-from vssl_jax.models.platform import platform
+from vssl_jax.platform import platform
 
 Triple = tuple[int, int, int]
 

@@ -23,7 +23,7 @@ class MAEDecoder(nn.Module):
     dtype: str = "float32"
     impl: str = "auto"
     scan: bool = True
-    unroll: int = 1
+    unroll: int = 0
     remat: str = "none"
 
     @nn.compact

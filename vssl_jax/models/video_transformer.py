@@ -25,7 +25,7 @@ class VideoTransformer(nn.Module, kw_only=True):
     dtype: str = "float32"
     impl: str = "auto"
     scan: bool = True
-    unroll: int = 1
+    unroll: int = 0
     remat: str = "none"
     any_size: bool = False
 

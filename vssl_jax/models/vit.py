@@ -28,8 +28,8 @@ def patchify(clip_BxTxHxWxC: jax.Array, tubelet: tuple[int, int, int]) -> jax.Ar
 
 
 def take_tokens(x_BxNxD: jax.Array, ids_BxV: jax.Array) -> jax.Array:
-    """[B,V,D]: the tokens `ids` of each example."""
-    return jnp.take_along_axis(x_BxNxD, ids_BxV[:, :, None], axis=1)
+    """[B,V,D]: the tokens `ids` of each example, which must exist: nothing checks."""
+    return jnp.take_along_axis(x_BxNxD, ids_BxV[:, :, None], axis=1, mode="promise_in_bounds")
 
 
 def _torch_uniform(fan_in: int) -> Callable[..., jax.Array]:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from vssl_jax.platform import platform
+
 # On TPU: three bfloat16 passes, since one would round the weights to 8 bits, which shows in flat areas.
 _PRECISION = jax.lax.Precision.HIGH
 
@@ -69,6 +71,12 @@ def weights(line: Line, sizes: tuple[int, int], picture: jax.Array, antialias: b
 
 def apply(rows_BxKxhxH: jax.Array, columns_BxKxwxW: jax.Array, plane_BxKxTxHxWxC: jax.Array) -> jax.Array:
     """The resampled plane, float32 [B, K, T, h, w, C], in the input's units. uint8 input is exact."""
-    plane = plane_BxKxTxHxWxC.astype(jnp.float32)
-    plane = jnp.einsum("bkwW,bktHWc->bktHwc", columns_BxKxwxW, plane, precision=_PRECISION)
-    return jnp.einsum("bkhH,bktHwc->bkthwc", rows_BxKxhxH, plane, precision=_PRECISION)
+    if platform() != "gpu":
+        plane = plane_BxKxTxHxWxC.astype(jnp.float32)
+        plane = jnp.einsum("bkwW,bktHWc->bktHwc", columns_BxKxwxW, plane, precision=_PRECISION)
+        return jnp.einsum("bkhH,bktHwc->bkthwc", rows_BxKxhxH, plane, precision=_PRECISION)
+    # The same, with the axes put, while they are uint8, where both products read and write them as they lie: a GPU's products take no strides.
+    plane_BxKxHxTxCxW = jnp.transpose(plane_BxKxTxHxWxC, (0, 1, 3, 2, 5, 4)).astype(jnp.float32)
+    plane = jnp.einsum("bkhH,bkHtcW->bkhtcW", rows_BxKxhxH, plane_BxKxHxTxCxW, precision=_PRECISION)
+    plane = jnp.einsum("bkhtcW,bkwW->bkhtcw", plane, columns_BxKxwxW, precision=_PRECISION)
+    return jnp.transpose(plane, (0, 1, 3, 2, 5, 4))
