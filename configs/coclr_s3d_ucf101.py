@@ -10,7 +10,8 @@ Evaluation: that number is hit@1 of python -m vssl_jax.evaluate --config=configs
     cover a video. The authors crop at random there too; here crops are in the middle.
 Reproduced here: not yet run at full size. All of it is one run: InfoNCE for each network (300 epochs), then two cycles of 100 epochs for either; the rate falls
 to a tenth after four fifths of each turn, where the authors' InfoNCE has 250 and 280 epochs. Flow is computed as the run goes, by TV-L1 on the whole film
-and cut and mirrored like a picture (--config.objective.flow_of=view has it of what is seen, so that mirrored clips move the other way). Of their two ways to
+and cut and mirrored like a picture; --config.data.flow=FLOW reads it as vssl_jax.make_flow stored it (--config.objective.flow_of=view has it of what is
+seen, so that mirrored clips move the other way). Of their two ways to
 augment, the one with two clips is here, its colors drawn each by itself.
 
 Variants: `:local` trains two small CNNs on the embedded dataset on a CPU; `:smoke` runs the same code at toy size in seconds.

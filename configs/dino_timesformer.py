@@ -29,7 +29,7 @@ def get_config(arg: str = ""):
 
 
 def _paper(config):
-    config.model = {"name": "timesformer", "frames": 8, "size": 224, "dtype": "auto", "any_size": True}
+    config.model = {"name": "timesformer", "frames": 8, "size": 224, "dtype": "auto", "any_size": True, **config_lib.BLOCKS}
     jitter = {"name": "jitter", "brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "prob": 0.8}
     view = {"clip": 0, "first": -1, "flip": 0.5, "color": (jitter, {"name": "gray", "prob": 0.2})}
     large = view | {"stride": 8, "repeat": 2, "crop": {"name": "random_resized", "area": (0.4, 1.0)}}

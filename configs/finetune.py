@@ -46,7 +46,7 @@ def _paper(
     config = config_lib.base()
     config.model = {
         "name": backbone, "frames": 16, "size": 224, "tubelet": (2, 16, 16), "final_norm": False, "drop_path": drop_path, "dtype": "auto",
-        "scan": True, "remat": "none",
+        **config_lib.BLOCKS,
     }  # fmt: skip
     config.initial.drop = ("norm",)
     config.objective = {

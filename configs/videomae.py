@@ -28,7 +28,7 @@ def recipe(variant: str, backbone: str, data: str, epochs: int, batch_size: int)
 
 def _paper(backbone: str, data: dict, epochs: int, batch_size: int):
     config = config_lib.base()
-    config.model = {"name": backbone, "frames": 16, "size": 224, "tubelet": (2, 16, 16), "dtype": "auto", "scan": True, "remat": "none"}
+    config.model = {"name": backbone, "frames": 16, "size": 224, "tubelet": (2, 16, 16), "dtype": "auto", **config_lib.BLOCKS}
     config.objective = {
         "name": "videomae",
         "mask_ratio": data["mask_ratio"],
@@ -100,8 +100,7 @@ def _local(backbone: str, data: dict, epochs: int, batch_size: int):
         "tubelet": (4, 4, 4),
         "pixel_std": (0.08, 0.08, 0.08),
         "dtype": "auto",
-        "scan": True,
-        "remat": "none",
+        **config_lib.BLOCKS,
     }
     config.objective.decoder = {"width": 96, "depth": 1, "heads": 4}
     small(config, frames=8, size=16)
@@ -136,8 +135,7 @@ def _smoke(backbone: str, data: dict, epochs: int, batch_size: int):
         "heads": 2,
         "tubelet": (2, 16, 16),
         "dtype": "auto",
-        "scan": True,
-        "remat": "none",
+        **config_lib.BLOCKS,
     }
     config.objective.decoder = {"width": 16, "depth": 1, "heads": 2}
     small(config, frames=4, size=32)

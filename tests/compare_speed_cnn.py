@@ -101,11 +101,11 @@ SIDES = {"torch": torch_side, "ours": our_side}
 def main() -> None:
     args = compare_speed.arguments(__doc__)
     if args.serve:
-        compare_speed.serve(SIDES[args.serve], args.batch_size)
+        compare_speed.serve(lambda: SIDES[args.serve](args.batch_size))
         return
     about = {"model": f"R3D-18 and R(2+1)D-18, {FRAMES}x{SIZE}x{SIZE}"}
     packages = ("jax", "jaxlib", "flax", "torch", "torchvision")
-    compare_speed.report(about, "tests.compare_speed_cnn", (*KINDS, "matmul"), args.rounds, args.batch_size, packages)
+    compare_speed.report(about, "tests.compare_speed_cnn", (*KINDS, "matmul"), args, packages)
 
 
 if __name__ == "__main__":

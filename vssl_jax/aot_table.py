@@ -21,20 +21,17 @@ not compiled: by what the same settings with fewer micro-batches were found to n
 
 import functools
 import math
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from absl import flags
 from ml_collections import ConfigDict
 
 from vssl_jax import cli, readme
 from vssl_jax.chips import GIB
-from vssl_jax.compilations import RESULTS, Compilation, Compilations, check_compiler, needed
-from vssl_jax.errors import UserError
+from vssl_jax.compilations import RESULTS, Compilation, Compilations, check_compiler, chosen, needed, parse
 
 RECIPES = ("videomae_vits", "videomae_vitb", "videomae_vitl", "videomae_vith", "videomae_vitg", "finetune_vitb", "finetune_vitl")
 SLICES = {  # the shapes of 16 and of 256 chips
@@ -218,39 +215,9 @@ def notes(results: Compilations) -> list[str]:
     return ["", *failures, *([f"By {', '.join(sorted(versions))}."] if versions else [])]
 
 
-def parse(argv: Sequence[str]) -> flags.FlagValues:
-    """The flags. Raises UserError where one is unknown, or an argument is none."""
-    values = flags.FlagValues()
-    flags.DEFINE_string("results", RESULTS, "See the usage.", flag_values=values)
-    flags.DEFINE_string("only", "", "See the usage.", flag_values=values)
-    flags.DEFINE_string("readme", "", "See the usage.", flag_values=values)
-    flags.DEFINE_bool("debug", False, "Show tracebacks.", flag_values=values)
-    if "--help" in argv or "-h" in argv:
-        print(__doc__)
-        raise SystemExit(0)
-    try:
-        rest = values(["aot_table", *argv])
-    except flags.Error as error:
-        raise UserError(" ".join(str(error).split())) from error
-    if len(rest) > 1:
-        raise UserError(f"unexpected argument {rest[1]!r}: the recipes of the table are fixed; --only=REGEX chooses among its cells")
-    return values
-
-
-def chosen(only: str) -> list[Cell]:
-    """The cells whose names match. Raises UserError where none does."""
-    try:
-        found = [cell for cell in cells() if re.search(only, cell.name)]
-    except re.error as error:
-        raise UserError(f"--only={only} is no regular expression: {error}") from error
-    if not found:
-        raise UserError(f"--only={only} matches no cell; cells are {', '.join(cell.name for cell in cells())}")
-    return found
-
-
 def main(argv: list[str]) -> None:
-    values = parse(argv)
-    picked, results = chosen(values.only), Compilations(values.results)
+    values = parse(argv, __doc__, RESULTS)
+    picked, results = chosen(values.only, cells()), Compilations(values.results)
     if values.readme:
         readme.put(Path(values.readme), "aot", table(results))  # what is wrong with the file shows before an hour of compiling
     if any(of_cell(cell, results) is None for cell in picked):

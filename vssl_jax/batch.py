@@ -23,6 +23,7 @@ VIDEO = "video"  # uint8 [B,K,T,H,W,3]: RGB
 LUMA = "luma"  # uint8 [B,K,T,H,W]: the Y plane (with CHROMA instead of VIDEO: half the conversion work on the host)
 CHROMA = "chroma"  # uint8 [B,K,T,H/2,W/2,2]: the U and V planes at half size, 4:2:0, left-sited
 YUV_SPACE = "yuv_space"  # int32 [B,K]: which YUV the planes are in, see YUV_SPACES
+FLOW = "flow"  # uint8 [B,K,T,H,W,2]: u and v from each frame to the film's next, 128 for no motion; where the recipe names stored flow (data.flow)
 EXTENT = "extent"  # int32 [B,K,2]: rows and columns of the canvas that hold picture
 TIME = "time"  # float32 [B,K,T]: seconds from the video's first frame
 LABEL = "label"  # int32 [B]: class, or -1 where there is none
@@ -35,10 +36,10 @@ SLOT = "slot"  # int32 [B]: row in the global batch; the train step adds it, see
 YUV_SPACES = (("bt601", False), ("bt601", True), ("bt709", False), ("bt709", True))
 
 _DTYPES = {
-    VIDEO: np.uint8, LUMA: np.uint8, CHROMA: np.uint8, YUV_SPACE: np.int32, EXTENT: np.int32, TIME: np.float32,
+    VIDEO: np.uint8, LUMA: np.uint8, CHROMA: np.uint8, FLOW: np.uint8, YUV_SPACE: np.int32, EXTENT: np.int32, TIME: np.float32,
     LABEL: np.int32, INDEX: np.int32, WEIGHT: np.float32, SLOT: np.int32, GROUP: np.int32,
 }  # fmt: skip
-_RANKS = {VIDEO: 6, LUMA: 5, CHROMA: 6, YUV_SPACE: 2, EXTENT: 3, TIME: 3, LABEL: 1, INDEX: 1, WEIGHT: 1, SLOT: 1, GROUP: 1}
+_RANKS = {VIDEO: 6, LUMA: 5, CHROMA: 6, FLOW: 6, YUV_SPACE: 2, EXTENT: 3, TIME: 3, LABEL: 1, INDEX: 1, WEIGHT: 1, SLOT: 1, GROUP: 1}
 
 Batch = Mapping[str, jax.Array | np.ndarray]
 
@@ -46,7 +47,7 @@ Batch = Mapping[str, jax.Array | np.ndarray]
 @dataclass(frozen=True)
 class Spec:
     """The sizes of a batch of video. `layout` is 'rgb' (VIDEO) or 'yuv420' (LUMA, CHROMA, YUV_SPACE); height and width are the canvas; `groups`: whether it
-    says which recording each video is of (GROUP).
+    says which recording each video is of (GROUP); `flow`: whether it has stored flow (FLOW).
     """
 
     batch_size: int
@@ -56,6 +57,7 @@ class Spec:
     width: int
     layout: str = "rgb"
     groups: bool = False
+    flow: bool = False
 
     def __post_init__(self):
         if self.layout not in ("rgb", "yuv420"):
@@ -72,6 +74,7 @@ class Spec:
             shapes = {LUMA: (b, k, t, h, w), CHROMA: (b, k, t, h // 2, w // 2, 2), YUV_SPACE: (b, k)}
         shapes |= {EXTENT: (b, k, 2), TIME: (b, k, t), LABEL: (b,), INDEX: (b,), WEIGHT: (b,)}
         shapes |= {GROUP: (b,)} if self.groups else {}
+        shapes |= {FLOW: (b, k, t, h, w, 2)} if self.flow else {}
         return {key: jax.ShapeDtypeStruct(shape, _DTYPES[key]) for key, shape in shapes.items()}
 
 

@@ -1,4 +1,5 @@
-"""Steps compiled for slices that are not here (vssl_jax.aot), each in a process of its own, and what they gave: one JSON line each, kept.
+"""Steps compiled for slices that are not here (vssl_jax.aot) or timed on the device that is (vssl_jax.bench), each in a process of its own, and
+what they gave: one JSON line each, kept.
 
 The one idea: a line is found again by the recipe as it stands, the slice and the settings. A command that needs many of them is started
 again and does only what is missing; a recipe that changes is compiled anew, and its old lines stay in the file, unread.
@@ -9,14 +10,16 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
+from absl import flags
 from ml_collections import ConfigDict
 
 from vssl_jax import cli
@@ -28,6 +31,16 @@ SECONDS = 3600  # after which a compilation is given up
 # What a step's program depends on; the rest of a recipe is about its data, its files and its evaluation.
 _KEYS = ("model", "objective", "optimizer", "mesh", "guard")
 _OTHERS = {"data": ("sampler", "canvas", "layout"), "train": ("batch_size", "grad_accumulation")}
+
+
+class _Named(Protocol):
+    """A cell of a table."""
+
+    @property
+    def name(self) -> str: ...
+
+
+Named = TypeVar("Named", bound=_Named)
 
 
 @dataclass(frozen=True)
@@ -65,10 +78,14 @@ def _config(recipe: str, *overrides: str) -> ConfigDict:
 
 def in_a_process(wanted: Compilation) -> dict[str, Any]:
     """aot's figures, or {'error': one line} where there is no program to read."""
-    command = [sys.executable, "-m", "vssl_jax.aot", f"--config={wanted.recipe}", f"--topology={wanted.topology}", "--json"]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    return last_line("vssl_jax.aot", wanted, f"--topology={wanted.topology}", "--json", environment={"JAX_PLATFORMS": "cpu"})
+
+
+def last_line(module: str, wanted: Compilation, *arguments: str, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The JSON that a command prints last about the recipe and its settings, or {'error': its one line}."""
+    command = [sys.executable, "-m", module, f"--config={wanted.recipe}", *arguments, *wanted.overrides]
     try:
-        done = subprocess.run([*command, *wanted.overrides], capture_output=True, text=True, timeout=SECONDS, env=environment)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=os.environ | dict(environment or {}))
     except subprocess.TimeoutExpired:
         return {"error": f"not compiled within {SECONDS // 60} minutes"}
     lines = done.stdout.splitlines()
@@ -97,6 +114,11 @@ class Compilations:
             except (ValueError, KeyError, TypeError) as error:
                 raise UserError(f"{self.path}, line {number}, is no result of a compilation: mend or delete it") from error
 
+    @property
+    def topologies(self) -> list[str]:
+        """What there are results for."""
+        return sorted({topology for _, topology, _ in self._found})
+
     def get(self, wanted: Compilation) -> dict[str, Any] | None:
         """What it gave, if it is done."""
         return self._found.get(wanted.key)
@@ -119,3 +141,33 @@ class Compilations:
 def needed(found: Mapping[str, Any]) -> int:
     """Bytes of one chip: the turn that needs the most, and the batches that wait."""
     return max(turn["peak_bytes"] for turn in found["turns"].values()) + found["waiting_bytes"]
+
+
+def parse(argv: Sequence[str], usage: str, results: str) -> flags.FlagValues:
+    """The flags of a command that fills a table. Raises UserError where one is unknown, or an argument is none."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("results", results, "See the usage.", flag_values=values)
+    flags.DEFINE_string("only", "", "See the usage.", flag_values=values)
+    flags.DEFINE_string("readme", "", "See the usage.", flag_values=values)
+    flags.DEFINE_bool("debug", False, "Show tracebacks.", flag_values=values)
+    if "--help" in argv or "-h" in argv:
+        print(usage)
+        raise SystemExit(0)
+    try:
+        rest = values(["vssl_jax", *argv])
+    except flags.Error as error:
+        raise UserError(" ".join(str(error).split())) from error
+    if len(rest) > 1:
+        raise UserError(f"unexpected argument {rest[1]!r}: the recipes of the table are fixed; --only=REGEX chooses among its cells")
+    return values
+
+
+def chosen(only: str, cells: Sequence[Named]) -> list[Named]:
+    """The cells whose names match. Raises UserError where none does."""
+    try:
+        found = [cell for cell in cells if re.search(only, cell.name)]
+    except re.error as error:
+        raise UserError(f"--only={only} is no regular expression: {error}") from error
+    if not found:
+        raise UserError(f"--only={only} matches no cell; cells are {', '.join(cell.name for cell in cells)}")
+    return found

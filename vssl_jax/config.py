@@ -34,6 +34,7 @@ def data(split: str = "train") -> dict[str, Any]:
         "canvas": (256, 340),  # rows, columns
         "sampler": {"name": "dense", "frames": 16, "stride": 4, "clips": 1, "target_fps": 0.0, "pad": False},
         "max_broken_fraction": 0.05,
+        "flow": "",  # a folder of flow that was computed before (data/stored_flow.py); empty: none is read
         # Which recording a video was cut from: a regular expression whose first group is the same in the names of all its videos, as in UCF101's
         # v_Run_g01_c02.avi r"(v_.*_g\d+)_c\d+"; empty: every video is a recording of its own.
         "group": "",
@@ -51,6 +52,10 @@ def optimizer() -> dict[str, Any]:
         "rates": {},  # part of the method -> what its learning rate is multiplied by
         "by_turn": False,  # schedules of each turn, where a method has several, and not of the whole training
     }  # fmt: skip
+
+
+# How a transformer's blocks compute (models/transformer.py, BlockConfig); no result depends on it.
+BLOCKS = {"impl": "auto", "unroll": 0, "remat": "none"}
 
 
 def base() -> ConfigDict:

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from vssl_jax import batch as batch_lib
 from vssl_jax import config as config_lib
 from vssl_jax import export as export_lib
 from vssl_jax import jobs as jobs_lib
@@ -59,6 +60,8 @@ def check_needs(objective: Objective, keys: frozenset[str]) -> None:
         raise UserError(
             f"{type(objective).__name__} needs {', '.join(missing)}, but this data has only {', '.join(sorted(keys))}: choose other data"
         )
+    if batch_lib.FLOW in keys and not any("flow" in shown for shown in objective.shown().values()):
+        raise UserError(f"{type(objective).__name__} looks at no flow: leave data.flow empty")
 
 
 def check_classes(objective: Objective, classes: tuple[str, ...]) -> None:

@@ -17,8 +17,8 @@ def compiled_flops(f, *args) -> float:
 
 def test_encoder_and_decoder_agree_with_xla_within_two_percent():
     shape = jax.ShapeDtypeStruct
-    model = ViT(width=384, depth=2, heads=6, frames=4, size=64, scan=False, impl="xla")
-    decoder = MAEDecoder(width=256, depth=2, heads=4, out=1536, scan=False, impl="xla")
+    model = ViT(width=384, depth=2, heads=6, frames=4, size=64, unroll=2, impl="xla")
+    decoder = MAEDecoder(width=256, depth=2, heads=4, out=1536, unroll=2, impl="xla")
     visible, masked, rng = 12, 20, jax.random.key(0)
     ids = [shape((1, n), jnp.int32) for n in (visible, masked)]
     clip, tokens = shape((1, 4, 64, 64, 3), jnp.float32), shape((1, visible, 384), jnp.float32)
@@ -56,7 +56,7 @@ def test_r3d_18_needs_71_8_gflop_per_clip_forward():
 
 @pytest.mark.parametrize("fields", [{"name": "timesformer"}, {"name": "vivit"}, {"name": "vivit", "temporal_depth": 0}], ids=str)
 def test_transformers_with_a_class_token_agree_with_the_program(fields):
-    model = models.build(fields | {"frames": 4, "size": 64, "depth": 2, "scan": False, "impl": "xla"})
+    model = models.build(fields | {"frames": 4, "size": 64, "depth": 2, "unroll": 2, "impl": "xla"})
     params, stats, _ = cnn3d.shapes(model)
     clip = jax.ShapeDtypeStruct((1, model.frames, model.size, model.size, 3), jnp.float32)
     lowered = jax.jit(lambda p, s, x: backbone.apply(model, p, s, x, train=False, method="features")).lower(params, stats, clip)

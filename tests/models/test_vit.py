@@ -110,14 +110,14 @@ def value_and_grad(model):
     return jax.jit(jax.value_and_grad(lambda p: jnp.sum(jnp.sin(model.apply({"params": p}, clip())))))(params_of(TINY))
 
 
-@pytest.mark.parametrize("change", [{"scan": False}, {"unroll": 3}, {"remat": "dots"}, {"scan": False, "remat": "full"}])
+@pytest.mark.parametrize("change", [{"unroll": 99}, {"unroll": 3}, {"remat": "dots"}, {"unroll": 99, "remat": "full"}])
 def test_scan_and_remat_change_no_result(change):
     other = value_and_grad(dataclasses.replace(TINY, **change))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), value_and_grad(TINY), other)
 
 
 def test_scan_changes_no_parameter(rng):
-    jax.tree.map(np.testing.assert_array_equal, init(TINY, rng), init(dataclasses.replace(TINY, scan=False, remat="full"), rng))
+    jax.tree.map(np.testing.assert_array_equal, init(TINY, rng), init(dataclasses.replace(TINY, unroll=99, remat="full"), rng))
 
 
 def test_initialization_is_videomaes(rng):

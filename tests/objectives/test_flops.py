@@ -20,7 +20,7 @@ from vssl_jax.objectives.joint import JointEmbedding
 from vssl_jax.objectives.pretext import Pretext
 from vssl_jax.perturb import keys as keys_lib
 
-PLAIN = {"scan": False, "impl": "xla", "remat": "none", "dtype": "float32"}
+PLAIN = {"unroll": 99, "impl": "xla", "remat": "none", "dtype": "float32"}
 
 
 def config_of(name: str, **changes):

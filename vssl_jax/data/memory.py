@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vssl_jax import batch as batch_lib
 from vssl_jax.data.index import BrokenVideo
 from vssl_jax.data.source import Index, Source, Video
 
@@ -60,7 +61,8 @@ class InMemory:
     def _whole(self, video: Video) -> KeptVideo | None:
         """All frames of a video; None where they would not fit, or cannot be read."""
         pixels = video.index.num_frames * self._canvas[0] * self._canvas[1]
-        if self._bytes + pixels * (3 if self._layout == "rgb" else 1.5) > self._limit:
+        values = (3 if self._layout == "rgb" else 1.5) + (2 if batch_lib.FLOW in self.keys else 0)  # a pixel's
+        if self._bytes + pixels * values > self._limit:
             return None
         try:
             arrays, extent = video.read(range(video.index.num_frames), self._layout, self._canvas)

@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from vssl_jax import batch as batch_lib
@@ -11,6 +12,7 @@ from vssl_jax.data.broken import BrokenRecord
 from vssl_jax.data.memory import InMemory
 from vssl_jax.data.row import Input
 from vssl_jax.data.sample import SAMPLERS, Sampler
+from vssl_jax.data.stored_flow import WithFlow
 from vssl_jax.data.synthetic import Synthetic
 from vssl_jax.errors import UserError, unknown_name
 
@@ -44,10 +46,14 @@ def build_input(config: Mapping[str, Any], batch_size: int, seed: int, broken: B
     """Opens the source. Raises UserError for a wrong path or data without video."""
     sampler = build_sampler(config["sampler"])
     height, width = config["canvas"]
-    group = config.get("group", "")
+    group, flow = config.get("group", ""), config.get("flow", "")
     check_group(group)
-    spec = batch_lib.Spec(batch_size, sampler.clips, sampler.frames, height, width, config["layout"], groups=bool(group))
+    spec = batch_lib.Spec(batch_size, sampler.clips, sampler.frames, height, width, config["layout"], groups=bool(group), flow=bool(flow))
     source = open_source(config)
+    if flow and isinstance(source, Synthetic):
+        raise UserError("data.flow is for videos with names: the source synthetic has none")
+    if flow:
+        source = WithFlow(source, Path(flow))
     if group and isinstance(source, Synthetic):
         raise UserError("data.group is for videos with names: the source synthetic has none")
     if config["memory_gb"] > 0 and not isinstance(source, Synthetic):

@@ -22,7 +22,6 @@ class MAEDecoder(nn.Module):
     positions: str = "sincos_1d"
     dtype: str = "float32"
     impl: str = "auto"
-    scan: bool = True
     unroll: int = 0
     remat: str = "none"
 
@@ -36,7 +35,7 @@ class MAEDecoder(nn.Module):
         visible = visible + jnp.take(table_NxD, visible_BxV, axis=0)
         masked = mask_token.astype(self.dtype) + jnp.take(table_NxD, masked_BxM, axis=0)
         x = jnp.concatenate([visible, masked], axis=1)
-        config = BlockConfig(self.dtype, self.impl, self.scan, self.unroll, self.remat)
+        config = BlockConfig(self.dtype, self.impl, self.unroll, self.remat)
         x, _ = block_stack(self.depth, self.heads, round(self.width * self.mlp_ratio), config, name="blocks")(x, None)
         x = layer_norm(self.dtype, "norm")(x[:, -masked_BxM.shape[1] :])
         return dense(self.out, self.dtype, "head")(x)

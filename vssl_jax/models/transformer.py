@@ -17,7 +17,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vssl_jax.errors import unknown_name
+from vssl_jax.errors import UserError, unknown_name
 from vssl_jax.models import layout
 from vssl_jax.models.attention import attention
 from vssl_jax.platform import platform
@@ -33,26 +33,26 @@ REMAT = {  # what a block keeps for the backward pass; the rest is recomputed
 
 @dataclasses.dataclass(frozen=True)
 class BlockConfig:
-    """How blocks compute: `dtype` of activations, attention `impl` (models/attention.py), `scan` over layers with `unroll` of them per
-    iteration, `remat`. `unroll=0` is all of them on a GPU, where a scan copies what it keeps for the backward pass (ViT-B on an H200: 1.4 times
-    the time of a step, and twice the memory), and one elsewhere.
+    """How blocks compute: `dtype` of activations, attention `impl` (models/attention.py), `unroll` layers per iteration of the scan, `remat`.
+
+    `unroll=0` is all of them on a GPU, where a scan copies what it keeps for the backward pass (ViT-B on an H200: 1.4 times the time of a step,
+    and twice the memory), and one elsewhere.
     """
 
     dtype: str = "float32"
     impl: str = "auto"
-    scan: bool = True
     unroll: int = 0
     remat: str = "none"
 
     def __post_init__(self):
         if self.remat not in REMAT:
             raise unknown_name("remat", self.remat, REMAT)
+        if self.unroll < 0:
+            raise UserError(f"model.unroll is {self.unroll}: it is how many layers an iteration has, or 0 for what suits the device")
 
     def unrolled(self, depth: int) -> int:
         """Layers per iteration, of `depth`."""
-        if not self.scan or (self.unroll == 0 and platform() == "gpu"):
-            return depth
-        return max(1, self.unroll)
+        return min(depth, self.unroll or (depth if platform() == "gpu" else 1))
 
 
 @jax.custom_jvp
@@ -94,22 +94,23 @@ def dense(features: int, dtype: Any, name: str, init: Any = XAVIER, use_bias: bo
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def normalize(x_BxD: jax.Array, scale_D: jax.Array, bias_D: jax.Array, epsilon: float, dtype: Any) -> jax.Array:
-    """LayerNorm over the last axis: statistics in float32 by the two-pass formula, which keeps digits where the mean is large; the result in
+def layer_normalize(x_BxD: jax.Array, scale_D: jax.Array, bias_D: jax.Array, epsilon: float, dtype: Any) -> jax.Array:
+    """LayerNorm over the last axis of [..., D]: statistics in float32 by the two-pass formula, which keeps digits where the mean is large; the result in
     `dtype`.
     """
-    return _normalize(x_BxD, scale_D, bias_D, epsilon, dtype)[0]
+    return _layer_normalize(x_BxD, scale_D, bias_D, epsilon, dtype)[0]
 
 
-def _normalize(x_BxD, scale_D, bias_D, epsilon, dtype):
+def _layer_normalize(x_BxD, scale_D, bias_D, epsilon, dtype):
     x = x_BxD.astype(jnp.float32)
     centered = x - (mean := jnp.mean(x, axis=-1, keepdims=True))
     inverse = jax.lax.rsqrt(jnp.mean(jnp.square(centered), axis=-1, keepdims=True) + epsilon)
     return (centered * inverse * scale_D + bias_D).astype(dtype), (x_BxD, scale_D, mean, inverse)
 
 
-def _normalize_gradient(epsilon, dtype, kept_values, dy_BxD):
+def _layer_normalize_gradient(epsilon, dtype, kept_values, dy_BxD):
     x_BxD, scale_D, mean, inverse = kept_values
+    # Without the barrier XLA makes them anew from x in a kernel that sums along rows, and hands dy * unit from there to the sums over rows in float32.
     mean, inverse = jax.lax.optimization_barrier((mean, inverse))
     unit, dy = (x_BxD.astype(jnp.float32) - mean) * inverse, dy_BxD.astype(jnp.float32)
     dunit, rows = dy * scale_D, tuple(range(dy.ndim - 1))
@@ -118,7 +119,7 @@ def _normalize_gradient(epsilon, dtype, kept_values, dy_BxD):
     return dx.astype(x_BxD.dtype), jnp.sum(dy * unit, axis=rows), jnp.sum(dy, axis=rows)
 
 
-normalize.defvjp(_normalize, _normalize_gradient)
+layer_normalize.defvjp(_layer_normalize, _layer_normalize_gradient)
 
 
 class LayerNorm(nn.Module):
@@ -130,7 +131,7 @@ class LayerNorm(nn.Module):
     def __call__(self, x_BxD):
         width = x_BxD.shape[-1]
         scale_D, bias_D = self.param("scale", nn.initializers.ones, (width,)), self.param("bias", nn.initializers.zeros, (width,))
-        return normalize(x_BxD, scale_D, bias_D, LN_EPS, jnp.dtype(self.dtype))
+        return layer_normalize(x_BxD, scale_D, bias_D, LN_EPS, jnp.dtype(self.dtype))
 
 
 def layer_norm(dtype: Any, name: str | None) -> LayerNorm:

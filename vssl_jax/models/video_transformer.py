@@ -24,7 +24,6 @@ class VideoTransformer(nn.Module, kw_only=True):
     drop_path: float = 0.0
     dtype: str = "float32"
     impl: str = "auto"
-    scan: bool = True
     unroll: int = 0
     remat: str = "none"
     any_size: bool = False
@@ -52,7 +51,7 @@ class VideoTransformer(nn.Module, kw_only=True):
 
     @property
     def block_config(self) -> BlockConfig:
-        return BlockConfig(self.dtype, self.impl, self.scan, self.unroll, self.remat)
+        return BlockConfig(self.dtype, self.impl, self.unroll, self.remat)
 
     def grid_of(self, clip_BxTxHxWx3: jax.Array) -> tuple[int, int, int]:
         """Tokens of these clips along (time, rows, columns). Raises UserError where they are no whole number, and for clips of another size than the

@@ -115,6 +115,7 @@ class CoCLR(JointEmbedding):
 
     def see_flow(self, batch: batch_lib.Batch, rng: jax.Array) -> Seen:
         """The views of `see`, as flow: the same crops and flips, and, where flow is of the film, colors."""
+        flow_view.check_stored(batch, self.flow_of)
         if self.flow_of == flow_view.OF_FILM:
             return self.see(flow_view.of_film(batch, self.flow, self.bound), rng)
         plain = tuple(replace(view, frames=view.frames + 1, view=replace(view.view, color=())) for view in self.views)

@@ -153,7 +153,7 @@ def from_config(config: Any) -> VideoMAE:
     c = config.objective
     decoder = MAEDecoder(
         width=c.decoder.width, depth=c.decoder.depth, heads=c.decoder.heads, out=3 * math.prod(encoder.tubelet),
-        positions=encoder.positions, dtype=encoder.dtype, impl=encoder.impl, scan=encoder.scan, unroll=encoder.unroll, remat=encoder.remat,
+        positions=encoder.positions, dtype=encoder.dtype, impl=encoder.impl, unroll=encoder.unroll, remat=encoder.remat,
     )  # fmt: skip
     return VideoMAE(
         encoder=encoder,

@@ -306,6 +306,9 @@ def to_picture(flow: jax.Array, bound: float = 20.0) -> jax.Array:
     return jnp.concatenate([two, jnp.full_like(two[..., :1], 0.5)], axis=-1)
 
 
+STILL = 128  # no motion in a picture of flow of 8 bits: 127.5, rounded
+
+
 def from_picture(picture: jax.Array, bound: float = 20.0) -> jax.Array:
     """Flow [..., 2] in pixels from to_picture's [..., 3]: exact where nothing was cut off, up to rounding."""
     _check_bound(bound)

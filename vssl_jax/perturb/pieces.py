@@ -14,7 +14,7 @@ import numpy as np
 from vssl_jax import batch as batch_lib
 from vssl_jax.errors import UserError
 
-_TIMED = (batch_lib.VIDEO, batch_lib.LUMA, batch_lib.CHROMA, batch_lib.TIME)  # the entries with an axis T, their third
+_TIMED = (batch_lib.VIDEO, batch_lib.LUMA, batch_lib.CHROMA, batch_lib.FLOW, batch_lib.TIME)  # the entries with an axis T, their third
 _CLIPWISE = (batch_lib.EXTENT, batch_lib.YUV_SPACE)
 
 

@@ -1,0 +1,73 @@
+"""What transformer.py computes by hand is what JAX and Flax compute: values, and gradients by automatic differentiation."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vssl_jax.errors import UserError
+from vssl_jax.models.transformer import LN_EPS, BlockConfig, LayerNorm, gelu
+
+X = np.concatenate([np.linspace(-12, 12, 4001), [-1e4, -40.0, 0.0, 40.0, 1e4]]).astype(np.float32)
+
+
+def exact(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """GELU and its derivative in float64."""
+    with jax.enable_x64(True):
+        x = jnp.asarray(x, jnp.float64)
+        value = lambda x: x * jax.scipy.stats.norm.cdf(x)  # noqa: E731
+        return np.asarray(value(x)), np.asarray(jax.vmap(jax.grad(value))(x))
+
+
+def test_gelu_is_exact_in_float32():
+    value, slope = exact(X)
+    np.testing.assert_allclose(gelu(jnp.asarray(X)), value, atol=2e-6)
+    np.testing.assert_allclose(jax.vmap(jax.grad(gelu))(jnp.asarray(X)), slope, atol=2e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_gelu_of_half_precision_is_the_exact_one_rounded(dtype):
+    x = jnp.asarray(X[np.abs(X) < 50], dtype)
+    value, slope = exact(np.asarray(x, np.float32))
+    half_step = float(jnp.finfo(dtype).eps) / 2
+    for made, wanted in ((gelu(x), value), (jax.vmap(jax.grad(gelu))(x), slope)):
+        assert made.dtype == dtype
+        np.testing.assert_allclose(np.asarray(made, np.float32), wanted, rtol=half_step * 1.01, atol=2e-6)
+
+
+@pytest.mark.parametrize("offset", [0.0, 300.0])
+def test_layer_norm_and_its_gradients_are_flax_s(rng, offset):
+    keys = jax.random.split(rng, 4)
+    x, dy = (jax.random.normal(key, (3, 5, 24)) for key in keys[:2])
+    x += offset
+    params = {"scale": jax.random.normal(keys[2], (24,)), "bias": jax.random.normal(keys[3], (24,))}
+
+    def both(layer):
+        return jax.vjp(lambda params, x: layer.apply({"params": params}, x), params, x)
+
+    (ours, back), (theirs, their_back) = both(LayerNorm("float32")), both(nn.LayerNorm(epsilon=LN_EPS, use_fast_variance=False))
+    np.testing.assert_allclose(ours, theirs, atol=2e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4 if offset else 2e-5), back(dy), their_back(dy))
+
+
+def test_layer_norm_of_half_precision_keeps_statistics_in_float32(rng):
+    x = (100 + jax.random.normal(rng, (4, 32))).astype(jnp.bfloat16)
+    layer = LayerNorm("bfloat16")
+    params = layer.init(rng, x)
+    wanted = nn.LayerNorm(epsilon=LN_EPS, use_fast_variance=False).apply(params, x.astype(jnp.float32))
+    made, gradient = layer.apply(params, x), jax.grad(lambda x: jnp.sum(layer.apply(params, x) ** 2))(x)
+    assert made.dtype == gradient.dtype == jnp.bfloat16 and params["params"]["scale"].dtype == jnp.float32
+    np.testing.assert_allclose(np.asarray(made, np.float32), wanted, rtol=4e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(("unroll", "depth", "expected"), [(0, 4, 1), (1, 4, 1), (3, 4, 3), (99, 4, 4)])
+def test_layers_per_iteration(unroll, depth, expected, monkeypatch):
+    assert BlockConfig(unroll=unroll).unrolled(depth) == expected
+    monkeypatch.setattr("vssl_jax.models.transformer.platform", lambda: "gpu")
+    assert BlockConfig(unroll=unroll).unrolled(depth) == (depth if unroll == 0 else expected)
+
+
+def test_a_negative_number_of_layers_is_refused():
+    with pytest.raises(UserError, match=r"model\.unroll is -1"):
+        BlockConfig(unroll=-1)

@@ -1,0 +1,92 @@
+"""Flow that is made once is the flow that is found on the way, up to JPEG; what is there is left, and the same command goes on."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.data.video_files import Clip, shapes_NxHxWx3, write_video
+from vssl_jax import batch as batch_lib
+from vssl_jax import config as config_lib
+from vssl_jax import make_flow, pretrain
+from vssl_jax.data import open_source, pipeline
+from vssl_jax.data.broken import BrokenRecord
+from vssl_jax.data.recipe import build_input
+from vssl_jax.errors import UserError
+from vssl_jax.objectives.simclr import SimCLR
+from vssl_jax.perturb import flow_view
+from vssl_jax.perturb.flow import TVL1
+
+FRAMES = 18  # 17 pairs: one more than are made at once
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("films")
+    (root / "run").mkdir()
+    for seed, name in enumerate("ab"):
+        write_video(root / "run" / f"{name}.mp4", shapes_NxHxWx3(FRAMES, seed=seed), Clip(gop=6))
+    (root / "run" / "c.mp4").write_text("no film")
+    return root
+
+
+@pytest.fixture(scope="module")
+def flow(films, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("flow")
+    command = [sys.executable, "-m", "vssl_jax.make_flow", "--source=folder", f"--path={films}", f"--out={out}", "--quality=100"]
+    done = subprocess.run([*command, "--max_broken_fraction=.5"], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr
+    assert "2 videos written now, of 3" in done.stdout and "{'not_a_video': 1}" in done.stdout
+    return out
+
+
+def batch_of(films: Path, flow: Path | str) -> dict[str, np.ndarray]:
+    sampler = {"name": "dense", "frames": FRAMES, "stride": 1, "clips": 1}
+    data = config_lib.data() | {"source": "folder", "path": str(films), "flow": str(flow), "canvas": (48, 64), "sampler": sampler}
+    made = pipeline.epoch(build_input(data, 2, 0, BrokenRecord(0.5)))
+    try:
+        return next(made)
+    finally:
+        made.close()
+
+
+def test_stored_flow_is_the_flow_that_is_found(films, flow):
+    found = flow_view.of_film(batch_of(films, ""), TVL1(), 20.0)
+    read = flow_view.of_film(batch_of(films, flow), TVL1(), 20.0)
+    assert found.keys() == read.keys() and batch_lib.FLOW not in read
+    for key in found:
+        assert found[key].shape == read[key].shape and found[key].dtype == read[key].dtype, key
+    apart = np.abs(np.asarray(found[batch_lib.VIDEO], int) - np.asarray(read[batch_lib.VIDEO], int))
+    assert np.ptp(np.asarray(found[batch_lib.VIDEO], int)[..., :2]) > 30 and apart.mean() < 0.5 and np.percentile(apart, 99) <= 2
+    np.testing.assert_array_equal(read[batch_lib.VIDEO][..., 2], 128)
+
+
+def test_what_is_there_is_left(films, flow, capsys):
+    picture = flow / "run" / "b" / "flow_x_00003.jpg"
+    picture.parent.rename(flow / "run" / "away")
+    before = (flow / "run" / "a" / "flow_x_00001.jpg").stat().st_mtime_ns
+    written = make_flow.make_flow(open_source({"source": "folder", "path": str(films)}), flow, make_flow.Settings(), BrokenRecord(0.5))
+    assert written == 1 and picture.exists() and (flow / "run" / "a" / "flow_x_00001.jpg").stat().st_mtime_ns == before
+    assert not list(flow.rglob("*.partial"))
+
+
+def test_flow_of_what_is_seen_is_not_stored(films, flow):
+    batch = {key: jnp.asarray(value) for key, value in batch_of(films, flow).items()}
+    with pytest.raises(UserError, match=r"set objective.flow_of=film, or leave data.flow empty"):
+        flow_view.check_stored(batch, flow_view.OF_VIEW)
+    flow_view.check_stored(batch, flow_view.OF_FILM)
+
+
+def test_a_method_that_looks_at_no_flow_is_told():
+    method = object.__new__(SimCLR)
+    with pytest.raises(UserError, match=r"SimCLR looks at no flow: leave data.flow empty"):
+        pretrain.check_needs(method, frozenset({batch_lib.VIDEO, batch_lib.FLOW}))
+
+
+@pytest.mark.parametrize("wrong", [{"bound": 0.0}, {"quality": 0}, {"side": -1}])
+def test_wrong_settings_are_refused(wrong):
+    with pytest.raises(UserError, match="side must be 0 or more, bound above 0 and quality from 1 to 100"):
+        make_flow.Settings(**wrong)

@@ -1,0 +1,120 @@
+"""The step on the device at hand, by recipe and by setting: python -m vssl_jax.bench_table
+
+  --results=.results/bench.jsonl  where each figure is kept; what stands there for this kind of device is not timed again
+  --only=REGEX                    time only the rows whose names match
+  --readme=README.md              writes the table there too, between <!-- bench: begin --> and <!-- bench: end -->
+  --debug                         show tracebacks
+
+Each row is `python -m vssl_jax.bench --stage=step` in a process of its own: 5 steps to warm up, then 3 times 20 steps on batches of noise that are on the
+device already. The first row of a recipe is what a run does by default; the others change one setting each.
+"""
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vssl_jax import cli, readme
+from vssl_jax.chips import GIB
+from vssl_jax.compilations import Compilation, Compilations, chosen, last_line, parse
+from vssl_jax.errors import UserError
+
+RESULTS = ".results/bench.jsonl"
+COUNTS = ("--steps=20", "--warmup=5", "--repeats=3")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A recipe with settings; `batch_size` is one of them."""
+
+    name: str
+    recipe: str
+    batch_size: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def on(self, kind: str) -> Compilation:
+        return Compilation(f"configs/{self.recipe}.py", kind, {"train.batch_size": self.batch_size, **self.settings})
+
+
+ROWS = (
+    Row("ViT-B", "videomae_vitb", 128),
+    Row("ViT-B, larger batch", "videomae_vitb", 256),
+    Row("ViT-B, layers scanned", "videomae_vitb", 128, {"model.unroll": 1}),
+    Row("ViT-B, plain attention", "videomae_vitb", 128, {"model.impl": "xla"}),
+    Row("ViT-B, remat dots", "videomae_vitb", 128, {"model.remat": "dots"}),
+    Row("ViT-B, frames as RGB", "videomae_vitb", 128, {"data.layout": "rgb"}),
+    Row("ViT-B, float32", "videomae_vitb", 128, {"model.dtype": "float32"}),
+    Row("ViT-L", "videomae_vitl", 64),
+    Row("ViT-H", "videomae_vith", 64),
+)
+
+
+def device_kind() -> str:
+    """Of this machine, asked for in a process that ends: one that holds the device's memory would leave none for the rows."""
+    program = "import jax; print(jax.devices()[0].device_kind)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"jax finds no device here: {done.stderr.strip().splitlines()[-1]}")
+    return done.stdout.strip().splitlines()[-1]
+
+
+def timed(wanted: Compilation) -> dict[str, Any]:
+    """bench's figures, or {'error': one line}."""
+    return last_line("vssl_jax.bench", wanted, "--stage=step", *COUNTS)
+
+
+def line(row: Row, found: Mapping[str, Any]) -> str:
+    """The row of the table."""
+    about = f"| {row.name} | {row.batch_size} | "
+    if "error" in found:
+        return f"{about}{found['error']} | | | | | |"
+    step = {name: f"{1e3 * seconds:.1f}" for name, seconds in found["step_seconds"].items()}
+    tflops, mfu = found["tflops"], found["mfu"]
+    cells = (
+        f"{step['median']} [{step['min']}, {step['max']}]",
+        f"{found['clips_per_second']:.0f}",
+        "" if tflops is None else f"{tflops:.1f}",
+        "" if mfu is None else f"{100 * mfu:.1f} %",
+        f"{found['peak_bytes'] / GIB:.1f}" + (" (compiler)" if found["peak_bytes_from"] == "compiler" else ""),
+        f"{found['compile_seconds']:.0f}",
+    )
+    return about + " | ".join(cells) + " |"
+
+
+def table(results: Compilations) -> str:
+    """All that is measured, by kind of device."""
+    parts = []
+    for kind in results.topologies:
+        found = [(row, figures) for row in ROWS if (figures := results.get(row.on(kind))) is not None]
+        if not found:
+            continue
+        versions = next((figures["versions"] for _, figures in found if "versions" in figures), {})
+        said = ", ".join(f"{name} {version}" for name, version in versions.items())
+        head = f"**{kind}** ({said})" if said else f"**{kind}**"
+        rows = [line(row, figures) for row, figures in found]
+        parts.append("\n".join([head, "", HEAD, "|---|---|---|---|---|---|---|---|", *rows]))
+    return "\n\n".join(parts) if parts else "Nothing is measured yet."
+
+
+HEAD = "| step of | clips | ms, median [least, most] | clips/s | TFLOP/s | MFU | peak GiB | compiled in s |"
+
+
+def main(argv: Sequence[str]) -> None:
+    values = parse(argv, __doc__, RESULTS)
+    picked, results = chosen(values.only, ROWS), Compilations(values.results, timed)
+    if values.readme:
+        readme.put(Path(values.readme), "bench", table(results))  # what is wrong with the file shows first
+    kind = device_kind()
+    with cli.stoppable("the rows that are done are kept: the same command goes on"):
+        for i, row in enumerate(picked, start=1):
+            print(f"[{i}/{len(picked)}] {line(row, results.measure(row.on(kind)))}", file=sys.stderr, flush=True)
+    text = table(results)
+    if values.readme:
+        readme.put(Path(values.readme), "bench", text)
+    print(text)
+
+
+if __name__ == "__main__":
+    cli.run(main, interrupted="the rows that are done are kept: the same command goes on")
