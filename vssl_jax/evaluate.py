@@ -276,6 +276,13 @@ def _middle_clip(input: Input, i: int) -> np.ndarray:
     return np.asarray(255 * view_lib.unit_rgb(clip)[0, 0, :, :rows, :columns] + 0.5).astype(np.uint8)
 
 
+def warn_of_length(name: str, input: Input, who: Subjects) -> None:
+    """Flow has one frame fewer than its clip, and a CNN takes clips of any length: no error would say that it is short of one."""
+    frames, wanted = input.spec.frames - 1, who[0].module().frames
+    if frames != wanted and any("flow" in own.shown for own in who):
+        log.warning("%s: flow of %d frames, the network was trained on %d: set %s.sampler.frames=%d", name, frames, wanted, name, wanted + 1)
+
+
 def evaluate(config: ConfigDict, checkpoint: Path, workdir: Path) -> dict[str, Any]:
     """Measures every protocol of `config.protocols`, writes <workdir>/eval.json, prints the result table."""
     names = list(config.protocols)
@@ -283,6 +290,8 @@ def evaluate(config: ConfigDict, checkpoint: Path, workdir: Path) -> dict[str, A
     who = subject.load(checkpoint, config.features)
     check(config, who[0].model, [own.shown for own in who])
     study = open_study(config, workdir)
+    for name in ("train", "test"):
+        warn_of_length(name, getattr(study, name), who)
     seeds = tuple(config.seeds)
     print(f"evaluating {', '.join(names)} on {len(study.test.source)} videos, seeds {seeds}", file=sys.stderr)
     own_head = None

@@ -157,3 +157,13 @@ def test_statistics_go_with_their_network(tmp_path):
         jax.tree.map(np.testing.assert_array_equal, statistics, {name: memory[name] for name in wanted})
     with pytest.raises(UserError, match=r"names late_stats, but .* has encoder, head, late_encoder"):
         export.initial({"checkpoint": str(tmp_path), "parts": ("late_stats",), "drop": ()}, {"name": "cnn_small"})
+
+
+@pytest.mark.parametrize(("feature", "frames", "said"), [("flow", 4, 1), ("flow", 5, 0), ("video", 4, 0)])
+def test_a_clip_too_short_for_its_flow_is_said(exported, caplog, feature, frames, said):
+    """The network takes 4 frames: 4 of flow are of 5 frames."""
+    input = types.SimpleNamespace(spec=batch_lib.Spec(1, 1, frames, 32, 32))
+    evaluate.warn_of_length("train", input, subject.load(exported, (feature,)))
+    assert len(caplog.records) == said
+    if said:
+        assert "flow of 3 frames, the network was trained on 4: set train.sampler.frames=5" in caplog.text
