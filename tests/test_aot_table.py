@@ -242,4 +242,4 @@ def test_a_process_that_does_not_end_is_given_up(monkeypatch):
         raise compilations.subprocess.TimeoutExpired(command, timeout)
 
     monkeypatch.setattr(compilations.subprocess, "run", never)
-    assert compilations.in_a_process(Compilation("configs/r.py", "v5e:4x4")) == {"error": "not compiled within 60 minutes"}
+    assert compilations.in_a_process(Compilation("configs/r.py", "v5e:4x4")) == {"error": "not done within 60 minutes"}

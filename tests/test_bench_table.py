@@ -35,8 +35,8 @@ def test_rows_are_timed_once_and_written(asked, tmp_path):
     command = [f"--results={results}", f"--readme={readme}"]
     bench_table.main(command)
     assert len(asked) == len(bench_table.ROWS) and asked[0] == ("configs/videomae_vitb.py", {"train.batch_size": 128})
-    bench_table.main(command)
-    assert len(asked) == len(bench_table.ROWS)
+    bench_table.main(command)  # what failed is tried again: it may have been out of luck
+    assert [recipe for recipe, _ in asked[len(bench_table.ROWS) :]] == ["configs/videomae_vith.py"]
     text = readme.read_text()
     assert f"**{KIND}** (jax 1, jaxlib 2)" in text and text.startswith("before\n") and text.endswith("after\n")
     assert "| ViT-B | 128 | 86.4 [86.3, 86.5] | 1482 | 300.3 | 30.4 % | 19.0 | 32 |" in text

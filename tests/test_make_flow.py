@@ -1,5 +1,6 @@
 """Flow that is made once is the flow that is found on the way, up to JPEG; what is there is left, and the same command goes on."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -33,19 +34,24 @@ def films(tmp_path_factory) -> Path:
     return root
 
 
+def made(films: Path, out: Path, *more: str) -> subprocess.CompletedProcess:
+    """The command."""
+    command = [sys.executable, "-m", "vssl_jax.make_flow", "--source=folder", f"--path={films}", f"--out={out}", "--max_broken_fraction=.5"]
+    return subprocess.run([*command, "--quality=100", *more], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+
+
 @pytest.fixture(scope="module")
 def flow(films, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("flow")
-    command = [sys.executable, "-m", "vssl_jax.make_flow", "--source=folder", f"--path={films}", f"--out={out}", "--quality=100"]
-    done = subprocess.run([*command, "--max_broken_fraction=.5"], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    done = made(films, out)
     assert done.returncode == 0, done.stderr
     assert "2 videos written now, of 3" in done.stdout and "{'not_a_video': 1}" in done.stdout
     return out
 
 
-def batch_of(films: Path, flow: Path | str) -> dict[str, np.ndarray]:
+def batch_of(films: Path, flow: Path | str, canvas: tuple[int, int] = (48, 64)) -> dict[str, np.ndarray]:
     sampler = {"name": "dense", "frames": FRAMES, "stride": 1, "clips": 1}
-    data = config_lib.data() | {"source": "folder", "path": str(films), "flow": str(flow), "canvas": (48, 64), "sampler": sampler}
+    data = config_lib.data() | {"source": "folder", "path": str(films), "flow": str(flow), "canvas": canvas, "sampler": sampler}
     made = pipeline.epoch(build_input(data, 2, 0, BrokenRecord(0.5)))
     try:
         return next(made)
@@ -64,18 +70,40 @@ def test_stored_flow_is_the_flow_that_is_found(films, flow):
     np.testing.assert_array_equal(read[batch_lib.VIDEO][..., 2], 128)
 
 
-def test_what_is_there_is_left(films, flow, capsys):
-    picture = flow / "run" / "b" / "flow_x_00003.jpg"
-    picture.parent.rename(flow / "run" / "away")
-    before = (flow / "run" / "a" / "flow_x_00001.jpg").stat().st_mtime_ns
-    written = make_flow.make_flow(open_source({"source": "folder", "path": str(films)}), flow, make_flow.Settings(), BrokenRecord(0.5))
-    assert written == 1 and picture.exists() and (flow / "run" / "a" / "flow_x_00001.jpg").stat().st_mtime_ns == before
-    assert not list(flow.rglob("*.partial"))
+def test_the_same_command_goes_on(films, flow, tmp_path):
+    """As after a kill: a film is half written, another one is whole."""
+    out = tmp_path / "flow"
+    shutil.copytree(flow, out)
+    (out / "run" / "b").rename(out / "run" / ".b.partial")
+    (out / "run" / ".b.partial" / "flow_y_00001.jpg").unlink()
+    before = (out / "run" / "a" / "flow_x_00001.jpg").stat().st_mtime_ns
+    done = made(films, out)
+    assert done.returncode == 0 and "1 videos written now, of 3" in done.stdout, done.stderr
+    assert (out / "run" / "a" / "flow_x_00001.jpg").stat().st_mtime_ns == before
+    assert {path.name for path in (out / "run").iterdir()} == {"a", "b"}
+    for picture in (flow / "run" / "b").iterdir():
+        assert (out / "run" / "b" / picture.name).read_bytes() == picture.read_bytes()
+
+
+def test_other_settings_and_other_films_are_refused(films, flow):
+    sourced = open_source({"source": "folder", "path": str(films)})
+    for settings, about in ((make_flow.Settings(bound=8.0), None), (make_flow.Settings(quality=100), {"source": "folder", "path": "elsewhere"})):
+        with pytest.raises(UserError, match=r"was made with .*: choose another folder"):
+            make_flow.make_flow(sourced, flow, settings, BrokenRecord(0.5), about)
+
+
+def test_flow_stored_at_another_size_is_in_pixels_of_the_canvas(films, flow):
+    """On a canvas of half the size, half the motion."""
+    whole, half = (flow_view.of_film(batch_of(films, flow, canvas), TVL1(), 20.0)[batch_lib.VIDEO] for canvas in ((48, 64), (24, 32)))
+    whole, half = (np.asarray(x, float)[..., :2] - 127.5 for x in (whole, half))
+    assert half.shape[3:5] == (24, 32)
+    small = whole.reshape(*whole.shape[:3], 24, 2, 32, 2, 2).mean((4, 6))
+    assert np.abs(small).mean() > 5 and np.abs(small / 2 - half).mean() < 1
 
 
 def test_flow_of_what_is_seen_is_not_stored(films, flow):
     batch = {key: jnp.asarray(value) for key, value in batch_of(films, flow).items()}
-    with pytest.raises(UserError, match=r"set objective.flow_of=film, or leave data.flow empty"):
+    with pytest.raises(UserError, match=r"leave data\.flow empty, or train with objective\.flow_of=film"):
         flow_view.check_stored(batch, flow_view.OF_VIEW)
     flow_view.check_stored(batch, flow_view.OF_FILM)
 

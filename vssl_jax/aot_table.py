@@ -31,7 +31,8 @@ from ml_collections import ConfigDict
 
 from vssl_jax import cli, readme
 from vssl_jax.chips import GIB
-from vssl_jax.compilations import RESULTS, Compilation, Compilations, check_compiler, chosen, needed, parse
+from vssl_jax.compilations import RESULTS, Compilation, Compilations, check_compiler, needed
+from vssl_jax.table_cli import chosen, parse
 
 RECIPES = ("videomae_vits", "videomae_vitb", "videomae_vitl", "videomae_vith", "videomae_vitg", "finetune_vitb", "finetune_vitl")
 SLICES = {  # the shapes of 16 and of 256 chips

@@ -18,8 +18,9 @@ from typing import Any
 
 from vssl_jax import cli, readme
 from vssl_jax.chips import GIB
-from vssl_jax.compilations import Compilation, Compilations, chosen, last_line, parse
+from vssl_jax.compilations import Compilation, Compilations, last_line
 from vssl_jax.errors import UserError
+from vssl_jax.table_cli import chosen, parse
 
 RESULTS = ".results/bench.jsonl"
 COUNTS = ("--steps=20", "--warmup=5", "--repeats=3")
@@ -52,8 +53,8 @@ ROWS = (
 
 
 def device_kind() -> str:
-    """Of this machine, asked for in a process that ends: one that holds the device's memory would leave none for the rows."""
-    program = "import jax; print(jax.devices()[0].device_kind)"
+    """'NVIDIA H200', or '8 x NVIDIA H200'. Asked for in a process that ends: one that holds the device's memory would leave none for the rows."""
+    program = "import jax; many = len(jax.devices()); print((f'{many} x ' if many > 1 else '') + jax.devices()[0].device_kind)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"jax finds no device here: {done.stderr.strip().splitlines()[-1]}")
@@ -90,9 +91,8 @@ def table(results: Compilations) -> str:
         found = [(row, figures) for row in ROWS if (figures := results.get(row.on(kind))) is not None]
         if not found:
             continue
-        versions = next((figures["versions"] for _, figures in found if "versions" in figures), {})
-        said = ", ".join(f"{name} {version}" for name, version in versions.items())
-        head = f"**{kind}** ({said})" if said else f"**{kind}**"
+        versions = {", ".join(f"{name} {version}" for name, version in figures["versions"].items()) for _, figures in found if "versions" in figures}
+        head = f"**{kind}** ({'; '.join(sorted(versions))})"
         rows = [line(row, figures) for row, figures in found]
         parts.append("\n".join([head, "", HEAD, "|---|---|---|---|---|---|---|---|", *rows]))
     return "\n\n".join(parts) if parts else "Nothing is measured yet."
@@ -103,7 +103,7 @@ HEAD = "| step of | clips | ms, median [least, most] | clips/s | TFLOP/s | MFU |
 
 def main(argv: Sequence[str]) -> None:
     values = parse(argv, __doc__, RESULTS)
-    picked, results = chosen(values.only, ROWS), Compilations(values.results, timed)
+    picked, results = chosen(values.only, ROWS), Compilations(values.results, timed, keep_errors=False)
     if values.readme:
         readme.put(Path(values.readme), "bench", table(results))  # what is wrong with the file shows first
     kind = device_kind()

@@ -10,16 +10,14 @@ import hashlib
 import importlib.util
 import json
 import os
-import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
-from absl import flags
 from ml_collections import ConfigDict
 
 from vssl_jax import cli
@@ -33,19 +31,9 @@ _KEYS = ("model", "objective", "optimizer", "mesh", "guard")
 _OTHERS = {"data": ("sampler", "canvas", "layout"), "train": ("batch_size", "grad_accumulation")}
 
 
-class _Named(Protocol):
-    """A cell of a table."""
-
-    @property
-    def name(self) -> str: ...
-
-
-Named = TypeVar("Named", bound=_Named)
-
-
 @dataclass(frozen=True)
 class Compilation:
-    """`recipe` is FILE[:variant]; `settings` are {'model.remat': 'dots', ...}."""
+    """`recipe` is FILE[:variant]; `topology` the slice, or for a step that is timed the kind of device; `settings` are {'model.remat': 'dots', ...}."""
 
     recipe: str
     topology: str
@@ -87,7 +75,7 @@ def last_line(module: str, wanted: Compilation, *arguments: str, environment: Ma
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=os.environ | dict(environment or {}))
     except subprocess.TimeoutExpired:
-        return {"error": f"not compiled within {SECONDS // 60} minutes"}
+        return {"error": f"not done within {SECONDS // 60} minutes"}
     lines = done.stdout.splitlines()
     if lines and lines[-1].startswith("{"):
         return json.loads(lines[-1])
@@ -102,17 +90,17 @@ def check_compiler() -> None:
 
 
 class Compilations:
-    """The file of results. `compile_` makes what is missing in it."""
+    """The file of results. `compile_` makes what is missing in it; without `keep_errors` one that fails is not written there."""
 
-    def __init__(self, path: str | Path, compile_: Callable[[Compilation], dict[str, Any]] = in_a_process):
-        self.path, self._compile, self._found = Path(path), compile_, {}
+    def __init__(self, path: str | Path, compile_: Callable[[Compilation], dict[str, Any]] = in_a_process, keep_errors: bool = True):
+        self.path, self._compile, self._keep_errors, self._found = Path(path), compile_, keep_errors, {}
         lines = self.path.read_text().splitlines() if self.path.exists() else []
         for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)
                 self._found[row["recipe"], row["topology"], row["digest"]] = row["found"]
             except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"{self.path}, line {number}, is no result of a compilation: mend or delete it") from error
+                raise UserError(f"{self.path}, line {number}, is no result: mend or delete it") from error
 
     @property
     def topologies(self) -> list[str]:
@@ -129,45 +117,17 @@ class Compilations:
             return found
         start = time.monotonic()
         found = self._compile(wanted)
+        self._found[wanted.key] = found
+        if "error" in found and not self._keep_errors:
+            return found
         recipe, topology, digest = wanted.key
         row = {"recipe": recipe, "topology": topology, "settings": dict(wanted.settings), "digest": digest, "found": found}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a") as file:
             file.write(json.dumps(row | {"seconds": round(time.monotonic() - start, 1)}) + "\n")
-        self._found[wanted.key] = found
         return found
 
 
 def needed(found: Mapping[str, Any]) -> int:
     """Bytes of one chip: the turn that needs the most, and the batches that wait."""
     return max(turn["peak_bytes"] for turn in found["turns"].values()) + found["waiting_bytes"]
-
-
-def parse(argv: Sequence[str], usage: str, results: str) -> flags.FlagValues:
-    """The flags of a command that fills a table. Raises UserError where one is unknown, or an argument is none."""
-    values = flags.FlagValues()
-    flags.DEFINE_string("results", results, "See the usage.", flag_values=values)
-    flags.DEFINE_string("only", "", "See the usage.", flag_values=values)
-    flags.DEFINE_string("readme", "", "See the usage.", flag_values=values)
-    flags.DEFINE_bool("debug", False, "Show tracebacks.", flag_values=values)
-    if "--help" in argv or "-h" in argv:
-        print(usage)
-        raise SystemExit(0)
-    try:
-        rest = values(["vssl_jax", *argv])
-    except flags.Error as error:
-        raise UserError(" ".join(str(error).split())) from error
-    if len(rest) > 1:
-        raise UserError(f"unexpected argument {rest[1]!r}: the recipes of the table are fixed; --only=REGEX chooses among its cells")
-    return values
-
-
-def chosen(only: str, cells: Sequence[Named]) -> list[Named]:
-    """The cells whose names match. Raises UserError where none does."""
-    try:
-        found = [cell for cell in cells if re.search(only, cell.name)]
-    except re.error as error:
-        raise UserError(f"--only={only} is no regular expression: {error}") from error
-    if not found:
-        raise UserError(f"--only={only} matches no cell; cells are {', '.join(cell.name for cell in cells)}")
-    return found

@@ -276,11 +276,19 @@ def _middle_clip(input: Input, i: int) -> np.ndarray:
     return np.asarray(255 * view_lib.unit_rgb(clip)[0, 0, :, :rows, :columns] + 0.5).astype(np.uint8)
 
 
-def warn_of_length(name: str, input: Input, who: Subjects) -> None:
-    """Flow has one frame fewer than its clip, and a CNN takes clips of any length: no error would say that it is short of one."""
-    frames, wanted = input.spec.frames - 1, who[0].module().frames
-    if frames != wanted and any("flow" in own.shown for own in who):
-        log.warning("%s: flow of %d frames, the network was trained on %d: set %s.sampler.frames=%d", name, frames, wanted, name, wanted + 1)
+def check_flow(study: Study, who: Subjects) -> None:
+    """Warns where flow is shorter than in training: it has one frame fewer than its clip, and a CNN takes clips of any length, so that no error would
+    say it. Raises UserError for stored flow that no network looks at.
+    """
+    looked_at, wanted = any("flow" in own.shown for own in who), who[0].module().frames
+    for name, input in (("train", study.train), ("test", study.test)):
+        if input is None:
+            continue
+        if input.spec.flow and not looked_at:
+            raise UserError(f"{name}.flow is of no use: features={','.join(study.config.features)} looks at no flow, leave it empty")
+        frames = input.spec.frames - 1
+        if looked_at and frames != wanted:
+            log.warning("%s: flow of %d frames, the network was trained on %d: set %s.sampler.frames=%d", name, frames, wanted, name, wanted + 1)
 
 
 def evaluate(config: ConfigDict, checkpoint: Path, workdir: Path) -> dict[str, Any]:
@@ -290,8 +298,7 @@ def evaluate(config: ConfigDict, checkpoint: Path, workdir: Path) -> dict[str, A
     who = subject.load(checkpoint, config.features)
     check(config, who[0].model, [own.shown for own in who])
     study = open_study(config, workdir)
-    for name in ("train", "test"):
-        warn_of_length(name, getattr(study, name), who)
+    check_flow(study, who)
     seeds = tuple(config.seeds)
     print(f"evaluating {', '.join(names)} on {len(study.test.source)} videos, seeds {seeds}", file=sys.stderr)
     own_head = None

@@ -2,19 +2,24 @@
 
     python -m vssl_jax.make_flow --source=folder --path=videos --out=flow --side=256
 
-Writes OUT/CLASS/VIDEO/flow_x_00001.jpg and flow_y_00001.jpg, ... (data/stored_flow.py says what they hold). Settings of the source are given by their names
-(--split=test, --world=slide-8, ...). Videos that are there already are left as they are: the same command goes on. Broken videos are left out and named in
-OUT/broken_videos.jsonl. Videos of one size share one compiled program.
+Writes OUT/FOLDER/VIDEO/flow_x_00001.jpg and flow_y_00001.jpg, ... (data/stored_flow.py says what they hold). Settings of the source are given by their names
+(--split=test, --world=slide-8, ...). Flow is in pixels of the size that it is found at: with the rows of the recipe's canvas as --side it is
+what a run would find itself. Videos that are there already are left as they are: the same command goes on, one process at a time, and OUT/made_with.json has it
+refuse other films and settings. Broken videos are left out and named in OUT/broken_videos.jsonl. Videos of one size share one compiled program.
 """
 
 import argparse
+import dataclasses
 import functools
+import json
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +31,7 @@ from vssl_jax.data.broken import BrokenRecord
 from vssl_jax.data.index import BrokenVideo
 from vssl_jax.data.make_shards import source_settings
 from vssl_jax.data.source import Source, Video
-from vssl_jax.data.stored_flow import NAMES, folders_of
+from vssl_jax.data.stored_flow import NAMES, check_names, folders_of
 from vssl_jax.errors import UserError
 from vssl_jax.perturb import flow as flow_lib
 
@@ -50,10 +55,19 @@ class Settings:
             )
 
 
-def make_flow(source: Source, out: str | Path, settings: Settings, broken: BrokenRecord) -> int:
-    """Returns the number of videos written now. Raises UserError where more videos are broken than `broken` allows."""
+def make_flow(source: Source, out: str | Path, settings: Settings, broken: BrokenRecord, about: Mapping[str, Any] | None = None) -> int:
+    """Returns the number of videos written now; `about` says which films they are. Raises UserError where more videos are broken than `broken` allows,
+    two films would have one folder, or `out` was made of other films or with other settings.
+    """
     out, written = Path(out), 0
+    check_names(source)
     out.mkdir(parents=True, exist_ok=True)
+    made_with = dataclasses.asdict(settings) | dict(about or {})
+    record = out / "made_with.json"
+    if not record.exists():
+        record.write_text(json.dumps(made_with, indent=2) + "\n")
+    elif (before := json.loads(record.read_text())) != made_with:
+        raise UserError(f"{out} was made with {before}, not {made_with}: choose another folder, or remove it")
     for i in range(len(source)):
         folder = out / folders_of(source.name(i))[0]
         if folder.is_dir():
@@ -120,7 +134,10 @@ def main() -> None:
         settings = Settings(args.side, args.bound, args.quality)
         source = open_source({"source": args.source, "path": args.path, **source_settings(args.source, extra)})
         broken = BrokenRecord(args.max_broken_fraction, args.out)
-        written = make_flow(source, args.out, settings, broken)
+        path = str(Path(args.path).resolve()) if Path(args.path).exists() else args.path
+        written = make_flow(
+            source, args.out, settings, broken, {"source": args.source, "path": path, **source_settings(args.source, extra)}
+        )
     except UserError as error:
         sys.exit(f"error: {error}")
     print(f"{written} videos written now, of {len(source)}, in {args.out}; broken: {broken.counts() or 'none'}")

@@ -25,6 +25,11 @@ def codes(n: int) -> tuple[int, int]:
     return 20 * n, 250 - 20 * n
 
 
+def stored_at_half(code: int) -> int:
+    """The same motion on a picture of twice the size."""
+    return int(np.clip(np.rint(127.5 + 2 * (code - 127.5)), 0, 255))
+
+
 def store(folder: Path, pictures: int = FRAMES - 1, size: tuple[int, int] = (ROWS, COLUMNS)) -> None:
     folder.mkdir(parents=True)
     for n in range(pictures):
@@ -62,7 +67,8 @@ def test_each_frame_has_its_own(films, flow, i):
     arrays, extent = source.open(i).read([0, 7, 7, 11], "rgb", (64, 64))
     assert extent == (ROWS, COLUMNS) and arrays[batch_lib.FLOW].shape == (4, 64, 64, 2)
     for row, n in enumerate((0, 7, 7, 10)):  # the last frame has the flow before it
-        np.testing.assert_array_equal(arrays[batch_lib.FLOW][row, :ROWS, :COLUMNS], np.broadcast_to(codes(n), (ROWS, COLUMNS, 2)))
+        wanted = codes(n) if i == 0 else tuple(map(stored_at_half, codes(n)))
+        np.testing.assert_array_equal(arrays[batch_lib.FLOW][row, :ROWS, :COLUMNS], np.broadcast_to(wanted, (ROWS, COLUMNS, 2)))
     assert not arrays[batch_lib.FLOW][:, ROWS:].any()
 
 
@@ -76,7 +82,9 @@ def test_batches_have_the_flow_of_their_frames(films, flow, memory_gb):
             batch = next(batches)
             batch_lib.check(batch)
             frames_BxKxT = np.rint(batch[batch_lib.TIME] * 25).astype(int)
-            wanted = np.stack([20 * np.minimum(frames_BxKxT, FRAMES - 2), 250 - 20 * np.minimum(frames_BxKxT, FRAMES - 2)], -1)
+            wanted = np.array([codes(n) for n in range(FRAMES - 1)])[np.minimum(frames_BxKxT, FRAMES - 2)]
+            half = np.vectorize(stored_at_half)(wanted)
+            wanted = np.where(batch[batch_lib.INDEX][:, None, None, None] == 0, wanted, half)
             np.testing.assert_array_equal(batch[batch_lib.FLOW][:, :, :, 5, 9], wanted)
     finally:
         batches.close()
@@ -89,12 +97,13 @@ def test_without_the_setting_there_is_none(films):
 def test_names():
     assert folders_of("/v/Run/a.b.mp4[1,2.5]") == (Path("Run/a.b"), Path("a.b"))
     assert folders_of("slide-8 test 3")[1] == Path("slide-8 test 3")
+    assert folders_of("ucf101/2.0.0 train[17]") != folders_of("ucf101/2.0.0 train[18]")  # no part of a film
     assert folders_of("/s/x.tfrecord@64") != folders_of("/s/x.tfrecord@128")
 
 
 @pytest.mark.parametrize(
     ("pictures", "cause", "says"),
-    [(None, "no_flow", "neither"), (FRAMES - 2, "no_flow", "has 10 pictures of u and 10 of v, the film has 12 frames"), (0, "no_flow", "has 0 pictures")],
+    [(None, "no_flow", "neither"), (FRAMES - 2, "no_flow", "flow of 10 frames, the film has 12"), (0, "no_flow", "has 0 pictures")],
 )  # fmt: skip
 def test_a_film_without_its_flow_is_broken(films, tmp_path, pictures, cause, says):
     store(tmp_path / "run" / "b")
@@ -105,6 +114,30 @@ def test_a_film_without_its_flow_is_broken(films, tmp_path, pictures, cause, say
         source.open(0)
     assert error.value.cause == cause
     source.open(1)
+
+
+def test_a_gap_is_found(films, tmp_path):
+    store(tmp_path / "a")
+    (tmp_path / "a" / "flow_x_00004.jpg").rename(tmp_path / "a" / "flow_x_00014.jpg")
+    with pytest.raises(BrokenVideo, match="not numbered alike without gaps"):
+        WithFlow(open_source(data(films, tmp_path)), tmp_path).open(0)
+
+
+def test_numbers_may_outgrow_their_digits(films, tmp_path):
+    """Sorted as text, 10 would stand before 9."""
+    store(tmp_path / "a")
+    for path in (tmp_path / "a").iterdir():
+        start, number = path.stem[:7], int(path.stem[7:])
+        path.rename(path.with_name(f"{start}{number}.jpg"))
+    arrays, _ = WithFlow(open_source(data(films, tmp_path)), tmp_path).open(0).read(range(FRAMES - 1), "rgb", (64, 64))
+    np.testing.assert_array_equal(arrays[batch_lib.FLOW][:, 3, 3], [codes(n) for n in range(FRAMES - 1)])
+
+
+def test_films_of_one_name_are_refused(films, tmp_path):
+    write_video(tmp_path / "a.avi", shapes_NxHxWx3(FRAMES), Clip(codec="mpeg4"))
+    write_video(tmp_path / "a.mp4", shapes_NxHxWx3(FRAMES))
+    with pytest.raises(UserError, match=r"a\.avi and .*a\.mp4 would have their flow in one folder"):
+        WithFlow(open_source(data(tmp_path, tmp_path)), tmp_path)
 
 
 def test_a_broken_picture_is_a_broken_film(films, tmp_path):

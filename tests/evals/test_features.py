@@ -159,11 +159,24 @@ def test_statistics_go_with_their_network(tmp_path):
         export.initial({"checkpoint": str(tmp_path), "parts": ("late_stats",), "drop": ()}, {"name": "cnn_small"})
 
 
+def study_of(spec, feature):
+    """One that only trains: the test data are not read, as where a classifier is evaluated the training data are not."""
+    config = types.SimpleNamespace(features=(feature,))
+    return evaluate.Study(config, types.SimpleNamespace(spec=spec), None, ())
+
+
+def test_stored_flow_that_nobody_looks_at_is_refused(exported):
+    study = study_of(batch_lib.Spec(1, 1, 5, 32, 32, flow=True), "video")
+    with pytest.raises(UserError, match=r"train\.flow is of no use: features=video looks at no flow"):
+        evaluate.check_flow(study, subject.load(exported, ("video",)))
+    evaluate.check_flow(dataclasses.replace(study, config=types.SimpleNamespace(features=("flow",))), subject.load(exported, ("flow",)))
+
+
 @pytest.mark.parametrize(("feature", "frames", "said"), [("flow", 4, 1), ("flow", 5, 0), ("video", 4, 0)])
 def test_a_clip_too_short_for_its_flow_is_said(exported, caplog, feature, frames, said):
     """The network takes 4 frames: 4 of flow are of 5 frames."""
-    input = types.SimpleNamespace(spec=batch_lib.Spec(1, 1, frames, 32, 32))
-    evaluate.warn_of_length("train", input, subject.load(exported, (feature,)))
+    study = study_of(batch_lib.Spec(1, 1, frames, 32, 32), feature)
+    evaluate.check_flow(study, subject.load(exported, (feature,)))
     assert len(caplog.records) == said
     if said:
         assert "flow of 3 frames, the network was trained on 4: set train.sampler.frames=5" in caplog.text

@@ -56,7 +56,8 @@ def test_collectives_are_those_of_its_kind(heads, expected):
 @pytest.mark.parametrize(("heads", "most"), [(8, 1.5 / 8), (6, 4 / 8)], ids=["heads split", "heads do not split"])
 def test_activations_take_a_share_of_the_memory(heads, most):
     """Temporaries of forward and backward through 4 blocks on one clip, by its tokens: on eight devices an eighth, and what is whole for a
-    moment. That is little where heads split; where they do not, a chunk's scores of all heads, which are much in a network this narrow.
+    moment. That is little where heads split; where they do not, a chunk's scores of all heads, which are much in a network this narrow, and keys and
+    values apart.
     """
     width = 32 * heads
     stack = block_stack(4, heads, 4 * width, BlockConfig(impl="chunked"))

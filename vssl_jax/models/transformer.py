@@ -242,7 +242,7 @@ def scanned(block: type[nn.Module], depth: int, config: BlockConfig) -> Any:
     """
     unroll = config.unrolled(depth)
     if config.remat != "none":
-        block = nn.remat(block, policy=REMAT[config.remat], prevent_cse=unroll == depth)
+        block = nn.remat(block, policy=REMAT[config.remat], prevent_cse=2 * unroll > depth)  # a loop of one turn is none
     return nn.scan(block, variable_axes={"params": 0}, split_rngs={"params": True}, length=depth, unroll=unroll)
 
 

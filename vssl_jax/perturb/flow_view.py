@@ -3,7 +3,7 @@
 The one idea: flow is either of what is seen, the cropped clip, so that a mirrored clip has flow to the other side; or, as in data sets that were made once
 and for all, of the film, and is then cropped and mirrored like any picture: in pixels of the film as it is on the canvas, however it is resized then. A
 clip of T + 1 frames has T frames of flow. Where the batch has stored flow of the film (FLOW), that is taken: from each frame to the film's next one,
-which is not the clip's next where frames are left out between them.
+which is not the clip's next where frames are left out between them or one is shown twice; `settings` and `bound` are then those it was made with.
 """
 
 from dataclasses import dataclass, field
@@ -45,7 +45,7 @@ def check_stored(batch: batch_lib.Batch, of: str) -> None:
     """Raises UserError where the batch has the film's flow, and flow is to be found of what is seen."""
     if batch_lib.FLOW in batch and of != OF_FILM:
         raise UserError(
-            f"data.flow has flow of the film, and flow_of={of} finds its own: set objective.flow_of=film, or leave data.flow empty"
+            f"stored flow is of the film, and flow_of={of} finds it of what is seen: leave data.flow empty, or train with objective.flow_of=film"
         )
 
 
