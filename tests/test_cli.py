@@ -31,7 +31,7 @@ def mistaken(command, workdir: Path, *argv: str) -> str:
         ("batch_size=2", "did you mean --config.train.batch_size?"),
         ("train.learning_rate=2", "did you mean --config.optimizer.learning_rate?"),
         ("optimizer.lr=2", "no setting --config.optimizer.lr"),
-        ("model.impl=xla", "no setting --config.model.impl: model has depth, dtype"),
+        ("model.boxy=1", "no setting --config.model.boxy: model has depth, dtype"),
         ("zzz=2", "no setting --config.zzz: top-level keys: checkpoint, data"),
         ("train.batch_size.x=2", "no setting --config.train.batch_size.x"),
         ("=2", "no setting --config."),
