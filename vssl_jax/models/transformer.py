@@ -55,17 +55,20 @@ class BlockConfig:
         return min(depth, self.unroll or (depth if platform() == "gpu" else 1))
 
 
-@jax.custom_jvp
+@jax.custom_vjp
 def gelu(x: jax.Array) -> jax.Array:
     """The exact GELU, x Phi(x). In half precision Phi is good to 2e-7."""
     return (x * _normal(x)[0]).astype(x.dtype)
 
 
-@gelu.defjvp
-def _gelu_jvp(primals, tangents):
-    (x,), (dx,) = primals, tangents
+def _gelu_gradient(x: jax.Array, dy: jax.Array) -> tuple[jax.Array]:
+    # Without the barrier the exponential of the forward pass is found again, and kept for this in float32: to write and read it costs more than to make it.
+    x = jax.lax.optimization_barrier(x)
     below, density = _normal(x)
-    return (x * below).astype(x.dtype), (dx * (below + x * density)).astype(x.dtype)
+    return ((dy * (below + x * density)).astype(x.dtype),)
+
+
+gelu.defvjp(lambda x: (gelu(x), x), _gelu_gradient)
 
 
 def _normal(x: jax.Array) -> tuple[jax.Array, jax.Array]:

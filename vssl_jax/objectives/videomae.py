@@ -30,17 +30,10 @@ TARGET_EPS = 1e-6
 
 
 def patch_statistics(patches_BxNxP: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and standard deviation [B,N,1,3] of each patch and channel over its frames and pixels; the variance is the unbiased one.
-
-    Both from one reading of the patches, which are most of this loss's memory traffic: from the differences to the patch's first pixel, so that no
-    digit is lost where a patch is nearly flat.
-    """
+    """Mean and standard deviation [B,N,1,3] of each patch and channel over its frames and pixels; the variance is the unbiased one."""
     b, n, p = patches_BxNxP.shape
     pixels = patches_BxNxP.reshape(b, n, p // 3, 3).astype(jnp.float32)
-    first, count = pixels[:, :, :1], p // 3
-    mean = jnp.mean(pixels - first, axis=2, keepdims=True)
-    variance = jnp.mean(jnp.square(pixels - first), axis=2, keepdims=True) - jnp.square(mean)
-    return first + mean, jnp.sqrt(jnp.maximum(variance, 0.0) * (count / (count - 1)))
+    return jnp.mean(pixels, axis=2, keepdims=True), jnp.std(pixels, axis=2, keepdims=True, ddof=1)
 
 
 def pixel_target(patches_BxNxP: jax.Array, normalize: bool = True) -> jax.Array:

@@ -41,6 +41,10 @@ from vssl_jax.train.step import lower_steps, make_steps
 
 log = logging.getLogger(__name__)
 
+# On a GPU: matrix products by cuBLASLt, into which the compiler fuses biases and sums; with its own kernels in the choice (jax 0.11.2) it does not, and
+# takes cuBLASLt's in the end.
+COMPILER_OPTIONS = {"gpu": {"xla_gpu_enable_triton_gemm": False}}
+
 
 @dataclass(frozen=True)
 class Job:
@@ -148,7 +152,8 @@ def compile_plan(plan: Plan) -> Program:
     start = time.monotonic()
     lowered = lower_plan(plan)
     with jax.set_mesh(plan.mesh):
-        compiled = {name: step.compile() for name, step in lowered.steps.items()}
+        options = COMPILER_OPTIONS.get(plan.mesh.devices.flat[0].platform)
+        compiled = {name: step.compile(compiler_options=options) for name, step in lowered.steps.items()}
     fits = [fit.check(c, plan.mesh.local_devices[0], plan.batch_size, lowered.batch_bytes) for c in compiled.values()]
     needed = max((n for n, _ in fits if n is not None), default=None)
     return Program(lowered.state_shapes, lowered.batch_shapes, compiled, needed, fits[0][1], time.monotonic() - start)
