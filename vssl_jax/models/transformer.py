@@ -163,8 +163,8 @@ VIDEOMAE = Style()
 
 
 class QKV(nn.Module):
-    """Queries, keys and values of all heads, each [B,N,H,hd], from one kernel [D,3,H,hd]. By three matrix products: the parts of one product would
-    be copied apart, and their gradients together.
+    """Queries, keys and values of all heads, each [B,N,H,hd], from one kernel [D,3,H,hd] and a bias [H,hd] or None for each. By three matrix products: the
+    parts of one product would be copied apart, and their gradients together.
     """
 
     heads: int
@@ -172,11 +172,17 @@ class QKV(nn.Module):
     kernel_init: Any = _qkv_init
 
     @nn.compact
-    def __call__(self, x_BxNxD):
-        width = x_BxNxD.shape[-1]
-        kernel_Dx3xHxhd = self.param("kernel", self.kernel_init, (width, 3, self.heads, width // self.heads))
-        x_BxNxD, kernel_Dx3xHxhd = x_BxNxD.astype(self.dtype), kernel_Dx3xHxhd.astype(self.dtype)
-        return tuple(jnp.einsum("bnd,dhe->bnhe", x_BxNxD, kernel_Dx3xHxhd[:, i]) for i in range(3))
+    def __call__(self, x_BxNxD, *biases):
+        width, shape = x_BxNxD.shape[-1], (self.heads, x_BxNxD.shape[-1] // self.heads)
+        kernel_Dx3xHxhd = self.param("kernel", self.kernel_init, (width, 3, *shape)).astype(self.dtype)
+
+        def one(part, bias_Hxhd):
+            y_BxNxD = x_BxNxD.astype(self.dtype) @ kernel_Dx3xHxhd[:, part].reshape(width, width)
+            # added before heads are told apart: a GPU's product takes it along
+            y_BxNxD = y_BxNxD if bias_Hxhd is None else y_BxNxD + bias_Hxhd.astype(self.dtype).reshape(width)
+            return y_BxNxD.reshape(*y_BxNxD.shape[:-1], *shape)
+
+        return tuple(one(part, bias) for part, bias in enumerate(biases))
 
 
 class Attention(nn.Module):
@@ -191,13 +197,11 @@ class Attention(nn.Module):
         width, dtype, zeros = x_BxNxD.shape[-1], self.config.dtype, nn.initializers.zeros
         shape = (self.heads, width // self.heads)
         if self.style.key_bias:
-            q, k, v = QKV(self.heads, dtype, self.style.init, name="qkv")(x_BxNxD)
-            q_bias, k_bias, v_bias = self.param("qkv_bias", zeros, (3, *shape)).astype(dtype)
-            q, k, v = q + q_bias, k + k_bias, v + v_bias
+            biases, init = tuple(self.param("qkv_bias", zeros, (3, *shape))), self.style.init
         else:
-            q_bias, v_bias = (self.param(name, zeros, shape).astype(dtype) for name in ("q_bias", "v_bias"))
-            q, k, v = QKV(self.heads, dtype, name="qkv")(x_BxNxD)
-            q, v = q + q_bias, v + v_bias
+            q_bias, v_bias = (self.param(name, zeros, shape) for name in ("q_bias", "v_bias"))
+            biases, init = (q_bias, None, v_bias), _qkv_init
+        q, k, v = QKV(self.heads, dtype, init, name="qkv")(x_BxNxD, *biases)
         out_BxNxHxhd = layout.across(functools.partial(attention, impl=self.config.impl), q, k, v)
         return nn.DenseGeneral(width, axis=(-2, -1), dtype=dtype, kernel_init=self.style.init, name="proj")(out_BxNxHxhd)
 

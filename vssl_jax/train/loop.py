@@ -41,9 +41,9 @@ from vssl_jax.train.step import lower_steps, make_steps
 
 log = logging.getLogger(__name__)
 
-# On a GPU: matrix products by cuBLASLt, into which the compiler fuses biases and sums; with its own kernels in the choice (jax 0.11.2) it does not, and
-# takes cuBLASLt's in the end.
-COMPILER_OPTIONS = {"gpu": {"xla_gpu_enable_triton_gemm": False}}
+# On a GPU: matrix products by cuBLASLt, into which the compiler fuses biases and sums; with its own kernels in the choice (jax 0.11.2) it does not, and takes
+# cuBLASLt's in the end. Products of one matrix are not put together: their parts would be copied apart.
+COMPILER_OPTIONS = {"gpu": {"xla_gpu_enable_triton_gemm": False, "xla_gpu_dot_merger_threshold_mb": 0}}
 
 
 @dataclass(frozen=True)
