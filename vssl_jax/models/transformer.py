@@ -3,9 +3,9 @@
 The one idea: a stack of blocks is one block scanned over parameters stacked [L, ...], so that compile time does not grow with depth.
 Unrolled, it is the same scan: the tree of parameters, and the weights in it, are the same.
 
-What is written by hand here, and why: on a GPU a third of a step is not matrix products but memory traffic around them (ViT-B pretraining on an
-H200). LayerNorm's gradient as autodiff makes it writes float32 copies of all activations, and so does a concatenated gradient of queries, keys
-and values; GELU is bound by the arithmetic of erf.
+What is written by hand here, and why: on a GPU more than a third of a step was neither matrix products nor attention, but memory traffic around them (ViT-B
+pretraining on an H200; README, "On a GPU"). LayerNorm's gradient as autodiff makes it writes float32 copies of all activations, GELU's keeps one, and
+one product of queries, keys and values is copied apart and its gradient together.
 """
 
 import dataclasses
