@@ -19,6 +19,7 @@ Prints one JSON line; a ratio is torch's seconds over ours: above 1, ours is fas
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import platform
@@ -120,6 +121,7 @@ def our_side(batch_size: int, device: str) -> dict[str, Callable[[], float]]:
     from vssl_jax.models.vit import patchify, take_tokens
     from vssl_jax.objectives.videomae import pixel_target
     from vssl_jax.perturb.view import denormalize
+    from vssl_jax.train.loop import COMPILER_OPTIONS
 
     setting = SETTINGS[device]
     config = videomae_vitb.get_config()
@@ -131,7 +133,7 @@ def our_side(batch_size: int, device: str) -> dict[str, Callable[[], float]]:
     visible, masked = (np.stack([np.flatnonzero(row) for row in rows]) for rows in (~mask, mask))
     clips, visible, masked = (jnp.asarray(x) for x in (clips, visible, masked))
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=COMPILER_OPTIONS.get(device))
     @jax.value_and_grad
     def gradients(params, clips, visible, masked):
         prediction = objective.predict(params, clips, visible, masked)

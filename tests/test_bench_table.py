@@ -75,3 +75,10 @@ def test_a_readme_without_marks_is_refused_before_anything_is_timed(asked, tmp_p
     done = run(bench_table.main, f"--results={tmp_path / 'b.jsonl'}", f"--readme={tmp_path / 'README.md'}")
     assert "needs the lines" in error_line(done)
     assert not asked and not Compilations(tmp_path / "b.jsonl").topologies
+
+
+def test_a_kind_on_which_nothing_ran_has_no_versions(monkeypatch, tmp_path):
+    monkeypatch.setattr(bench_table, "last_line", lambda *arguments: {"error": "it needs 200 GiB"})
+    results = Compilations(tmp_path / "b.jsonl", bench_table.timed, keep_errors=False)
+    results.measure(bench_table.ROWS[0].on(KIND))
+    assert bench_table.table(results).startswith(f"**{KIND}**\n") and not results.path.exists()

@@ -21,18 +21,15 @@ not compiled: by what the same settings with fewer micro-batches were found to n
 
 import functools
 import math
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from vssl_jax import cli, readme
+from vssl_jax import cli, table_cli
 from vssl_jax.chips import GIB
 from vssl_jax.compilations import RESULTS, Compilation, Compilations, check_compiler, needed
-from vssl_jax.table_cli import chosen, parse
 
 RECIPES = ("videomae_vits", "videomae_vitb", "videomae_vitl", "videomae_vith", "videomae_vitg", "finetune_vitb", "finetune_vitl")
 SLICES = {  # the shapes of 16 and of 256 chips
@@ -216,21 +213,20 @@ def notes(results: Compilations) -> list[str]:
     return ["", *failures, *([f"By {', '.join(sorted(versions))}."] if versions else [])]
 
 
+KEPT = "the compilations that are done are kept: the same command goes on"
+
+
 def main(argv: list[str]) -> None:
-    values = parse(argv, __doc__, RESULTS)
-    picked, results = chosen(values.only, cells()), Compilations(values.results)
-    if values.readme:
-        readme.put(Path(values.readme), "aot", table(results))  # what is wrong with the file shows before an hour of compiling
-    if any(of_cell(cell, results) is None for cell in picked):
-        check_compiler()
-    with cli.stoppable("the compilations that are done are kept: the same command goes on"):
-        for i, cell in enumerate(picked):
-            fill(cell, results, lambda line, i=i: print(f"[{i + 1}/{len(picked)}] {line}", file=sys.stderr, flush=True))
-    text = table(results)
-    if values.readme:
-        readme.put(Path(values.readme), "aot", text)
-    print(text)
+    values = table_cli.parse(argv, __doc__, RESULTS)
+    picked, results = table_cli.chosen(values.only, cells()), Compilations(values.results)
+
+    def one(cell: Cell, say: Callable[[str], None]) -> None:
+        if of_cell(cell, results) is None:
+            check_compiler()
+        fill(cell, results, say)
+
+    table_cli.fill(values, "aot", picked, lambda: table(results), one, KEPT)
 
 
 if __name__ == "__main__":
-    cli.run(main, interrupted="the compilations that are done are kept: the same command goes on")
+    cli.run(main, interrupted=KEPT)

@@ -9,20 +9,20 @@ Each row is `python -m vssl_jax.bench --stage=step` in a process of its own: 5 s
 device already. The first row of a recipe is what a run does by default; the others change one setting each.
 """
 
+import functools
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from vssl_jax import cli, readme
+from vssl_jax import cli, table_cli
 from vssl_jax.chips import GIB
 from vssl_jax.compilations import Compilation, Compilations, last_line
 from vssl_jax.errors import UserError
-from vssl_jax.table_cli import chosen, parse
 
 RESULTS = ".results/bench.jsonl"
+HEAD = "| step of | clips | ms, median [least, most] | clips/s | TFLOP/s | MFU | peak GiB | compiled in s |"
 COUNTS = ("--steps=20", "--warmup=5", "--repeats=3")
 
 
@@ -92,29 +92,22 @@ def table(results: Compilations) -> str:
         if not found:
             continue
         versions = {", ".join(f"{name} {version}" for name, version in figures["versions"].items()) for _, figures in found if "versions" in figures}
-        head = f"**{kind}** ({'; '.join(sorted(versions))})"
+        head = f"**{kind}** ({'; '.join(sorted(versions))})" if versions else f"**{kind}**"
         rows = [line(row, figures) for row, figures in found]
         parts.append("\n".join([head, "", HEAD, "|---|---|---|---|---|---|---|---|", *rows]))
     return "\n\n".join(parts) if parts else "Nothing is measured yet."
 
 
-HEAD = "| step of | clips | ms, median [least, most] | clips/s | TFLOP/s | MFU | peak GiB | compiled in s |"
+
+KEPT = "the rows that are done are kept: the same command goes on"
 
 
 def main(argv: Sequence[str]) -> None:
-    values = parse(argv, __doc__, RESULTS)
-    picked, results = chosen(values.only, ROWS), Compilations(values.results, timed, keep_errors=False)
-    if values.readme:
-        readme.put(Path(values.readme), "bench", table(results))  # what is wrong with the file shows first
-    kind = device_kind()
-    with cli.stoppable("the rows that are done are kept: the same command goes on"):
-        for i, row in enumerate(picked, start=1):
-            print(f"[{i}/{len(picked)}] {line(row, results.measure(row.on(kind)))}", file=sys.stderr, flush=True)
-    text = table(results)
-    if values.readme:
-        readme.put(Path(values.readme), "bench", text)
-    print(text)
+    values = table_cli.parse(argv, __doc__, RESULTS)
+    picked, results = table_cli.chosen(values.only, ROWS), Compilations(values.results, timed, keep_errors=False)
+    kind = functools.cache(device_kind)
+    table_cli.fill(values, "bench", picked, lambda: table(results), lambda row, say: say(line(row, results.measure(row.on(kind())))), KEPT)
 
 
 if __name__ == "__main__":
-    cli.run(main, interrupted="the rows that are done are kept: the same command goes on")
+    cli.run(main, interrupted=KEPT)

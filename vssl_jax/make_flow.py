@@ -65,7 +65,9 @@ def make_flow(source: Source, out: str | Path, settings: Settings, broken: Broke
     made_with = dataclasses.asdict(settings) | dict(about or {})
     record = out / "made_with.json"
     if not record.exists():
-        record.write_text(json.dumps(made_with, indent=2) + "\n")
+        partial = out / ".made_with.partial"
+        partial.write_text(json.dumps(made_with, indent=2) + "\n")
+        os.replace(partial, record)
     elif (before := json.loads(record.read_text())) != made_with:
         raise UserError(f"{out} was made with {before}, not {made_with}: choose another folder, or remove it")
     for i in range(len(source)):

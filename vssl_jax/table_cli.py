@@ -1,11 +1,14 @@
 """The command line of the commands that fill a table cell by cell: where results are kept, which cells, and the README to write."""
 
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from absl import flags
 
+from vssl_jax import cli, readme
 from vssl_jax.errors import UserError
 
 
@@ -47,3 +50,18 @@ def chosen(only: str, cells: Sequence[Named]) -> list[Named]:
     if not found:
         raise UserError(f"--only={only} matches no cell; cells are {', '.join(cell.name for cell in cells)}")
     return found
+
+
+def fill(
+    values: flags.FlagValues, mark: str, cells: Sequence[Named], table: Callable[[], str], one: Callable[[Named, Callable[[str], None]], None], kept: str
+) -> None:
+    """Does `one(cell, say)` for every cell, prints the table and writes it between the README's marks; `kept` is what a person who stops it is told."""
+    if values.readme:
+        readme.put(Path(values.readme), mark, table())  # what is wrong with the file shows before an hour of work
+    with cli.stoppable(kept):
+        for i, cell in enumerate(cells, start=1):
+            one(cell, lambda line, i=i: print(f"[{i}/{len(cells)}] {line}", file=sys.stderr, flush=True))
+    text = table()
+    if values.readme:
+        readme.put(Path(values.readme), mark, text)
+    print(text)

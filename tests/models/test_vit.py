@@ -111,12 +111,12 @@ def value_and_grad(model):
 
 
 @pytest.mark.parametrize("change", [{"unroll": 99}, {"unroll": 3}, {"remat": "dots"}, {"unroll": 99, "remat": "full"}])
-def test_scan_and_remat_change_no_result(change):
+def test_unrolling_and_remat_change_no_result(change):
     other = value_and_grad(dataclasses.replace(TINY, **change))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), value_and_grad(TINY), other)
 
 
-def test_scan_changes_no_parameter(rng):
+def test_unrolling_changes_no_parameter(rng):
     jax.tree.map(np.testing.assert_array_equal, init(TINY, rng), init(dataclasses.replace(TINY, unroll=99, remat="full"), rng))
 
 

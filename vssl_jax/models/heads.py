@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from vssl_jax.errors import UserError, unknown_name
 from vssl_jax.models.backbone import Features
-from vssl_jax.models.transformer import Mlp, layer_norm
+from vssl_jax.models.transformer import LayerNorm, Mlp
 
 
 def dropout(x_BxD: jax.Array, rate: float, train: bool, rng_B: Any) -> jax.Array:
@@ -52,7 +52,7 @@ class FcNormHead(nn.Module):
 
     @nn.compact
     def __call__(self, features: Features, train: bool = False, rng: Any = None):
-        x = layer_norm("float32", "norm")(features.pooled_BxD)
+        x = LayerNorm("float32", name="norm")(features.pooled_BxD)
         x = dropout(x, self.dropout, train, rng)
         return nn.Dense(self.classes, kernel_init=nn.initializers.normal(0.02 * self.init_scale), name="linear")(x)
 
@@ -84,10 +84,10 @@ class AttentiveHead(nn.Module):
         def project(name, y, features=(self.heads, width // self.heads), axis: Any = -1):
             return nn.DenseGeneral(features, axis=axis, kernel_init=init, name=name)(y)
 
-        tokens = layer_norm("float32", "norm1")(tokens_BxNxD)
+        tokens = LayerNorm("float32", name="norm1")(tokens_BxNxD)
         out = jax.nn.dot_product_attention(project("q", query_Bx1xD), project("k", tokens), project("v", tokens))
         x = query_Bx1xD + project("proj", out, width, (-2, -1))
-        x = x + Mlp(round(width * self.mlp_ratio), "float32", name="mlp")(layer_norm("float32", "norm2")(x))
+        x = x + Mlp(round(width * self.mlp_ratio), "float32", name="mlp")(LayerNorm("float32", name="norm2")(x))
         return nn.Dense(self.classes, kernel_init=nn.initializers.normal(0.01), name="linear")(x[:, 0])
 
 

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from vssl_jax.models import positions as positions_lib
-from vssl_jax.models.transformer import BlockConfig, block_stack, dense, layer_norm
+from vssl_jax.models.transformer import BlockConfig, LayerNorm, block_stack, dense
 
 
 class MAEDecoder(nn.Module):
@@ -37,5 +37,5 @@ class MAEDecoder(nn.Module):
         x = jnp.concatenate([visible, masked], axis=1)
         config = BlockConfig(self.dtype, self.impl, self.unroll, self.remat)
         x, _ = block_stack(self.depth, self.heads, round(self.width * self.mlp_ratio), config, name="blocks")(x, None)
-        x = layer_norm(self.dtype, "norm")(x[:, -masked_BxM.shape[1] :])
+        x = LayerNorm(self.dtype, name="norm")(x[:, -masked_BxM.shape[1] :])
         return dense(self.out, self.dtype, "head")(x)

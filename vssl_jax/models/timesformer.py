@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from vssl_jax.models.backbone import Features
-from vssl_jax.models.transformer import NORMAL, Attention, BlockConfig, Mlp, Style, dense, kept, layer_norm, scanned, stochastic_depth
+from vssl_jax.models.transformer import NORMAL, Attention, BlockConfig, LayerNorm, Mlp, Style, dense, kept, scanned, stochastic_depth
 from vssl_jax.models.video_transformer import VideoTransformer, resized
 from vssl_jax.models.vit import patchify
 
@@ -34,18 +34,18 @@ class Divided(nn.Module):
         (cls_BxD, x_BxTxSxD), dtype = carry, self.config.dtype
         b, t, s, d = x_BxTxSxD.shape
 
-        in_time = layer_norm(dtype, "time_norm")(jnp.swapaxes(x_BxTxSxD, 1, 2).reshape(b * s, t, d))
+        in_time = LayerNorm(dtype, name="time_norm")(jnp.swapaxes(x_BxTxSxD, 1, 2).reshape(b * s, t, d))
         in_time = Attention(self.heads, self.config, STYLE, name="time_attn")(in_time).reshape(b, s, t, d)
         in_time = kept(jnp.swapaxes(in_time, 1, 2), keep_2xB, 0)
         x = x_BxTxSxD + dense(d, dtype, "time_proj", nn.initializers.zeros)(in_time)
 
         frames = jnp.concatenate([jnp.broadcast_to(cls_BxD[:, None, None], (b, t, 1, d)), x], axis=2).reshape(b * t, s + 1, d)
-        frames = Attention(self.heads, self.config, STYLE, name="attn")(layer_norm(dtype, "norm1")(frames)).reshape(b, t, s + 1, d)
+        frames = Attention(self.heads, self.config, STYLE, name="attn")(LayerNorm(dtype, name="norm1")(frames)).reshape(b, t, s + 1, d)
         frames = kept(frames, keep_2xB, 0)
         cls, x = cls_BxD + jnp.mean(frames[:, :, 0], axis=1), x + frames[:, :, 1:]
 
         tokens = jnp.concatenate([cls[:, None], x.reshape(b, t * s, d)], axis=1)
-        tokens += kept(Mlp(self.hidden, dtype, STYLE, name="mlp")(layer_norm(dtype, "norm2")(tokens)), keep_2xB, 1)
+        tokens += kept(Mlp(self.hidden, dtype, STYLE, name="mlp")(LayerNorm(dtype, name="norm2")(tokens)), keep_2xB, 1)
         return (tokens[:, 0], tokens[:, 1:].reshape(b, t, s, d)), None
 
 
@@ -78,7 +78,7 @@ class TimeSformer(VideoTransformer):
         keep = stochastic_depth(rng, self.drop_path, self.depth, train)
         blocks = scanned(Divided, self.depth, self.block_config)(self.heads, self.hidden, self.block_config, name="blocks")
         (cls, x), _ = blocks(carry, keep)
-        norm = layer_norm(self.dtype, "norm")
+        norm = LayerNorm(self.dtype, name="norm")
         tokens = norm(jnp.concatenate([cls[:, None], x.reshape(b, t * h * w, -1)], axis=1))
         return Features(tokens[:, 1:].reshape(b, t, h, w, -1), tokens[:, 0].astype(jnp.float32))
 

@@ -36,7 +36,7 @@ class BlockConfig:
     """How blocks compute: `dtype` of activations, attention `impl` (models/attention.py), `unroll` layers per iteration of the scan, `remat`.
 
     `unroll=0` is all of them on a GPU, where a scan copies what it keeps for the backward pass (ViT-B on an H200: 1.4 times the time of a step,
-    and twice the memory), and one elsewhere.
+    and nearly twice the memory), and one elsewhere.
     """
 
     dtype: str = "float32"
@@ -137,10 +137,6 @@ class LayerNorm(nn.Module):
         return layer_normalize(x_BxD, scale_D, bias_D, LN_EPS, jnp.dtype(self.dtype))
 
 
-def layer_norm(dtype: Any, name: str | None) -> LayerNorm:
-    return LayerNorm(dtype, name=name)
-
-
 def _qkv_init(key, shape, dtype=jnp.float32):
     """Xavier uniform of the one matrix D -> 3 D that query, key and value are in the original code, so fan-out is 3 D."""
     width = shape[0]
@@ -233,9 +229,9 @@ class Block(nn.Module):
         dtype = self.config.dtype
 
         x_BxNxD = layout.tokens(x_BxNxD)
-        attended = Attention(self.heads, self.config, self.style, name="attn")(layer_norm(dtype, "norm1")(x_BxNxD))
+        attended = Attention(self.heads, self.config, self.style, name="attn")(LayerNorm(dtype, name="norm1")(x_BxNxD))
         x = x_BxNxD + kept(attended, keep_2xB, 0)
-        return layout.tokens(x + kept(Mlp(self.hidden, dtype, self.style, name="mlp")(layer_norm(dtype, "norm2")(x)), keep_2xB, 1)), None
+        return layout.tokens(x + kept(Mlp(self.hidden, dtype, self.style, name="mlp")(LayerNorm(dtype, name="norm2")(x)), keep_2xB, 1)), None
 
 
 def kept(y_Bx: jax.Array, keep_2xB: jax.Array | None, branch: int) -> jax.Array:

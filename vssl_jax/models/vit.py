@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from vssl_jax.models import positions as positions_lib
 from vssl_jax.models.backbone import Features
-from vssl_jax.models.transformer import block_stack, layer_norm, stochastic_depth
+from vssl_jax.models.transformer import LayerNorm, block_stack, stochastic_depth
 from vssl_jax.models.video_transformer import VideoTransformer, resized
 
 
@@ -61,7 +61,7 @@ class ViT(VideoTransformer):
         self.patch_embed = nn.Dense(self.width, dtype=self.dtype, kernel_init=init, bias_init=init)
         self.blocks = block_stack(self.depth, self.heads, self.hidden, self.block_config)
         if self.final_norm:
-            self.norm = layer_norm(self.dtype, None)
+            self.norm = LayerNorm(self.dtype)
 
     def __call__(self, clip_BxTxHxWx3, visible_BxV=None, train: bool = False, rng: Any = None):
         """Tokens [B,V,D] of the patches `visible` (ids in (time, row, column) order, None: all N of them, in order)."""

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from vssl_jax.models.backbone import Features
-from vssl_jax.models.transformer import NORMAL, Style, block_stack, dense, layer_norm, stochastic_depth
+from vssl_jax.models.transformer import NORMAL, LayerNorm, Style, block_stack, dense, stochastic_depth
 from vssl_jax.models.video_transformer import VideoTransformer, resized
 from vssl_jax.models.vit import patchify
 
@@ -68,7 +68,7 @@ class ViViT(VideoTransformer):
         x = jnp.concatenate([jnp.broadcast_to(cls.astype(self.dtype), (b, 1, self.width)), x_BxNxD], axis=1) + positions.astype(self.dtype)
         blocks = block_stack(depth, self.heads, self.hidden, self.block_config, f"{prefix}blocks", STYLE)
         x, _ = blocks(x, keep)
-        return layer_norm(self.dtype, f"{prefix}norm")(x)
+        return LayerNorm(self.dtype, name=f"{prefix}norm")(x)
 
     def features(self, clip_BxTxHxWx3, train: bool = False, rng: Any = None) -> Features:
         return self(clip_BxTxHxWx3, train, rng)

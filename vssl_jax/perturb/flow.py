@@ -28,6 +28,7 @@ SMALLEST = 16  # pixels: OpenCV makes no level of the pyramid with a shorter sid
 # Gradients are of gray values from 0 to 255: where their square is less, the brightness says nothing and rounding would decide.
 _FLAT = 1e-6
 _CUBIC = -0.75  # the free parameter of cubic interpolation (Keys 1981) that OpenCV has; Keys has -0.5
+STILL = 128  # no motion in a picture of flow of 8 bits: 127.5, rounded
 _REACH = 4  # zeros around a picture: a window of 4 x 4 that lies in them holds nothing else
 
 
@@ -304,9 +305,6 @@ def to_picture(flow: jax.Array, bound: float = 20.0) -> jax.Array:
     _check_bound(bound)
     two = (jnp.clip(flow, -bound, bound) / bound + 1) / 2
     return jnp.concatenate([two, jnp.full_like(two[..., :1], 0.5)], axis=-1)
-
-
-STILL = 128  # no motion in a picture of flow of 8 bits: 127.5, rounded
 
 
 def from_picture(picture: jax.Array, bound: float = 20.0) -> jax.Array:
