@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from vssl_jax.errors import UserError
-from vssl_jax.models.transformer import LN_EPS, BlockConfig, LayerNorm, gelu
+from vssl_jax.models import transformer
+from vssl_jax.models.transformer import LN_EPS, BlockConfig, LayerNorm, block_stack, gelu
 
 X = np.concatenate([np.linspace(-12, 12, 4001), [-1e4, -40.0, 0.0, 40.0, 1e4]]).astype(np.float32)
 
@@ -56,9 +57,16 @@ def test_layer_norm_of_half_precision_keeps_statistics_in_float32(rng):
     layer = LayerNorm("bfloat16")
     params = layer.init(rng, x)
     wanted = nn.LayerNorm(epsilon=LN_EPS, use_fast_variance=False).apply(params, x.astype(jnp.float32))
-    made, gradient = layer.apply(params, x), jax.grad(lambda x: jnp.sum(layer.apply(params, x) ** 2))(x)
-    assert made.dtype == gradient.dtype == jnp.bfloat16 and params["params"]["scale"].dtype == jnp.float32
+    made = layer.apply(params, x)
+    assert made.dtype == jnp.bfloat16 and params["params"]["scale"].dtype == jnp.float32
     np.testing.assert_allclose(np.asarray(made, np.float32), wanted, rtol=4e-3, atol=1e-6)
+
+    def slope(layer, x):
+        return jax.grad(lambda x: jnp.sum(layer.apply(params, x).astype(jnp.float32)[:, ::3]))(x)
+
+    gradient, wanted = slope(layer, x), slope(LayerNorm("float32"), x.astype(jnp.float32))
+    assert gradient.dtype == jnp.bfloat16 and float(jnp.abs(wanted).max()) > 0.1
+    np.testing.assert_allclose(np.asarray(gradient, np.float32), wanted, rtol=4e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize(("unroll", "depth", "expected"), [(0, 4, 1), (1, 4, 1), (3, 4, 3), (99, 4, 4)])
@@ -66,6 +74,15 @@ def test_layers_per_iteration(unroll, depth, expected, monkeypatch):
     assert BlockConfig(unroll=unroll).unrolled(depth) == expected
     monkeypatch.setattr("vssl_jax.models.transformer.platform", lambda: "gpu")
     assert BlockConfig(unroll=unroll).unrolled(depth) == (depth if unroll == 0 else expected)
+
+
+@pytest.mark.parametrize(("depth", "unroll", "inlined"), [(4, 1, 0), (4, 2, 0), (5, 2, 0), (4, 3, 1), (4, 4, 1), (1, 1, 1)])
+def test_what_is_made_anew_is_not_found_again(depth, unroll, inlined, monkeypatch):
+    """A loop of one turn is inlined, where the compiler would take the forward pass's results for those of the backward pass; a loop hides them."""
+    asked = []
+    monkeypatch.setattr(transformer.nn, "remat", lambda block, policy, prevent_cse: asked.append(prevent_cse) or block)
+    block_stack(depth, 2, 16, BlockConfig(unroll=unroll, remat="full"))
+    assert asked == [bool(inlined)]
 
 
 def test_a_negative_number_of_layers_is_refused():
