@@ -41,12 +41,12 @@ class Row:
 
 ROWS = (
     Row("ViT-B", "videomae_vitb", 128),
-    Row("ViT-B, larger batch", "videomae_vitb", 256),
-    Row("ViT-B, layers scanned", "videomae_vitb", 128, {"model.unroll": 1}),
-    Row("ViT-B, plain attention", "videomae_vitb", 128, {"model.impl": "xla"}),
-    Row("ViT-B, remat dots", "videomae_vitb", 128, {"model.remat": "dots"}),
-    Row("ViT-B, frames as RGB", "videomae_vitb", 128, {"data.layout": "rgb"}),
-    Row("ViT-B, float32", "videomae_vitb", 128, {"model.dtype": "float32"}),
+    Row("ViT-B: larger batch", "videomae_vitb", 256),
+    Row("ViT-B: layers scanned", "videomae_vitb", 128, {"model.unroll": 1}),
+    Row("ViT-B: plain attention", "videomae_vitb", 128, {"model.impl": "xla"}),
+    Row("ViT-B: remat dots", "videomae_vitb", 128, {"model.remat": "dots"}),
+    Row("ViT-B: frames as RGB", "videomae_vitb", 128, {"data.layout": "rgb"}),
+    Row("ViT-B: float32", "videomae_vitb", 128, {"model.dtype": "float32"}),
     Row("ViT-L", "videomae_vitl", 64),
     Row("ViT-H", "videomae_vith", 64),
 )
