@@ -26,6 +26,7 @@ from vssl_jax.perturb.view import EvalView, RandomView
 SPEC = batch_lib.Spec(batch_size=16, clips=1, frames=12, height=16, width=16)
 KEY = jax.random.key(0)
 ZERO = np.log(16 * 3 * 4)  # videos, predicted blocks, places
+contrast = jax.jit(dpc.contrast)
 
 
 class Grid(nn.Module):
@@ -82,7 +83,7 @@ def test_zeros_cost_what_a_guess_does(name):
 
 def test_the_number_of_the_paper_s_sizes():
     zeros = jnp.zeros((16, 3, 4, 4, 2))
-    assert float(dpc.contrast(Told(zeros, zeros), jnp.ones(16))[0]) == pytest.approx(6.6438, abs=5e-5)
+    assert float(contrast(Told(zeros, zeros), jnp.ones(16))[0]) == pytest.approx(6.6438, abs=5e-5)
 
 
 @each
@@ -119,11 +120,11 @@ def test_a_video_of_weight_0_does_not_count(name):
 def test_a_video_of_weight_0_is_no_negative():
     rng = np.random.default_rng(0)
     said, target = (jnp.asarray(rng.standard_normal((4, 2, 2, 2, 5)), jnp.float32) for _ in range(2))
-    some, without = dpc.contrast(Told(said, target), jnp.array([1.0, 0, 1, 1])), [x[jnp.array([0, 2, 3])] for x in (said, target)]
-    fewer = dpc.contrast(Told(*without), jnp.ones(3))
+    some, without = contrast(Told(said, target), jnp.array([1.0, 0, 1, 1])), [x[jnp.array([0, 2, 3])] for x in (said, target)]
+    fewer = contrast(Told(*without), jnp.ones(3))
     assert jax.tree.map(float, some) == (pytest.approx(float(fewer[0]), rel=1e-6), pytest.approx(jax.tree.map(float, fewer[1]), abs=1e-6))
-    none = dpc.contrast(Told(said, target), jnp.zeros(4))
-    gradient = jax.grad(lambda x: dpc.contrast(Told(x, target), jnp.zeros(4))[0])(said)
+    none = contrast(Told(said, target), jnp.zeros(4))
+    gradient = jax.jit(jax.grad(lambda x: dpc.contrast(Told(x, target), jnp.zeros(4))[0]))(said)
     assert float(none[0]) == 0 and not np.any(gradient)
 
 
@@ -135,7 +136,7 @@ def accuracies(knows, turned=None):
     wrong = {name: 3 * np.eye(6)[(row + 1) % sizes[name]] * (name == turned) for name, row in ids.items()}
     said = np.concatenate([right[name] * (name in knows) + wrong[name] for name in sizes], axis=1)
     told = (jnp.asarray(x, jnp.float32).reshape(4, 3, 2, 3, 18) for x in (said, np.concatenate(list(right.values()), axis=1)))
-    return {name.removesuffix("accuracy"): float(value) for name, value in dpc.contrast(Told(*told), jnp.ones(4))[1].items()}
+    return {name.removesuffix("accuracy"): float(value) for name, value in contrast(Told(*told), jnp.ones(4))[1].items()}
 
 
 @pytest.mark.parametrize(
@@ -168,7 +169,8 @@ def test_what_all_targets_have_in_common_is_no_collapse():
     """It is in no score's difference to another. Targets that are all one are a collapse, whatever their last digits are."""
     rng = np.random.default_rng(0)
     own, common, counts = rng.standard_normal((64, 32)), 20 * np.ones(32), jnp.ones(64)
-    alarm = lambda x, weight: float(collapse.monitor(dpc.apart(jnp.asarray(x, jnp.float32), weight), weight)[collapse.ALARM])  # noqa: E731
+    monitor = jax.jit(lambda x, weight: collapse.monitor(dpc.apart(x, weight), weight)[collapse.ALARM])
+    alarm = lambda x, weight: float(monitor(x.astype(np.float32), weight))  # noqa: E731
     assert alarm(own + common, counts) == 0 and alarm(common + 1e-5 * own, counts) == 1
     assert alarm(np.outer(own[:, 0], own[0]) + common, counts) == 1  # one direction
     some = jnp.asarray(np.arange(64) < 40, jnp.float32)
@@ -185,7 +187,7 @@ def head(name):
     """(module without dropout, params with every bias at random, maps of 3 clips)"""
     module = dataclasses.replace(METHODS[name].head, dropout=0.0)
     rng = np.random.default_rng(1)
-    params = jax.device_get(module.init(KEY, jnp.zeros((1, 5, 2, 3, 6)))["params"])
+    params = jax.device_get(jax.jit(module.init)(KEY, jnp.zeros((1, 5, 2, 3, 6)))["params"])
     params = jax.tree.map(lambda x: rng.standard_normal(x.shape).astype(np.float32) if x.ndim == 1 else x, params)
     return module, params, rng.standard_normal((3, 5, 2, 3, 6)).astype(np.float32)
 
@@ -207,7 +209,7 @@ def test_the_recurrent_unit_by_hand():
 @each
 def test_the_prediction_by_hand(name):
     module, params, maps = head(name)
-    relu, made = lambda y: np.maximum(y, 0), jax.device_get(module.apply({"params": params}, maps))
+    relu, made = lambda y: np.maximum(y, 0), jax.device_get(jax.jit(module.apply)({"params": params}, maps))
     linear = lambda part, y: y @ params[part]["kernel"] + params[part]["bias"]  # noqa: E731
     target = linear("project", maps)
     np.testing.assert_allclose(made.target_BxNxHxWxD, target, atol=1e-5)
@@ -232,7 +234,7 @@ def test_a_prediction_is_of_its_place_and_of_what_was_seen(name):
     module, params, maps = head(name)
     for direction in module.directions:
         one = lambda x, d=direction: jnp.sum(jnp.sin(module.apply({"params": params}, x).told[d].said_BxPxHxWxD[1, :, 0, 2]))  # noqa: E731
-        reached = np.abs(jax.grad(one)(jnp.asarray(maps))).sum(-1) > 0
+        reached = np.abs(jax.jit(jax.grad(one))(maps)).sum(-1) > 0
         expected = np.zeros((3, 5, 2, 3), bool)
         expected[1, slice(0, 2) if direction == FORWARD else slice(3, 5), 0, 2] = True
         np.testing.assert_array_equal(reached, expected)
@@ -247,7 +249,7 @@ def test_targets_learn(name):
         told = module.apply({"params": params}, x).told
         return sum(dpc.contrast(own, jnp.ones(3))[0] for own in told.values())
 
-    assert (np.abs(jax.grad(cost)(jnp.asarray(maps))).sum((0, 2, 3, 4)) > 1e-4).all()
+    assert (np.abs(jax.jit(jax.grad(cost))(maps)).sum((0, 2, 3, 4)) > 1e-4).all()
 
 
 @each
@@ -269,7 +271,10 @@ def test_dropout_is_a_clips_own():
     """The draws of a clip do not depend on who shares the batch, and there are none outside training."""
     module, params, maps = METHODS["memdpc"].head, *head("memdpc")[1:]
     keys = jax.random.split(KEY, 3)
-    run = lambda rows, train: module.apply({"params": params}, maps[rows], train, keys[rows]).told[BACKWARD].said_BxPxHxWxD  # noqa: E731
+    said = jax.jit(
+        lambda maps, keys, train: module.apply({"params": params}, maps, train, keys).told[BACKWARD].said_BxPxHxWxD, static_argnums=2
+    )
+    run = lambda rows, train: said(maps[rows], keys[rows], train)  # noqa: E731
     whole, part, calm = run(slice(0, 3), True), run(slice(1, 3), True), run(slice(0, 3), False)
     np.testing.assert_allclose(whole[1:], part, atol=1e-6)
     assert np.abs(whole - calm).max() > 1e-3

@@ -1,5 +1,6 @@
 """Tiny methods, data and runs that the tests of train/ share: everything compiles in seconds on one CPU."""
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -34,6 +35,7 @@ def optimizer(steps: int = 100, batch_size: int = 8, **changes: Any) -> optimize
     return optimizer_lib.build(ConfigDict(config_lib.optimizer() | {"lr_batch": 0} | changes), steps, batch_size)
 
 
+@functools.cache
 def sgd() -> optimizer_lib.Optimizer:
     """Plain gradient descent with momentum: after the first step its trace is the gradient itself."""
     return optimizer(name="sgd", learning_rate=0.1, schedule="none", weight_decay=0.0)
@@ -116,9 +118,18 @@ def plan(objective: Objective, given: list[dict[str, np.ndarray]], mesh: dict[st
 
 
 def fresh(plan: Plan, program: Program) -> state_lib.TrainState:
+    """Drawn once for all meshes that a test compares, then placed as the program wants it."""
+    shapes = tuple((name, s.shape, s.dtype) for name, s in plan.batch_shapes.items())
+    drawn = _fresh(plan.objective, tuple(plan.optimizers.items()), plan.seed, shapes)
     placed = jax.tree.map(lambda s: s.sharding, program.state_shapes)
     with jax.set_mesh(plan.mesh):
-        return jax.jit(lambda: state_lib.init(plan.objective, plan.optimizers, plan.seed, plan.batch_shapes), out_shardings=placed)()
+        return jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=placed)(drawn)  # copies: the step donates what it is given
+
+
+@functools.lru_cache(maxsize=4)
+def _fresh(objective, optimizers, seed, shapes):
+    batch = {name: jax.ShapeDtypeStruct(shape, dtype) for name, shape, dtype in shapes}
+    return jax.jit(lambda: state_lib.init(objective, dict(optimizers), seed, batch))()
 
 
 def advance(plan: Plan) -> tuple[list[state_lib.TrainState], list[dict[str, float]], Program]:
