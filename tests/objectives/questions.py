@@ -80,7 +80,7 @@ ALL = TASKS | MEASURED
 @functools.cache
 def started(task: Pretext):
     """(params, memory)"""
-    return task.init(jax.random.key(0), None)
+    return jax.jit(lambda key: task.init(key, None))(jax.random.key(0))
 
 
 def zeroed(params):
