@@ -6,7 +6,6 @@ largest mean distance. The usual choice by the mean alone leaves near-duplicates
 
 import functools
 import hashlib
-import itertools
 
 import jax
 import jax.numpy as jnp
@@ -21,11 +20,9 @@ def of_frames_and_tiles(frames: int, tiles: int) -> np.ndarray:
     frames (Ahsan et al. 2019, section 3.2). int8 [frames! * tiles!^frames, frames * tiles].
     """
     inside = pieces_lib.permutations(tiles)
-    out = []
-    for order in pieces_lib.permutations(frames):
-        for within in itertools.product(inside, repeat=frames):
-            out.append(np.concatenate([f * tiles + own for f, own in zip(order, within, strict=True)]))
-    return np.array(out, np.int8)
+    which = np.indices((len(inside),) * frames).reshape(frames, -1).T  # of every frame, all combinations
+    every = [inside[which] + tiles * np.array(order)[:, None] for order in pieces_lib.permutations(frames)]
+    return np.concatenate(every).reshape(-1, frames * tiles).astype(np.int8)
 
 
 def of_all(tiles: int) -> np.ndarray:
@@ -43,14 +40,17 @@ def far_apart(frames: int, tiles: int, count: int, seed: int = 0) -> np.ndarray:
     if not 2 <= count <= len(candidates):
         raise UserError(f"objective.permutations is {count}: {frames} frames of {tiles} tiles have 2 to {len(candidates)}")
     chosen = [int(np.random.default_rng(seed).integers(len(candidates)))]
-    least, total = np.full(len(candidates), candidates.shape[1], np.int16), np.zeros(len(candidates), np.int32)
+    columns = np.ascontiguousarray(candidates.T)
+    least, total = np.full(len(candidates), len(columns), np.int8), np.zeros(len(candidates), np.int32)
     while True:
-        distance = np.count_nonzero(candidates != candidates[chosen[-1]], axis=1).astype(np.int16)
+        distance = np.zeros(len(candidates), np.int8)
+        for column, place in zip(columns, candidates[chosen[-1]], strict=True):
+            distance += column != place
         least, total = np.minimum(least, distance), total + distance
         if len(chosen) == count:
             return candidates[chosen].astype(np.int32)
         # least first, then the mean; the first of equals
-        chosen.append(int(np.argmax(least.astype(np.int64) * (candidates.shape[1] * count + 1) + total)))
+        chosen.append(int(np.argmax(least.astype(np.int64) * (len(columns) * count + 1) + total)))
 
 
 def least_distance(permutations_PxN: np.ndarray) -> int:
