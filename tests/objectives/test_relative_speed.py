@@ -26,7 +26,7 @@ CLIPS = 16  # of a batch of SPEC
 
 @functools.cache
 def started():
-    return METHOD.init(jax.random.key(0), None)
+    return jax.jit(lambda key: METHOD.init(key, None))(jax.random.key(0))
 
 
 @functools.cache
