@@ -38,6 +38,13 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: place.get(item.path.name, len(place)))  # stable
 
 
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_kept():
+    """Programs and traces of a file's tests go with it: a worker would end with 6 GB of them."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def rng():
     return jax.random.key(0)
