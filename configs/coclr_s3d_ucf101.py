@@ -11,19 +11,21 @@ Evaluation: that number is hit@1 of python -m vssl_jax.evaluate --config=configs
 Reproduced here: not yet run at full size. All of it is one run: InfoNCE for each network (300 epochs), then two cycles of 100 epochs for either; the rate falls
 to a tenth after four fifths of each turn, where the authors' InfoNCE has 250 and 280 epochs. Flow is computed as the run goes, by TV-L1 on the whole film
 and cut and mirrored like a picture; --config.data.flow=FLOW reads it as vssl_jax.make_flow stored it (--config.objective.flow_of=view has it of what is
-seen, so that mirrored clips move the other way). Of their two ways to
-augment, the one with two clips is here, its colors drawn each by itself.
+seen, so that mirrored clips move the other way). The two views are augmented in the two ways of the authors' code, each half of the time: of two clips, whose
+colors are then changed three times of ten each, or of one of the two, with the colors of one view changed.
 
 Variants: `:local` trains two small CNNs on the embedded dataset on a CPU; `:smoke` runs the same code at toy size in seconds.
 """
 
 from configs import contrastive, pretext
 
+PAIRING = {"one_clip": 0.5, "colored": 0.3}
 QUICK = {"scales": 3, "scale_step": 0.5, "warps": 2, "outer": 1, "inner": 10, "median": 3}
 
 
 def get_config(arg: str = ""):
     local = {
+        "pairing": {},
         "queue": 512,
         "flow": QUICK,
         "flow_of": "view",
@@ -32,6 +34,7 @@ def get_config(arg: str = ""):
         "head": {"hidden": (64,), "dim": 32, "norm": False},
     }
     toy = {
+        "pairing": PAIRING,
         "queue": 16,
         "mined": 2,
         "flow": QUICK | {"scales": 1, "warps": 1, "median": 1},
@@ -62,13 +65,14 @@ def network_and_data(config, frames: int):
 
 def head_and_views():
     color = (
-        {"name": "jitter", "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "prob": 0.24},
-        {"name": "one_channel", "prob": 0.06},
-        {"name": "blur", "prob": 0.15, "sigma": (0.1, 2.0)},
+        {"name": "jitter", "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "prob": 0.8},
+        {"name": "one_channel", "prob": 0.2},
+        {"name": "blur", "prob": 0.5, "sigma": (0.1, 2.0)},
     )
     view = {"crop": {"name": "random_resized", "area": (0.2, 1.0)}, "flip": 0.5, "color": color}
     return {
         "head": {"hidden": (1024,), "dim": 128, "norm": False}, "views": (view | {"clip": 0}, view | {"clip": 1}),
+        "pairing": PAIRING,
         "eval_view": {"short_side": 128, "crops": 1},
     }  # fmt: skip
 

@@ -15,7 +15,8 @@ from vssl_jax import config as config_lib
 
 
 def get_config(arg: str = ""):
-    return contrastive.recipe(arg, _paper, local={"queue": 512, "average": {"decay": 0.99, "final": -1.0}}, smoke={"queue": 16})
+    local = {"pairing": {}, "queue": 512, "average": {"decay": 0.99, "final": -1.0}}
+    return contrastive.recipe(arg, _paper, local=local, smoke={"queue": 16})
 
 
 def _paper(config):

@@ -87,7 +87,10 @@ def test_the_same_command_goes_on(films, flow, tmp_path):
 
 def test_other_settings_and_other_films_are_refused(films, flow):
     sourced = open_source({"source": "folder", "path": str(films)})
-    for settings, about in ((make_flow.Settings(bound=8.0), None), (make_flow.Settings(quality=100), {"source": "folder", "path": "elsewhere"})):
+    for settings, about in (
+        (make_flow.Settings(bound=8.0), None),
+        (make_flow.Settings(quality=100), {"source": "folder", "path": "elsewhere"}),
+    ):
         with pytest.raises(UserError, match=r"was made with .*: choose another folder"):
             make_flow.make_flow(sourced, flow, settings, BrokenRecord(0.5), about)
 

@@ -54,7 +54,13 @@ def spec_of(config: ConfigDict) -> batch_lib.Spec:
     """The batch that the recipe's input makes, without opening its data."""
     data = config.data
     return batch_lib.Spec(
-        config.train.batch_size, data.sampler.clips, data.sampler.frames, *data.canvas, data.layout, groups=bool(data.group), flow=bool(data.flow)
+        config.train.batch_size,
+        data.sampler.clips,
+        data.sampler.frames,
+        *data.canvas,
+        data.layout,
+        groups=bool(data.group),
+        flow=bool(data.flow),
     )
 
 

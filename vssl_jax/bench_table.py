@@ -91,12 +91,13 @@ def table(results: Compilations) -> str:
         found = [(row, figures) for row in ROWS if (figures := results.get(row.on(kind))) is not None]
         if not found:
             continue
-        versions = {", ".join(f"{name} {version}" for name, version in figures["versions"].items()) for _, figures in found if "versions" in figures}
+        versions = {
+            ", ".join(f"{name} {version}" for name, version in figures["versions"].items()) for _, figures in found if "versions" in figures
+        }
         head = f"**{kind}** ({'; '.join(sorted(versions))})" if versions else f"**{kind}**"
         rows = [line(row, figures) for row, figures in found]
         parts.append("\n".join([head, "", HEAD, "|---|---|---|---|---|---|---|---|", *rows]))
     return "\n\n".join(parts) if parts else "Nothing is measured yet."
-
 
 
 KEPT = "the rows that are done are kept: the same command goes on"

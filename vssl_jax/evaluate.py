@@ -288,7 +288,9 @@ def check_flow(study: Study, who: Subjects) -> None:
             raise UserError(f"{name}.flow is of no use: features={','.join(study.config.features)} looks at no flow, leave it empty")
         frames = input.spec.frames - 1
         if looked_at and frames != wanted:
-            log.warning("%s: flow of %d frames, the network was trained on %d: set %s.sampler.frames=%d", name, frames, wanted, name, wanted + 1)
+            log.warning(
+                "%s: flow of %d frames, the network was trained on %d: set %s.sampler.frames=%d", name, frames, wanted, name, wanted + 1
+            )
 
 
 def evaluate(config: ConfigDict, checkpoint: Path, workdir: Path) -> dict[str, Any]:

@@ -53,7 +53,12 @@ def chosen(only: str, cells: Sequence[Named]) -> list[Named]:
 
 
 def fill(
-    values: flags.FlagValues, mark: str, cells: Sequence[Named], table: Callable[[], str], one: Callable[[Named, Callable[[str], None]], None], kept: str
+    values: flags.FlagValues,
+    mark: str,
+    cells: Sequence[Named],
+    table: Callable[[], str],
+    one: Callable[[Named, Callable[[str], None]], None],
+    kept: str,
 ) -> None:
     """Does `one(cell, say)` for every cell, prints the table and writes it between the README's marks; `kept` is what a person who stops it is told."""
     if values.readme:

@@ -224,6 +224,13 @@ def test_coclrs_settings_and_turns():
         0.999,
         "film",
     )
+    jitter = {"name": "jitter", "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "prob": 0.8}
+    color = (jitter, {"name": "one_channel", "prob": 0.2}, {"name": "blur", "prob": 0.5, "sigma": (0.1, 2.0)})
+    assert [plain(view) for view in o.views] == [
+        {"crop": {"name": "random_resized", "area": (0.2, 1.0)}, "flip": 0.5, "color": color, "clip": clip} for clip in (0, 1)
+    ]
+    assert plain(o.pairing) == plain(recipe("uber_nce_s3d_ucf101").objective.pairing) == {"one_clip": 0.5, "colored": 0.3}
+    assert objectives.build(c).pairing and not objectives.build(recipe("coclr_s3d_ucf101", "local")).pairing
     assert (tuple(o.head.hidden), o.head.dim, o.head.norm) == ((1024,), 128, False)
     assert (c.optimizer.name, c.optimizer.learning_rate, c.optimizer.lr_batch, c.optimizer.weight_decay) == ("adamw", 1e-3, 0, 1e-5)
     assert (c.optimizer.by_turn, tuple(c.optimizer.drops), c.train.batch_size) == (True, (0.8,), 64)

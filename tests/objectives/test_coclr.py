@@ -226,7 +226,8 @@ def test_eight_devices_are_one():
     given = batches(6, videos())
     one, eight = (tiny.advance(tiny.plan(small, given, mesh=mesh)) for mesh in (None, {"data": 4, "fsdp": 2}))
     for a, b in zip(one[1], eight[1], strict=True):
-        assert a.pop("accuracy") == pytest.approx(b.pop("accuracy"), abs=1 / 16)  # 16 clips: where two scores are almost equal, rounding decides
+        # Of 16 clips: where two scores are almost equal, rounding decides.
+        assert a.pop("accuracy") == pytest.approx(b.pop("accuracy"), abs=1 / 16)
         assert a == pytest.approx(b, rel=1e-3, abs=1e-4)
     for a, b in zip(one[0], eight[0], strict=True):
         assert tiny.largest_difference((a.params, a.memory), (b.params, b.memory)) <= 1e-5

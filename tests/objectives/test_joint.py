@@ -9,7 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from tests.objectives.joint_methods import FIRST, METHODS, SPARSE, SPEC, VIEW, ZERO, Times, averaged, fields
+from tests.objectives.joint_methods import FIRST, METHODS, SECOND, SMALL, SPARSE, SPEC, VIEW, ZERO, Times, averaged, fields
+from tests.objectives.test_classify import Means
 from tests.train import tiny
 from vssl_jax import batch as batch_lib
 from vssl_jax.errors import UserError
@@ -22,8 +23,12 @@ from vssl_jax.objectives.joint import EMA, Taught, build_views
 from vssl_jax.objectives.moco import MoCo
 from vssl_jax.objectives.protocol import STATS
 from vssl_jax.objectives.simclr import SimCLR
+from vssl_jax.objectives.swav import SwAV
 from vssl_jax.objectives.tclr import TCLR, TERMS
-from vssl_jax.perturb.clip_view import ClipView
+from vssl_jax.perturb import recipe
+from vssl_jax.perturb.clip_view import ClipView, Pairing
+from vssl_jax.perturb.crop import WholePicture
+from vssl_jax.perturb.view import RandomView
 from vssl_jax.train import sharding
 
 # Other settings of a method that is there are `slow`.
@@ -130,7 +135,8 @@ def test_eight_devices_are_one(name):
     for batch in tiny.batches(2, SPEC):
         one, eight = loss(name, params, one[1], batch), loss(name, params, eight[1], batch, mesh)
         assert one[0] == pytest.approx(eight[0], rel=1e-5)
-        sums = [{k: v for k, v in found[2].items() if not k.endswith("accuracy")} for found in (one, eight)]  # not what a last digit turns over
+        # Not what a last digit turns over.
+        sums = [{k: v for k, v in found[2].items() if not k.endswith("accuracy")} for found in (one, eight)]
         assert sums[0] == pytest.approx(sums[1], rel=1e-4, abs=1e-5)
         assert tiny.largest_difference(one[1], eight[1]) <= 1e-5
         of_params, same = one[3][0], eight[3][0]
@@ -292,6 +298,14 @@ def test_tclrs_slots_meet_the_dense_clips_of_their_time():
 # Views.
 
 
+@dataclasses.dataclass(frozen=True)
+class Inverted:
+    """What is black is white."""
+
+    def __call__(self, key, rgb):
+        return 1 - rgb
+
+
 def test_a_view_is_of_its_frames():
     numbers = np.arange(6, dtype=np.uint8).reshape(1, 1, -1, 1, 1, 1) + np.array([0, 100], np.uint8).reshape(1, 2, 1, 1, 1, 1)
     batch = dict(tiny.batches(1, SPEC)[0])
@@ -306,6 +320,28 @@ def test_a_view_is_of_its_frames():
         [of(ClipView(plain, 3, first=-1))[:, 0] for keys in map(lambda i: jax.random.split(jax.random.key(i), 8), range(8))]
     )
     assert set(starts) == {0, 1, 2, 3}
+
+
+def test_two_views_are_of_one_clip_or_of_two_and_have_colors_as_drawn():
+    """Clips of one gray each: what is of which clip, and what is inverted, can be read from every pixel."""
+    batch = dict(tiny.batches(1, dataclasses.replace(SPEC, batch_size=2000, frames=2, height=2, width=2))[0])
+    batch["video"] = np.broadcast_to(np.array([51, 102], np.uint8).reshape(1, 2, 1, 1, 1, 1), batch["video"].shape)
+    view = RandomView(size=2, crop=WholePicture(), color=(Inverted(),), mean=(0.0,) * 3, std=(1.0,) * 3)
+    given = {"views": (ClipView(view, 2), ClipView(view, 2, clip=1)), "encoder": Means()}
+    see = lambda pairing: jax.jit(SimCLR(**fields() | given, pairing=pairing).see)(batch, KEY)  # noqa: E731
+    told = {0.2: (0, False), 0.8: (0, True), 0.4: (1, False), 0.6: (1, True)}
+    read = lambda pairing: [tuple(told[round(float(x), 1)] for x in row) for row in np.stack(see(pairing), 1)[..., 0, 0, 0, 0]]  # noqa: E731
+    one = read(Pairing(one_clip=1.0, colored=0.0))
+    assert set(one) == {((clip, side == 0), (clip, side == 1)) for clip in (0, 1) for side in (0, 1)}
+    counts = [one.count(kind) for kind in set(one)]
+    assert min(counts) > 420 and max(counts) < 580  # of 2000 / 4, four sigma
+    two = read(Pairing(one_clip=0.0, colored=0.3))
+    assert {(a[0], b[0]) for a, b in two} == {(0, 1)}
+    assert [np.mean([row[v][1] for row in two]) for v in (0, 1)] == pytest.approx([0.3] * 2, abs=0.04)
+    assert np.mean([a[1] and b[1] for a, b in two]) == pytest.approx(0.09, abs=0.03)
+    both = read(Pairing(one_clip=0.5, colored=0.3))
+    assert np.mean([a[0] == b[0] for a, b in both]) == pytest.approx(0.5, abs=0.045)
+    assert read(None) == [((0, True), (1, True))] * 2000
 
 
 @pytest.mark.parametrize(
@@ -373,6 +409,9 @@ def test_views_of_a_recipe_that_make_no_sense_are_refused():
         (lambda: Average(0.9, final=1.0), "steps 1 or more"),
         (lambda: MLP((0,), 6), "1 or more"),
         (lambda: ClipView(VIEW, 0), "1 or more"),
+        (lambda: Pairing(colored=1.5), "from 0 to 1"),
+        (lambda: recipe.build_pairing({"colour": 0.3}), "unknown field of objective.pairing 'colour': did you mean 'colored'"),
+        (lambda: SwAV(prototypes=8, pairing=Pairing(), **fields((FIRST, SECOND, SMALL))), "pairing is of two views, objective.views has 3"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(make, message):

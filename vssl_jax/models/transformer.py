@@ -231,7 +231,9 @@ class Block(nn.Module):
         x_BxNxD = layout.tokens(x_BxNxD)
         attended = Attention(self.heads, self.config, self.style, name="attn")(LayerNorm(dtype, name="norm1")(x_BxNxD))
         x = x_BxNxD + kept(attended, keep_2xB, 0)
-        return layout.tokens(x + kept(Mlp(self.hidden, dtype, self.style, name="mlp")(LayerNorm(dtype, name="norm2")(x)), keep_2xB, 1)), None
+        return layout.tokens(
+            x + kept(Mlp(self.hidden, dtype, self.style, name="mlp")(LayerNorm(dtype, name="norm2")(x)), keep_2xB, 1)
+        ), None
 
 
 def kept(y_Bx: jax.Array, keep_2xB: jax.Array | None, branch: int) -> jax.Array:

@@ -28,7 +28,7 @@ from vssl_jax.objectives.encoder import OnEncoder
 from vssl_jax.objectives.protocol import STATS, Memory, Parts
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb import recipe
-from vssl_jax.perturb.clip_view import ClipView
+from vssl_jax.perturb.clip_view import ClipView, Pairing
 from vssl_jax.perturb.view import denormalize, unit_rgb
 
 LOSS, ACCURACY = "loss", "accuracy"
@@ -42,15 +42,18 @@ Seen = list[jax.Array]  # views, each normalized [B, T, h, w, 3]
 @dataclass(frozen=True)
 class JointEmbedding(OnEncoder):
     """Parts: "encoder", "head" (models/projection.py: pooled features -> vectors), and what the method adds. Memory: "stats" and "head_stats",
-    their batch statistics. `view` is the first of `views`. `chunk` 0: all clips at once.
+    their batch statistics. `view` is the first of `views`. `pairing`, of two views: what they have in common. `chunk` 0: all clips at once.
     """
 
     least_views: ClassVar[int] = 2  # a method that compares a view with what it remembers has 1
 
     views: tuple[ClipView, ...]
     chunk: int = 0
+    pairing: Pairing | None = None
 
     def __post_init__(self):
+        if self.pairing and len(self.views) != 2:
+            raise UserError(f"objective.pairing is of two views, objective.views has {len(self.views)}")
         if len(self.views) < self.least_views:
             raise UserError(f"objective.views has {len(self.views)}: {type(self).__name__} needs {self.least_views} or more")
 
@@ -65,8 +68,11 @@ class JointEmbedding(OnEncoder):
         raise NotImplementedError
 
     def see(self, batch: batch_lib.Batch, rng: jax.Array) -> Seen:
-        keys_BxV = keys_lib.unit_keys(keys_lib.example_keys(rng, batch, keys_lib.VIEW), len(self.views))
-        return [view(keys_BxV[:, v], batch) for v, view in enumerate(self.views)]
+        keys_BxV = keys_lib.unit_keys(keys_lib.example_keys(rng, batch, keys_lib.VIEW), len(self.views) + 1)
+        if not self.pairing:
+            return [view(keys_BxV[:, v], batch) for v, view in enumerate(self.views)]
+        clip_Bx2, colored_Bx2 = self.pairing.draw(keys_BxV[:, -1], self.views)
+        return [view(keys_BxV[:, v], batch, clip_Bx2[:, v], colored_Bx2[:, v]) for v, view in enumerate(self.views)]
 
     def project(self, net: Parts, features: Features, running: Memory, train: bool) -> tuple[jax.Array, Memory]:
         """What is compared of a clip's features, [N, ...], and the head's new statistics."""
@@ -192,7 +198,7 @@ class Taught(JointEmbedding):
 
 def shared_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that every method takes from a recipe: `config.model` is the encoder; `objective.views` (see `build_views`), `eval_view`, `head`
-    (models/projection.py) and `chunk`.
+    (models/projection.py), `chunk`, and `pairing` (perturb/clip_view.py; empty or left out: none).
     """
     encoder, c = models.build(config["model"]), config["objective"]
     pixels = backbone_lib.pixels(encoder)
@@ -205,6 +211,7 @@ def shared_fields(config: Mapping[str, Any]) -> dict[str, Any]:
         "view": views[0].view,
         "eval_view": recipe.build_eval_view(c["eval_view"], pixels),
         "chunk": c["chunk"],
+        "pairing": recipe.build_pairing(c["pairing"]) if c.get("pairing") else None,
     }
 
 

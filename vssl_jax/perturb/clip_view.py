@@ -42,13 +42,21 @@ class ClipView:
         """The frames of the clip from its first to its last."""
         return (self.frames - 1) * self.stride + 1
 
-    def __call__(self, keys_B: jax.Array, batch: batch_lib.Batch) -> jax.Array:
-        """Normalized [B, frames, h, w, 3]. Raises UserError where the batch's clips are too few or too short."""
+    def __call__(
+        self, keys_B: jax.Array, batch: batch_lib.Batch, clip_B: jax.Array | None = None, colored_B: jax.Array | None = None
+    ) -> jax.Array:
+        """Normalized [B, frames, h, w, 3]. Raises UserError where the batch's clips are too few or too short.
+
+        Args:
+            keys_B, batch: what is drawn from, and what of.
+            clip_B: of which clip it is for each video, int, where that is not `clip` for all.
+            colored_B: as in RandomView.
+        """
         clips, length = pieces.available(batch)
         if self.clip >= clips:
             raise UserError(f"a view is of clip {self.clip}, counted from 0, and videos have {clips}: raise data.sampler.clips")
         pieces.check_span(batch, max(self.first, 0) + self.span, f"{self.frames} frames {self.stride} apart")
-        one = pieces.clip(batch, self.clip)
+        one = pieces.clip(batch, self.clip) if clip_B is None else pieces.clip_of_each(batch, clip_B)
         if self.span < length or self.stride > 1:
             steps_T = jnp.arange(self.frames) * self.stride
             if self.first == ANYWHERE:
@@ -56,7 +64,36 @@ class ClipView:
             else:
                 starts_B = jnp.full(keys_B.shape[:1], self.first)
             one = pieces.cut(one, (starts_B[:, None] + steps_T)[:, None, None])
-        return self.view(keys_B, one)[:, 0]
+        return self.view(keys_B, one, colored_B)[:, 0]
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """What the two views of a video have in common, drawn for each video (Han et al. 2020, the authors' code).
+
+    With probability `one_clip` both are of the same one of their two clips, and the colors of one of them are changed; which clip, and which view, are
+    drawn. Otherwise each is of its own clip, and its colors are changed with probability `colored`.
+    """
+
+    one_clip: float = 0.5
+    colored: float = 0.3
+
+    def __post_init__(self):
+        if not (0 <= self.one_clip <= 1 and 0 <= self.colored <= 1):
+            raise UserError(f"objective.pairing is {self.one_clip} and {self.colored}: probabilities are from 0 to 1")
+
+    def draw(self, keys_B: jax.Array, views: tuple[ClipView, ClipView]) -> tuple[jax.Array, jax.Array]:
+        """(of which clip each view is, int [B, 2]; whether its colors are changed, bool [B, 2])."""
+        clips_2 = jnp.array([view.clip for view in views])
+
+        def one(key):
+            kind_key, clip_key, side_key, colored_key = jax.random.split(key, 4)
+            same = jax.random.bernoulli(kind_key, self.one_clip)
+            clip, side = (jax.random.randint(k, (), 0, 2) for k in (clip_key, side_key))
+            each_2 = jax.random.bernoulli(colored_key, self.colored, (2,))
+            return jnp.where(same, clips_2[clip], clips_2), jnp.where(same, jnp.arange(2) == side, each_2)
+
+        return jax.vmap(one)(keys_B)
 
 
 @dataclass(frozen=True)

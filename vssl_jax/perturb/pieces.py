@@ -34,6 +34,12 @@ def clip(batch: batch_lib.Batch, number: int) -> dict[str, jax.Array]:
     return {key: value[:, number : number + 1] if key in (*_TIMED, *_CLIPWISE) else value for key, value in batch.items()}
 
 
+def clip_of_each(batch: batch_lib.Batch, number_B: jax.Array) -> dict[str, jax.Array]:
+    """The batch of one clip of every video, of each its own."""
+    take = jax.vmap(lambda clips, number: jax.lax.dynamic_index_in_dim(clips, number, keepdims=True))
+    return {key: take(value, number_B) if key in (*_TIMED, *_CLIPWISE) else value for key, value in batch.items()}
+
+
 def without_last(batch: batch_lib.Batch, count: int) -> dict[str, jax.Array]:
     """The batch whose clips lack their last `count` frames."""
     return {key: value[:, :, : value.shape[2] - count] if key in _TIMED else value for key, value in batch.items()}

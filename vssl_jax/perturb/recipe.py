@@ -8,7 +8,7 @@ from typing import Any
 
 from vssl_jax.errors import UserError, unknown_name
 from vssl_jax.perturb import blur, color, convolve, crop, erase, randaugment
-from vssl_jax.perturb.clip_view import WithoutLast
+from vssl_jax.perturb.clip_view import Pairing, WithoutLast
 from vssl_jax.perturb.flow import TVL1
 from vssl_jax.perturb.flow_view import FlowView
 from vssl_jax.perturb.mix import Mix, NoMix
@@ -114,6 +114,14 @@ def build_mix(config: Mapping[str, Any]) -> Mix | NoMix:
         if field not in known:
             raise unknown_name("field of mix", field, known)
     return Mix(**config) if config else NoMix()
+
+
+def build_pairing(config: Mapping[str, Any]) -> Pairing:
+    known = [f.name for f in dataclasses.fields(Pairing)]
+    for field in config:
+        if field not in known:
+            raise unknown_name("field of objective.pairing", field, known)
+    return Pairing(**config)
 
 
 def pair(size: int | tuple[int, int]) -> tuple[int, int]:

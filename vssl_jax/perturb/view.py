@@ -144,11 +144,11 @@ class RandomView:
         if not 0 <= self.flip <= 1:
             raise UserError(f"view has flip={self.flip}: a probability is from 0 to 1")
 
-    def __call__(self, keys_B: jax.Array, batch: batch_lib.Batch) -> jax.Array:
-        """The normalized view, [B, K, T, h, w, 3] of `dtype`."""
-        return normalize(self.unit(keys_B, batch), self.mean, self.std).astype(self.dtype)
+    def __call__(self, keys_B: jax.Array, batch: batch_lib.Batch, colored_B: jax.Array | None = None) -> jax.Array:
+        """The normalized view, [B, K, T, h, w, 3] of `dtype`. `colored_B`, bool: which videos' colors are changed; None: all."""
+        return normalize(self.unit(keys_B, batch, colored_B), self.mean, self.std).astype(self.dtype)
 
-    def unit(self, keys_B: jax.Array, batch: batch_lib.Batch) -> jax.Array:
+    def unit(self, keys_B: jax.Array, batch: batch_lib.Batch, colored_B: jax.Array | None = None) -> jax.Array:
         """The view before normalization, float32 [B, K, T, h, w, 3] in [0, 1]."""
         size = _pair(self.size)
         shape = batch[batch_lib.VIDEO if batch_lib.VIDEO in batch else batch_lib.LUMA].shape[:3]
@@ -168,10 +168,12 @@ class RandomView:
         box_BxKx4, flip_BxK, keys_BxK = jax.vmap(jax.vmap(draw))(keys_BxK, extent_BxKx2)
         if self.shift:
             box_BxKx4 = jax.vmap(jax.vmap(self._shifted))(own_BxK, box_BxKx4, extent_BxKx2)
-        rgb = resampled_rgb(batch, box_BxKx4, flip_BxK, size, self.antialias)
+        plain = rgb = resampled_rgb(batch, box_BxKx4, flip_BxK, size, self.antialias)
         for i, op in enumerate(self.color):
             op_keys_BxK = jax.vmap(jax.vmap(lambda key, i=i: jax.random.fold_in(key, i)))(keys_BxK)
             rgb = jax.vmap(jax.vmap(op))(op_keys_BxK, rgb)
+        if colored_B is not None:
+            rgb = jnp.where(colored_B.reshape(-1, *[1] * (rgb.ndim - 1)), rgb, plain)
         return rgb.reshape(*shape, *size, 3)
 
     def _shifted(self, key: jax.Array, box_4: jax.Array, extent_2: jax.Array) -> jax.Array:
