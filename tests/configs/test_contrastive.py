@@ -239,7 +239,10 @@ def test_coclrs_turns_fill_the_training_once(variant):
 
 
 def test_coclrs_full_size_step_has_its_shapes():
+    """With a small network: its own is that of another recipe, which is checked with it."""
     c = recipe("coclr_s3d_ucf101").unlock()
+    assert c.model.to_dict() == recipe("uber_nce_s3d_ucf101").model.to_dict()
+    c.model.name = "r3d10_vcop"
     c.objective.flow = {"scales": 1, "warps": 1, "outer": 1, "inner": 1}  # shapes are the same
     state, metrics = full_size_loss(c, videos=2)
     assert metrics["loss"].shape == () and set(state.params) == {"encoder", "head", "flow_encoder", "flow_head"}
