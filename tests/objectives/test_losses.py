@@ -177,9 +177,7 @@ def test_no_gradient_passes_targets():
 
 def test_a_center_takes_away_what_all_scores_have_in_common():
     score, center = scores(8, 5), scores(5, seed=2)
-    np.testing.assert_allclose(
-        centered_softmax(score + center, center, 0.04), centered_softmax(score, zeros(5), 0.04), atol=1e-5
-    )
+    np.testing.assert_allclose(centered_softmax(score + center, center, 0.04), centered_softmax(score, zeros(5), 0.04), atol=1e-5)
 
 
 def test_the_mean_counts_each_row_by_its_weight():

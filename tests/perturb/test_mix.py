@@ -28,7 +28,8 @@ def draws(mix, count=24):
 
 
 @pytest.mark.parametrize(
-    "mix", [MIXUP, CUTMIX, Mix(prob=0.5, mixup=0.2, cutmix=0.3), *(pytest.param(mix, marks=pytest.mark.slow) for mix in (Mix(), Mix(prob=0.5)))]
+    "mix",
+    [MIXUP, CUTMIX, Mix(prob=0.5, mixup=0.2, cutmix=0.3), *(pytest.param(mix, marks=pytest.mark.slow) for mix in (Mix(), Mix(prob=0.5)))],
 )
 def test_shares_sum_to_one_and_go_to_the_two_that_were_mixed(mix):
     for _, target in draws(mix):
