@@ -19,7 +19,9 @@ from vssl_jax.compiled import hlo
 from vssl_jax.train.loop import lower_plan
 
 ROWS = 2  # of a device
-DEVICES = (2, 4, 8)
+# (recipe, devices): each recipe and the fewest and the most devices once; the other pairs are `slow`.
+USUAL = [("finetune_vitb", 2), ("videomae_vitb", 8)]
+OTHERS = [("finetune_vitb", 4), ("finetune_vitb", 8), ("videomae_vitb", 2), ("videomae_vitb", 4)]
 SCALARS = {"videomae_vitb": 1, "finetune_vitb": 3}  # metrics: the loss; for a classifier how many have a label, and the accuracy
 # Reductions besides the layers': one; a classifier needs the number of labels before it has a gradient.
 BESIDE = {"videomae_vitb": 1, "finetune_vitb": 2}
@@ -52,8 +54,7 @@ def instructions(text: str) -> int:
     return sum(i.opcode.startswith("all-reduce") for c in module.computations.values() for i in c.instructions.values())
 
 
-@pytest.mark.parametrize("recipe", SCALARS)
-@pytest.mark.parametrize("devices", DEVICES)
+@pytest.mark.parametrize(("recipe", "devices"), [*USUAL, *(pytest.param(*case, marks=pytest.mark.slow) for case in OTHERS)])
 def test_gradients_are_reduced_once_and_nothing_else_moves(recipe, devices):
     text, gradients = simulated(recipe, devices)
     (found,) = account_lib.read(text, devices).collectives  # no all-gather, no all-to-all, no reduce-scatter, no permutation

@@ -5,7 +5,7 @@ import re
 import jax
 import pytest
 
-from tests.configs.recipes import full_size_loss, recipe
+from tests.configs.recipes import full_size_loss, recipe, shallow
 from vssl_jax import objectives
 from vssl_jax.data import world
 from vssl_jax.objectives.joint import JointEmbedding
@@ -153,7 +153,7 @@ def test_the_places_and_the_clustering_follow_the_data(name):
 
 @pytest.mark.parametrize("name", REMEMBER)
 def test_full_size_clusters_have_the_memorys_shapes(name):
-    method = objectives.build(recipe(name))
+    method = objectives.build(shallow(recipe(name)))
     params, memory = jax.eval_shape(lambda key: method.init(key, None), jax.random.key(0))
     after, _ = jax.eval_shape(method.refresh, params, memory, jax.random.key(0))
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), memory)
@@ -246,7 +246,10 @@ def test_coclrs_turns_fill_the_training_once(variant):
 
 
 def test_coclrs_full_size_step_has_its_shapes():
+    """With a small network: its own is that of another recipe, which is checked with it."""
     c = recipe("coclr_s3d_ucf101").unlock()
+    assert c.model.to_dict() == recipe("uber_nce_s3d_ucf101").model.to_dict()
+    c.model.name = "r3d10_vcop"
     c.objective.flow = {"scales": 1, "warps": 1, "outer": 1, "inner": 1}  # shapes are the same
     state, metrics = full_size_loss(c, videos=2)
     assert metrics["loss"].shape == () and set(state.params) == {"encoder", "head", "flow_encoder", "flow_head"}

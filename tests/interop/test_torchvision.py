@@ -1,6 +1,7 @@
 """torchvision's video networks in and out, without torch: names against a golden list, round trips, and what is refused."""
 
 import builtins
+import functools
 
 import jax
 import numpy as np
@@ -17,11 +18,14 @@ from vssl_jax.train import checkpoint
 CLASSES = 5
 
 
+WIDTHS = {"s3d": 1024}  # of the pooled features, where they are not 512
+
+
+@functools.cache
 def parts_of(name, classes=CLASSES):
     """Random parts, and the meta that they stand in an export with."""
-    model = models.build(torchvision.MODELS[name])
-    params, stats = cnn3d.drawn(model)
-    parts, width = {"encoder": params, "stats": stats}, cnn3d.shapes(model)[2].pooled_BxD.shape[-1]
+    params, stats = cnn3d.drawn(models.build(torchvision.MODELS[name]))
+    parts, width = {"encoder": params, "stats": stats}, WIDTHS.get(name, 512)
     if classes:
         linear = {
             "kernel": np.arange(width * classes, dtype=np.float32).reshape(width, classes),
@@ -31,14 +35,20 @@ def parts_of(name, classes=CLASSES):
     return parts, {"model": torchvision.MODELS[name]}
 
 
+@functools.cache
+def exported(name):
+    """(the state of these parts under torchvision's names, its name of the network)."""
+    return torchvision.to_torchvision(*parts_of(name))
+
+
 def equal_trees(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
 @pytest.mark.parametrize("name", torchvision.MODELS)
 def test_what_is_exported_has_torchvision_s_names_and_comes_back_bit_for_bit(name):
-    parts, meta = parts_of(name)
-    state, found = torchvision.to_torchvision(parts, meta)
+    parts, _ = parts_of(name)
+    state, found = exported(name)
     assert found == name
     assert sorted(state) == (make_golden.GOLDEN / f"{name}.txt").read_text().split()
     assert {x.dtype for key, x in state.items() if key.endswith("num_batches_tracked")} == {np.dtype("int64")}
@@ -50,8 +60,7 @@ def test_what_is_exported_has_torchvision_s_names_and_comes_back_bit_for_bit(nam
 
 def test_axes_of_kernels():
     """torch's [outputs, inputs, time, rows, columns]; the classifier of s3d is a 1x1x1 convolution."""
-    parts, meta = parts_of("s3d")
-    state, _ = torchvision.to_torchvision(parts, meta)
+    (parts, _), (state, _) = parts_of("s3d"), exported("s3d")
     stem = parts["encoder"]["stem"]["spatial"]["conv"]["kernel"]
     assert stem.shape == (1, 7, 7, 3, 64) and state["features.0.0.0.weight"].shape == (64, 3, 1, 7, 7)
     assert state["features.0.0.0.weight"][9, 2, 0, 3, 5] == stem[0, 3, 5, 2, 9]
@@ -60,14 +69,13 @@ def test_axes_of_kernels():
 
 
 def test_convert_there_and_back_and_the_classifier_is_whole(tmp_path):
-    parts, meta = parts_of("mc3_18")
-    state, _ = torchvision.to_torchvision(parts, meta)
+    (parts, _), (state, _) = parts_of("mc3_18"), exported("mc3_18")
     torchvision.write(tmp_path / "source.safetensors", state)
     assert convert.main([f"--source={tmp_path / 'source.safetensors'}", f"--target={tmp_path / 'export'}"]) == 0
     assert convert.main([f"--source={tmp_path / 'export'}", f"--target={tmp_path / 'back.safetensors'}"]) == 0
     equal_trees(torchvision.read(tmp_path / "back.safetensors"), state)
-    exported, _ = checkpoint.load_export(tmp_path / "export")
-    assert set(exported) == {"encoder", "stats", "method/head"}
+    kept, _ = checkpoint.load_export(tmp_path / "export")
+    assert set(kept) == {"encoder", "stats", "method/head"}
     loaded = classifier.load(tmp_path / "export", {"short_side": 0, "crops": 1})
     assert loaded.objective.classes == CLASSES
     equal_trees((loaded.params["head"], loaded.memory["stats"]), (parts["head"], parts["stats"]))
@@ -84,8 +92,7 @@ def test_a_backbone_goes_alone_where_a_method_has_no_classifier():
 
 
 def test_every_missing_extra_and_misshapen_key_is_listed():
-    state, _ = torchvision.to_torchvision(*parts_of("mc3_18"))
-    del state["layer1.0.conv1.1.running_var"]
+    state = {key: value for key, value in exported("mc3_18")[0].items() if key != "layer1.0.conv1.1.running_var"}
     state |= {"layer9.weight": np.zeros(2, np.float32), "fc.bias": np.zeros(3, np.float32)}
     with pytest.raises(UserError) as error:
         torchvision.from_torchvision(state)

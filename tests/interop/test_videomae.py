@@ -1,5 +1,6 @@
 """Weights of VideoMAE in and out, without torch: against golden files, and by round trips."""
 
+import functools
 import json
 
 import jax
@@ -16,6 +17,7 @@ from vssl_jax.train import checkpoint
 KINDS = ("pretraining", "classification")
 
 
+@functools.cache
 def golden(kind):
     ref = make_golden.load(kind)
     return ref, make_golden.weights(ref.shapes)

@@ -31,14 +31,9 @@ def tiny(name: str, **fields):
 
 def shapes(model):
     """(params, stats, features) of a backbone on one clip of its size, without computing anything."""
-    shape = (1, model.frames, model.size, model.size, 3)
-    params, stats = jax.eval_shape(lambda: backbone.init(model, jax.random.key(0), shape))
-    clip = jax.ShapeDtypeStruct(shape, "float32")
-    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
-    run = lambda p, s, x, k: backbone.apply(model, p, s, x, train=True, rng=k, method="features")  # noqa: E731
-    features, after = jax.eval_shape(run, params, stats, clip, keys)
-    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), stats)
-    return params, stats, features
+    clip = jax.ShapeDtypeStruct((1, model.frames, model.size, model.size, 3), "float32")
+    features, variables = jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x, method="features"), clip)
+    return variables["params"], variables.get(backbone.STATS, {}), features
 
 
 def drawn(model, seed: int = 0):

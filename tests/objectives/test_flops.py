@@ -20,6 +20,7 @@ from vssl_jax.objectives.joint import JointEmbedding
 from vssl_jax.objectives.pretext import Pretext
 from vssl_jax.perturb import keys as keys_lib
 
+PLAINLY = {"crop": {"name": "whole"}, "flip": 0.0, "color": ()}  # of a view: what makes the input is taken away again
 PLAIN = {"unroll": 99, "impl": "xla", "remat": "none", "dtype": "float32"}
 
 
@@ -29,7 +30,7 @@ def config_of(name: str, **changes):
     frames, size = config.model.frames, config.model.size
     config.data.update({"layout": "rgb", "canvas": (size, size)})
     config.data.sampler.update({"frames": frames, "clips": 1})
-    config.objective.view = {"crop": {"name": "whole"}, "flip": 0.0, "color": ()}
+    config.objective.view = dict(PLAINLY)
     for key, value in changes.items():
         config.objective[key] = value
     return config
@@ -41,6 +42,7 @@ def pretext_on(backbone: str, task: str):
     clips = {"frames": config.model.frames, "size": config.model.size}
     config.model = {"name": backbone, **PLAIN, **clips}
     config.data.layout = "rgb"
+    config.objective.view = dict(PLAINLY)
     return config
 
 
@@ -50,10 +52,12 @@ def joint_on(backbone: str, name: str):
     clips = {"frames": config.model.frames, "size": config.model.size}
     config.model = {"name": backbone, **PLAIN, **clips}
     config.data.layout = "rgb"
+    views = [view | PLAINLY for view in config.objective.views]
     if config.objective.name == "brave":
         config.model.any_size = True
     else:
-        config.objective.views = tuple(view for view in config.objective.views if "size" not in view)
+        views = [view for view in views if "size" not in view]
+    config.objective.views = tuple(views)
     if "queue" in config.objective:
         config.objective.queue = 64
     if "flow" in config.objective:
@@ -66,6 +70,7 @@ def predictive_on(backbone: str, name: str):
     config = recipes.recipe(name).unlock()
     config.model = {"name": backbone, **PLAIN, "frames": 4, "size": config.model.size}
     config.data.layout = "rgb"
+    config.objective.view = dict(PLAINLY)
     return config
 
 

@@ -164,7 +164,7 @@ def test_settings_that_make_no_sense_are_named(name, value):
         TVL1(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["slide-8", "moving-8"])
+@pytest.mark.parametrize("name", [pytest.param("slide-8", marks=pytest.mark.slow), "moving-8"])
 def test_the_embedded_datasets_exact_flow_is_approximated(name):
     """Noisy pictures of textured sprites on a faint ground that is still (slide-8) or moves too (moving-8). Mean end-point errors
     measured, pixels, in brackets OpenCV's on the same frames: on sprites 0.52 (0.53) and 0.59 (0.57), and no flow 2.23; on all pixels of
