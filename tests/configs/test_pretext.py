@@ -59,8 +59,6 @@ def test_published_settings(name):
 @each
 def test_full_size_loss_has_its_shapes(name):
     c = recipe(name).unlock()
-    if "permutations" in c.objective:
-        c.objective.permutations = 20  # of 1000 the search is long
     if c.model.name == "s3d_g":
         assert test_cnn3d.TABLE[c.model.name][1] == (c.model.frames, c.model.size)  # there it sees clips of this size
         c.model.name = "r3d10_vcop"
