@@ -115,10 +115,15 @@ def plan(objective: Objective, given: list[dict[str, np.ndarray]], mesh: dict[st
     )
 
 
-def fresh(plan: Plan, program: Program) -> state_lib.TrainState:
-    placed = jax.tree.map(lambda s: s.sharding, program.state_shapes)
+def fresh(plan: Plan, program: Program | None = None) -> state_lib.TrainState:
+    """The state that a run begins with, placed on the mesh. It needs no program."""
+    init = lambda: state_lib.init(plan.objective, plan.optimizers, plan.seed, plan.batch_shapes)  # noqa: E731
     with jax.set_mesh(plan.mesh):
-        return jax.jit(lambda: state_lib.init(plan.objective, plan.optimizers, plan.seed, plan.batch_shapes), out_shardings=placed)()
+        if program:
+            placed = jax.tree.map(lambda s: s.sharding, program.state_shapes)
+        else:
+            placed = sharding.shardings(jax.eval_shape(init), plan.mesh)
+        return jax.jit(init, out_shardings=placed)()
 
 
 def advance(plan: Plan) -> tuple[list[state_lib.TrainState], list[dict[str, float]], Program]:
