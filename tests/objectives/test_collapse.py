@@ -16,7 +16,6 @@ from vssl_jax.objectives.average import Average
 from vssl_jax.objectives.byol import BYOL
 from vssl_jax.objectives.dino import DINO
 
-
 monitor = jax.jit(collapse.monitor)
 
 
