@@ -15,6 +15,8 @@ from vssl_jax.objectives import collapse
 from vssl_jax.objectives.average import Average
 from vssl_jax.objectives.byol import BYOL
 from vssl_jax.objectives.dino import DINO
+from vssl_jax.train import sharding
+from vssl_jax.train.loop import compile_plan
 
 monitor = jax.jit(collapse.monitor)
 
@@ -94,11 +96,15 @@ def videos():
 
 
 def last(method, steps):
+    """The metrics of the last of so many steps."""
     optimizer = {turn.name: tiny.optimizer(learning_rate=3e-3, schedule="none", weight_decay=0.0) for turn in method.turns}
-    plan = tiny.plan(
-        method, videos(), steps=steps, batches=lambda start: (videos()[i % 4] for i in range(start, steps)), optimizers=optimizer
-    )
-    return tiny.advance(plan)[1][-1]
+    plan = tiny.plan(method, videos(), optimizers=optimizer)
+    program = compile_plan(plan)
+    state = tiny.fresh(plan, program)
+    (step,) = program.steps.values()
+    for i in range(steps):
+        state, metrics = step(state, sharding.global_batch(videos()[i % 4], plan.mesh))
+    return {name: float(value) for name, value in metrics.items()}
 
 
 ENCODER = dict(encoder=CNN(width=4, frames=4, size=16), head=MLP((32,), 16))
