@@ -1,6 +1,7 @@
 """What a run does besides its steps: validation counts every held-out video once, on one device and on eight; a refresh is done when it is due."""
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 
 import jax
@@ -20,7 +21,6 @@ from vssl_jax.errors import UserError
 from vssl_jax.evals.knn import weighted_knn
 from vssl_jax.objectives.classify import Classify
 from vssl_jax.train import sharding
-from vssl_jax.train.loop import compile_plan
 
 SPEC = batch_lib.Spec(batch_size=8, clips=1, frames=4, height=16, width=16)
 
@@ -30,11 +30,16 @@ def videos(count: int, **changes) -> Input:
 
 
 def state_of(objective, mesh=None):
-    plan = tiny.plan(objective, tiny.batches(1, SPEC), mesh=mesh)
-    return tiny.fresh(plan, compile_plan(plan))
+    return tiny.fresh(tiny.plan(objective, tiny.batches(1, SPEC), mesh=mesh))
 
 
-@pytest.mark.parametrize("mesh", [None, {"data": 8}, {"data": 2, "fsdp": 4}])
+@functools.cache
+def jitted(function):
+    """One program for the states of all meshes, which are read on one device."""
+    return jax.jit(function)
+
+
+@pytest.mark.parametrize("mesh", [None, pytest.param({"data": 8}, marks=pytest.mark.slow), {"data": 2, "fsdp": 4}])
 def test_validation_is_the_share_of_videos_told_right(mesh):
     """Eleven videos in batches of eight, one of them broken: ten count."""
     held_out = videos(11, broken={3: "corrupt"})
@@ -43,7 +48,7 @@ def test_validation_is_the_share_of_videos_told_right(mesh):
     state = state_of(objective, mesh)
     state_after, metrics = jobs.validation(objective, held_out, held_out, every=1).run(state, 1)
     right = total = 0
-    params, memory, read = jax.device_get(state.params), jax.device_get(state.memory), jax.jit(objective.logits)
+    params, memory, read = jax.device_get(state.params), jax.device_get(state.memory), jitted(objective.logits)
     for batch in pipeline.epoch(held_out):
         logits = np.asarray(read(params, memory, {k: np.asarray(v) for k, v in batch.items()}))
         real = batch[batch_lib.WEIGHT] > 0
@@ -72,7 +77,7 @@ def test_online_knn_is_the_evaluations_on_the_features_of_the_moment(mesh):
     settings = {"k": 3, "temperature": 0.07, "center": "none"}
     state_after, metrics = jobs.neighbors(objective, gallery, queries, settings, every=1).run(state, 1)
     params, memory = jax.device_get(state.params), jax.device_get(state.memory)
-    embed, tables = jax.jit(objective.embed), []
+    embed, tables = jitted(objective.embed), []
     for input in (gallery, queries):
         rows = [
             (embed(params, memory, {k: np.asarray(v) for k, v in b.items()})["video"], b[batch_lib.LABEL], b[batch_lib.WEIGHT] > 0)
@@ -107,7 +112,7 @@ def test_a_refresh_is_done_at_its_steps_alone_with_draws_of_the_step_and_the_mem
     objective = Drawn()
     made, found = tiny.plan(objective, tiny.rows(1), mesh={"data": 2, "fsdp": 4}), []
     for step in (4, 4, 8):
-        state, job = tiny.fresh(made, compile_plan(made)), jobs.refresh(objective)
+        state, job = tiny.fresh(made), jobs.refresh(objective)
         same, nothing = job.run(state, step + 1)  # as the loop asks at the end of training
         assert same is state and nothing == {}
         placed = state.memory["drawn"].sharding

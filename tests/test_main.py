@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import fast_compilation
 from tests.commands import CONFIGS, NOISE, SMOKE, TINY, error_line, files, run
 from tests.data.video_files import Clip, shapes_NxHxWx3, write_video
 from tests.train.processes import Run
@@ -36,8 +37,12 @@ def world(tmp_path_factory) -> tuple[str, ...]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """The workdir of a tiny run without an evaluation. Not to be changed."""
+    """The workdir of a tiny run without an evaluation, after one that was refused before its first step. Not to be changed."""
     workdir = tmp_path_factory.mktemp("finished") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "device_bytes", lambda device: 1000)
+        error_line(run(main.main, *TINY, f"--workdir={workdir}", "--config.checkpoint.keep=7"))
+    assert files(workdir.parent) == []
     done = run(main.main, *TINY, f"--workdir={workdir}")
     assert done.code == 0, done.err
     return workdir
@@ -128,12 +133,14 @@ CALM = (
 )
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+@pytest.fixture(scope="module", params=["compiled as the suite's", pytest.param("compiled as a user's", marks=pytest.mark.slow)])
+def whole(request, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
     """`main --config=configs/videomae_vitb.py:smoke` with nothing left out: (workdir, process)."""
     folder = tmp_path_factory.mktemp("whole")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_", "TF_", "SLURM_"))}
     environment |= {"PYTHONPATH": str(CONFIGS.parent), "JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(folder / "cache"), "HOME": str(folder)}
+    if request.param == "compiled as the suite's":
+        environment["XLA_FLAGS"] = fast_compilation.FLAGS
     command = [sys.executable, "-c", RUNNER, "vssl_jax.main", SMOKE, f"--workdir={folder / 'run'}"]
     return folder / "run", subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
 
@@ -161,13 +168,18 @@ def test_a_whole_run_has_all_its_artifacts(whole):
 
 
 def test_the_smoke_of_the_evaluation_reads_a_run_and_an_export(finished, tmp_path, world):
+    """The same numbers of both. Protocols that train are in `whole`."""
     caches = [argument.replace("config.eval.", "config.") for argument in world[1:]]
-    for checkpoint, protocols in ((finished, "knn,linear"), (finished / "export", "retrieval")):
+    values = []
+    for checkpoint, settings in ((finished, ()), (finished / "export", ("--config.baseline=false",))):
         workdir = tmp_path / checkpoint.name
-        argv = (PROBES, f"--config.checkpoint={checkpoint}", f"--workdir={workdir}", f"--config.protocols={protocols}", *caches)
+        argv = (PROBES, f"--config.checkpoint={checkpoint}", f"--workdir={workdir}", "--config.protocols=knn,retrieval", *caches, *settings)
         done = run(evaluate.main, *argv)
         assert done.code == 0, done.err
-        check_evaluation(workdir, done.out, set(protocols.split(",")))
+        if not settings:
+            check_evaluation(workdir, done.out, {"knn", "retrieval"})
+        values.append([(row["name"], row["metric"], row["value"]) for row in json.loads((workdir / "eval.json").read_text())["protocols"]])
+    assert values[0] == values[1]
     assert not (finished / "eval.json").exists()
 
 
@@ -204,11 +216,6 @@ def test_without_a_protocol_there_is_a_report_and_no_evaluation(finished):
     assert "metrics.jsonl" in files(finished) and "report/index.html" in files(finished) and "eval.json" not in files(finished)
 
 
-def test_a_run_without_a_report_has_none(tmp_path):
-    assert run(main.main, *TINY, f"--workdir={tmp_path}", "--config.report=false").code == 0
-    assert "export/meta.json" in files(tmp_path) and not any(name.startswith("report") for name in files(tmp_path))
-
-
 def test_a_checkpoint_of_another_model_is_not_gone_on_from(finished):
     before = {name: (finished / name).read_bytes() for name in files(finished) if (finished / name).is_file()}
     line = error_line(run(main.main, *TINY, f"--workdir={finished}", "--config.model.width=48"))
@@ -216,15 +223,9 @@ def test_a_checkpoint_of_another_model_is_not_gone_on_from(finished):
     assert {name: (finished / name).read_bytes() for name in files(finished) if (finished / name).is_file()} == before
 
 
-def test_config_json_is_of_the_run_that_began(tmp_path, monkeypatch):
+def test_config_json_is_of_the_run_that_began(finished):
     """Not of one that was refused before its first step: the settings it names were never used."""
-    small = lambda device: 1000  # noqa: E731
-    with monkeypatch.context() as patch:
-        patch.setattr(fit, "device_bytes", small)
-        error_line(run(main.main, *TINY, f"--workdir={tmp_path / 'run'}", "--config.checkpoint.keep=7"))
-    assert files(tmp_path) == []
-    assert run(main.main, *TINY, f"--workdir={tmp_path / 'run'}").code == 0
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["checkpoint"]["keep"] == 2
+    assert json.loads((finished / "config.json").read_text())["checkpoint"]["keep"] == 2
 
 
 class Told(loop.Feed):
@@ -265,12 +266,13 @@ def test_a_finished_run_trains_nothing_and_evaluates(finished, tmp_path, world):
     assert "not measured" in done.out  # the baseline was switched off
 
 
-def test_a_run_told_to_stop_while_it_trains_goes_on(tmp_path, monkeypatch):
+def test_a_run_told_to_stop_while_it_trains_goes_on_and_has_no_report_where_none_is_asked_for(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(loop, "Feed", Told)
         stopped = run(main.main, *TINY, f"--workdir={tmp_path}")
     assert stopped.code == 42 and stopped.err.splitlines()[-1].startswith("preempted: stopped at step 0 of 2"), stopped.err
-    assert run(main.main, *TINY, f"--workdir={tmp_path}").code == 0
+    assert run(main.main, *TINY, f"--workdir={tmp_path}", "--config.report=false").code == 0
+    assert "export/meta.json" in files(tmp_path) and not any(name.startswith("report") for name in files(tmp_path))
 
 
 # What a person can get wrong.

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 import pytest
 
@@ -21,6 +21,7 @@ from vssl_jax.objectives.simclr import SimCLR
 from vssl_jax.perturb import flow_view
 from vssl_jax.perturb.flow import TVL1
 
+SIZE = (24, 32)
 FRAMES = 18  # 17 pairs: one more than are made at once
 
 
@@ -29,7 +30,7 @@ def films(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("films")
     (root / "run").mkdir()
     for seed, name in enumerate("ab"):
-        write_video(root / "run" / f"{name}.mp4", shapes_NxHxWx3(FRAMES, seed=seed), Clip(gop=6))
+        write_video(root / "run" / f"{name}.mp4", shapes_NxHxWx3(FRAMES, *SIZE, seed=seed), Clip(gop=6))
     (root / "run" / "c.mp4").write_text("no film")
     return root
 
@@ -49,7 +50,7 @@ def flow(films, tmp_path_factory) -> Path:
     return out
 
 
-def batch_of(films: Path, flow: Path | str, canvas: tuple[int, int] = (48, 64)) -> dict[str, np.ndarray]:
+def batch_of(films: Path, flow: Path | str, canvas: tuple[int, int] = SIZE) -> dict[str, np.ndarray]:
     sampler = {"name": "dense", "frames": FRAMES, "stride": 1, "clips": 1}
     data = config_lib.data() | {"source": "folder", "path": str(films), "flow": str(flow), "canvas": canvas, "sampler": sampler}
     made = pipeline.epoch(build_input(data, 2, 0, BrokenRecord(0.5)))
@@ -60,7 +61,7 @@ def batch_of(films: Path, flow: Path | str, canvas: tuple[int, int] = (48, 64)) 
 
 
 def test_stored_flow_is_the_flow_that_is_found(films, flow):
-    found = flow_view.of_film(batch_of(films, ""), TVL1(), 20.0)
+    found = jax.jit(lambda batch: flow_view.of_film(batch, TVL1(), 20.0))(batch_of(films, ""))
     read = flow_view.of_film(batch_of(films, flow), TVL1(), 20.0)
     assert found.keys() == read.keys() and batch_lib.FLOW not in read
     for key in found:
@@ -97,15 +98,16 @@ def test_other_settings_and_other_films_are_refused(films, flow):
 
 def test_flow_stored_at_another_size_is_in_pixels_of_the_canvas(films, flow):
     """On a canvas of half the size, half the motion."""
-    whole, half = (flow_view.of_film(batch_of(films, flow, canvas), TVL1(), 20.0)[batch_lib.VIDEO] for canvas in ((48, 64), (24, 32)))
+    half_size = (SIZE[0] // 2, SIZE[1] // 2)
+    whole, half = (flow_view.of_film(batch_of(films, flow, canvas), TVL1(), 20.0)[batch_lib.VIDEO] for canvas in (SIZE, half_size))
     whole, half = (np.asarray(x, float)[..., :2] - 127.5 for x in (whole, half))
-    assert half.shape[3:5] == (24, 32)
-    small = whole.reshape(*whole.shape[:3], 24, 2, 32, 2, 2).mean((4, 6))
-    assert np.abs(small).mean() > 5 and np.abs(small / 2 - half).mean() < 1
+    assert half.shape[3:5] == half_size
+    small = whole.reshape(*whole.shape[:3], half_size[0], 2, half_size[1], 2, 2).mean((4, 6))
+    assert np.abs(small).mean() > 4 and np.abs(small / 2 - half).mean() < 0.8
 
 
 def test_flow_of_what_is_seen_is_not_stored(films, flow):
-    batch = {key: jnp.asarray(value) for key, value in batch_of(films, flow).items()}
+    batch = batch_of(films, flow)
     with pytest.raises(UserError, match=r"leave data\.flow empty, or train with objective\.flow_of=film"):
         flow_view.check_stored(batch, flow_view.OF_VIEW)
     flow_view.check_stored(batch, flow_view.OF_FILM)

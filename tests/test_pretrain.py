@@ -13,7 +13,6 @@ from vssl_jax.data.sample import Dense
 from vssl_jax.data.synthetic import synthetic_source
 from vssl_jax.errors import UserError
 from vssl_jax.train import pictures
-from vssl_jax.train.loop import compile_plan
 from vssl_jax.train.metrics import MetricsWriter
 
 
@@ -22,7 +21,7 @@ def test_pictures_are_in_the_methods_order(tmp_path):
     source = synthetic_source(videos=8)
     input = Input(source, tiny.SPEC, Dense(tiny.SPEC.frames, 1), BrokenRecord(0.0))
     plan = tiny.plan(objective, tiny.batches(1))
-    state = tiny.fresh(plan, compile_plan(plan))
+    state = tiny.fresh(plan)
     with MetricsWriter(tmp_path, enabled=False) as writer:
         jobs.pictures(objective, input, tmp_path, writer, every=1).run(state, 3)
     (shown,) = pictures.load_pictures(tmp_path).values()

@@ -221,7 +221,7 @@ def history(name):
     """Every state of the run, from the fresh one on; each with what the job has made of it."""
     plan = plan_of(SHORT[name], STEPS)
     program, (job,) = compile_plan(plan), plan.jobs
-    state = tiny.fresh(plan, program)
+    state = tiny.fresh(plan)
     states = [tiny.host(state)]
     with jax.set_mesh(plan.mesh):
         for done, batch in enumerate(plan.batches(0)):

@@ -23,7 +23,9 @@ def free_port() -> int:
 
 
 class Run:
-    """`python -m vssl_jax.main` (or another `module`) in `count` processes that share 8 simulated devices. A context manager: nothing outlives it."""
+    """`python -m vssl_jax.main` (or another `module`) in `count` processes that share `devices` simulated ones. A context manager: nothing outlives
+    it.
+    """
 
     def __init__(
         self,
@@ -34,13 +36,14 @@ class Run:
         recipe: Path | str = RECIPE,
         settings: dict[str, str] | None = None,
         module: str = "vssl_jax.main",
+        devices: int = 8,
     ):
         self.workdir, self.logs, self.processes = workdir, [], []
         address = f"127.0.0.1:{free_port()}"
         for i in range(count):
             env = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "SLURM_", "XLA_"))}
             env |= {
-                "JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={8 // count} {fast_compilation.FLAGS}",
+                "JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices // count} {fast_compilation.FLAGS}",
                 "JAX_COMPILATION_CACHE_DIR": str(cache), "PYTHONPATH": str(ROOT),
             }  # fmt: skip
             if count > 1:

@@ -85,7 +85,7 @@ def test_every_leaf_comes_back_bit_for_bit_the_typed_key_too(program, saved):
 
 def test_an_asynchronous_save_is_of_the_state_before_a_donating_step(program, folder):
     plan, compiled, _ = program
-    state = tiny.fresh(plan, compiled)
+    state = tiny.fresh(plan)
     before = tiny.host(state)
     checkpointer = Checkpointer(folder, every=1, keep=1)
     checkpointer.save(1, state)

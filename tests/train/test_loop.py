@@ -78,26 +78,32 @@ def test_waiting_for_data_shows(tmp_path):
     assert all(line["clips_per_second"] < 8 / 0.1 * 1.2 for line in lines)  # the last one too
 
 
+def nudge(state, step):
+    """A job that changes the state, as an offline clustering does: it must not be done twice."""
+    memory = state.memory | {"updates": state.memory["updates"] * 2}
+    return state.replace(memory=memory), {"nudged": float(memory["updates"])}
+
+
+@pytest.fixture(scope="module")
+def nudged(tmp_path_factory):
+    """A run that is not stopped: (workdir, its last state)."""
+    workdir = tmp_path_factory.mktemp("nudged")
+    return workdir, run(workdir, tiny.rows(6), [Job(2, nudge)], every=2)
+
+
 @pytest.mark.parametrize("stop", [1, 2, 3, 5])
-def test_a_run_stopped_anywhere_goes_on_to_the_same_bits_and_lines(tmp_path, stop):
-    """With a job that changes the state, as an offline clustering does: it must not be done twice."""
-
-    def nudge(state, step):
-        memory = state.memory | {"updates": state.memory["updates"] * 2}
-        return state.replace(memory=memory), {"nudged": float(memory["updates"])}
-
+def test_a_run_stopped_anywhere_goes_on_to_the_same_bits_and_lines(nudged, tmp_path, stop):
     def stopping(state, step):
         if step == stop:
             raise Stop
         return state, {}
 
-    given = tiny.rows(6)
-    whole = run(tmp_path / "whole", given, [Job(2, nudge)], every=2)
+    given, (workdir, whole) = tiny.rows(6), nudged
     with pytest.raises(Stop):
         run(tmp_path / "cut", given, [Job(2, nudge), Job(1, stopping)], every=2)
     resumed = run(tmp_path / "cut", given, [Job(2, nudge)], every=2)
     tiny.assert_same_bits(resumed, whole)
-    lines, expected = read_metrics(tmp_path / "cut"), read_metrics(tmp_path / "whole")
+    lines, expected = read_metrics(tmp_path / "cut"), read_metrics(workdir)
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     for own, other in zip(lines, expected, strict=True):
         assert own["loss"] == other["loss"] and own.get("nudged") == other.get("nudged")

@@ -157,6 +157,6 @@ def test_the_gradient_is_the_gradient():
 def test_the_state_is_donated():
     plan = tiny.plan(tiny.Regression(), tiny.rows(1))
     program = compile_plan(plan)
-    state = tiny.fresh(plan, program)
+    state = tiny.fresh(plan)
     program.steps["main"](state, sharding.global_batch(tiny.rows(1)[0], plan.mesh))
     assert state.params["model"]["kernel"].is_deleted()

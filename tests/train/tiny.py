@@ -117,12 +117,12 @@ def plan(objective: Objective, given: list[dict[str, np.ndarray]], mesh: dict[st
     )
 
 
-def fresh(plan: Plan, program: Program) -> state_lib.TrainState:
-    """Drawn once for all meshes that a test compares, then placed as the program wants it."""
+def fresh(plan: Plan) -> state_lib.TrainState:
+    """The state that a run begins with: drawn once for all meshes that a test compares, then placed on the plan's."""
     shapes = tuple((name, s.shape, s.dtype) for name, s in plan.batch_shapes.items())
     drawn = _fresh(plan.objective, tuple(plan.optimizers.items()), plan.seed, shapes)
-    placed = jax.tree.map(lambda s: s.sharding, program.state_shapes)
     with jax.set_mesh(plan.mesh):
+        placed = sharding.shardings(drawn, plan.mesh)
         return jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=placed)(drawn)  # copies: the step donates what it is given
 
 
@@ -135,7 +135,7 @@ def _fresh(objective, optimizers, seed, shapes):
 def advance(plan: Plan) -> tuple[list[state_lib.TrainState], list[dict[str, float]], Program]:
     """Every state from the fresh one on (host arrays), and the metrics of every step: the compiled steps without the loop."""
     program = compile_plan(plan)
-    state = fresh(plan, program)
+    state = fresh(plan)
     states, metrics = [host(state)], []
     with jax.set_mesh(plan.mesh):
         for step, batch in zip(range(plan.steps), plan.batches(0), strict=False):
@@ -161,7 +161,7 @@ def check_resume(objective: Objective, given: list[dict[str, np.ndarray]], folde
         return host((state, metrics))
 
     with jax.set_mesh(made.mesh):
-        whole = go(fresh(made, program), 0)
+        whole = go(fresh(made), 0)
         restored, step = checkpointer.restore_latest(program.state_shapes)
         assert step == 1
         assert_same_bits(whole, go(restored, 1))
