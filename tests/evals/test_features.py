@@ -58,8 +58,10 @@ def exported(method, tmp_path_factory):
 def tables(exported):
     """(training, test) tables of the colors' and of the flow's network."""
     who = subject.load(exported, BOTH)
-    each = [features.extract(who, {"short_side": 0, "crops": 1}, iter([films(64, seed)])) for seed in (0, 1)]
-    return tuple(zip(*each, strict=True))
+    whole = features.extract(who, {"short_side": 0, "crops": 1}, iter([films(64, 0), films(64, 1)]))
+    return tuple(
+        tuple(features.Table(t.pooled_NxD[i], None, t.labels_N[i], t.index_N[i]) for i in np.split(np.arange(128), 2)) for t in whole
+    )
 
 
 def measured(protocol, found, **settings):
@@ -137,9 +139,9 @@ class Watched(type(STATS_METHOD)):
 def test_statistics_go_with_their_network(tmp_path):
     """Out of a run and into the next."""
     made = Watched(**{field.name: getattr(STATS_METHOD, field.name) for field in dataclasses.fields(STATS_METHOD)})
-    params, memory = made.init(jax.random.key(0), SPEC.shapes())
-    params["late_encoder"] = jax.tree.map(lambda x: x + 1, params["encoder"])
-    memory["late_stats"] = jax.tree.map(lambda x: x + 5, memory["stats"])
+    params, memory = jax.jit(lambda key: made.init(key, SPEC.shapes()))(jax.random.key(0))
+    params["late_encoder"] = jax.tree.map(lambda x: np.asarray(x) + 1, params["encoder"])
+    memory["late_stats"] = jax.tree.map(lambda x: np.asarray(x) + 5, memory["stats"])
     config = config_lib.base()
     config.model = {"name": "cnn_small"}
     export.export(made, types.SimpleNamespace(params=params, memory=memory, step=0), config, (), tmp_path)
