@@ -18,7 +18,8 @@ os.environ["XLA_FLAGS"] = " ".join(
     )
 ).strip()
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-os.environ["OPENBLAS_NUM_THREADS"] = "1"  # numpy's: every core has a worker of the suite already, and threads that wait for each other spin
+# numpy's and scikit-learn's threads: every core has a worker of the suite already, and those that wait for each other spin.
+os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 # A program that is compiled for one test is read for the next, in processes that a test starts too.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="vssl_jax-tests-xla-")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"

@@ -196,4 +196,5 @@ def use_compilation_cache() -> None:
     """Compiled programs are kept between runs, unless JAX_COMPILATION_CACHE_DIR says where, or is set empty."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(CACHE / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)

@@ -19,9 +19,10 @@ def together(monkeypatch):
     monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
 
 
+@pytest.mark.parametrize("kind", [jax.errors.JaxRuntimeError, ValueError])
 @pytest.mark.parametrize("text", GONE)
-def test_a_companion_that_is_gone_is_known_also_behind_another_error(together, text):
-    error = jax.errors.JaxRuntimeError(text)
+def test_a_companion_that_is_gone_is_known_also_behind_another_error(together, text, kind):
+    error = kind(text)
     assert lost.sign(error) == text.partition("\n")[0]
     behind = UserError("a checkpoint could not be written")
     behind.__cause__ = error
@@ -33,7 +34,8 @@ def test_a_companion_that_is_gone_is_known_also_behind_another_error(together, t
     [
         jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory"),
         jax.errors.JaxRuntimeError("INTERNAL: bug"),
-        ValueError(GONE[0]),
+        ValueError("the coordination of axes is wrong"),
+        OSError(GONE[0]),
         None,
     ],
 )

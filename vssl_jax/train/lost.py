@@ -16,6 +16,11 @@ _SIGNS = re.compile(
 )
 
 
+def _is_status(error: BaseException) -> bool:
+    """Waiting for an array raises the runtime's status as a ValueError at some places, such as Orbax's barrier of a save."""
+    return isinstance(error, ValueError) and re.match(r"[A-Z_]+: ", str(error)) is not None
+
+
 def sign(error: BaseException | None) -> str | None:
     """What an error, or one that it came from, says of a process that is gone (its first line); None where it says nothing of the kind, and
     where there is no other process.
@@ -23,7 +28,7 @@ def sign(error: BaseException | None) -> str | None:
     if not jax.distributed.is_initialized():
         return None
     while error is not None:
-        if isinstance(error, jax.errors.JaxRuntimeError) and _SIGNS.search(str(error)):
+        if (isinstance(error, jax.errors.JaxRuntimeError) or _is_status(error)) and _SIGNS.search(str(error)):
             return str(error).partition("\n")[0][:200]
         error = error.__cause__ or error.__context__
     return None
