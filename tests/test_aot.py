@@ -13,6 +13,7 @@ from jax.experimental import topologies
 from tests.commands import CONFIGS, SMOKE, error_line, run
 from vssl_jax import aot, chips
 from vssl_jax.errors import UserError
+from vssl_jax.train import sharding
 
 SMALL = chips.Chip(flops=1e12, memory=2**30, bandwidth=1e11, links=4, link_bandwidth=1e10)
 has_compiler = importlib.util.find_spec("libtpu") is not None
@@ -179,3 +180,11 @@ class TestTPU:
 
     def test_two_cores_of_a_v4_are_one_device(self):
         assert len(aot.topology("v4:2x2x4")) == 16
+
+    @pytest.mark.parametrize("name", ["v4:4x8x8", "v5p:4x8x8", "v5e:16x16", "v6e:16x16"])
+    @pytest.mark.parametrize("sizes", [{}, {"fsdp": 4}, {"model": 2}, {"fsdp": 16, "model": 2}], ids=str)
+    def test_a_mesh_has_every_chip_also_where_its_axes_are_no_whole_rows_of_chips(self, name, sizes):
+        chips = aot.topology(name)
+        placed = sharding.make_mesh({"data": -1} | sizes, chips).devices
+        assert placed.shape[1:] == (sizes.get("fsdp", 1), 1, sizes.get("model", 1))
+        assert {chip.id for chip in placed.flat} == {chip.id for chip in chips} and placed.size == 256
