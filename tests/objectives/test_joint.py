@@ -362,7 +362,7 @@ def test_a_view_that_the_data_do_not_have_is_refused(view, message):
 
 def test_chunks_change_no_gradient():
     """A network without batch normalization, whose gradient is that of the whole batch to 1e-5."""
-    whole = SimCLR(**fields() | {"head": MLP((8,), 6, norm=False)})
+    whole = SimCLR(temperature=1.0, **fields() | {"head": MLP((8,), 6, norm=False)})
     pieces = dataclasses.replace(whole, chunk=4)
     params, memory = jax.jit(lambda key: whole.init(key, None))(KEY)
     batch = tiny.batches(1, SPEC)[0]
