@@ -12,7 +12,8 @@ Reproduced here: not yet run at full size. All of it is one run: InfoNCE for eac
 to a tenth after four fifths of each turn, where the authors' InfoNCE has 250 and 280 epochs. Flow is computed as the run goes, by TV-L1 on the whole film
 and cut and mirrored like a picture; --config.data.flow=FLOW reads it as vssl_jax.make_flow stored it (--config.objective.flow_of=view has it of what is
 seen, so that mirrored clips move the other way). The two views are augmented in the two ways of the authors' code, each half of the time: of two clips, whose
-colors are then changed three times of ten each, or of one of the two, with the colors of one view changed.
+colors are then changed three times of ten each, or of one of the two, with the colors of one view changed. Whether the own key is left out of the positives is
+drawn for each video, there for a batch.
 
 Variants: `:local` trains two small CNNs on the embedded dataset on a CPU; `:smoke` runs the same code at toy size in seconds.
 """
@@ -65,8 +66,8 @@ def network_and_data(config, frames: int):
 
 def head_and_views():
     color = (
-        {"name": "jitter", "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "prob": 0.8},
-        {"name": "one_channel", "prob": 0.2},
+        {"name": "jitter", "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "prob": 0.8, "shuffle": True},
+        {"name": "one_channel", "prob": 0.2, "per_frame": True},
         {"name": "blur", "prob": 0.5, "sigma": (0.1, 2.0)},
     )
     view = {"crop": {"name": "random_resized", "area": (0.2, 1.0)}, "flip": 0.5, "color": color}

@@ -1,7 +1,7 @@
 """Nearly all of the suite's time is compilation of programs that run for milliseconds: without LLVM's optimizations it takes 40 % less, and with the older
 way of writing fused loops that jaxlib had until 0.10 again 40 % less. A program is not cut into 32 parts for threads to compile: the suite keeps all
-cores busy as it is, and 30 % of a compilation went into the cutting. Users' programs are compiled with all of that: tests that start a command as a
-user does leave these flags out.
+cores busy as it is, and 30 % of a compilation went into the cutting. Users' programs are compiled with all of that: of the `slow` tests one runs a
+whole command so.
 """
 
 from importlib.metadata import version

@@ -224,8 +224,8 @@ def test_coclrs_settings_and_turns():
         0.999,
         "film",
     )
-    jitter = {"name": "jitter", "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "prob": 0.8}
-    color = (jitter, {"name": "one_channel", "prob": 0.2}, {"name": "blur", "prob": 0.5, "sigma": (0.1, 2.0)})
+    jitter = {"name": "jitter", "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "prob": 0.8, "shuffle": True}
+    color = (jitter, {"name": "one_channel", "prob": 0.2, "per_frame": True}, {"name": "blur", "prob": 0.5, "sigma": (0.1, 2.0)})
     assert [plain(view) for view in o.views] == [
         {"crop": {"name": "random_resized", "area": (0.2, 1.0)}, "flip": 0.5, "color": color, "clip": clip} for clip in (0, 1)
     ]

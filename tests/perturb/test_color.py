@@ -107,3 +107,17 @@ def test_jitter_per_frame_draws_for_every_frame():
     alone = color.ColorJitter(brightness=0.5, per_frame=True)(jax.random.key(1), clip)
     assert np.ptp(np.asarray(together), axis=0).max() == 0
     assert len({float(frame.sum()) for frame in alone}) == 5
+
+
+@pytest.mark.parametrize("per_frame", [False, True])
+def test_one_channel_stands_for_all_of_them(clip, per_frame):
+    """One of each clip, or one of each frame, every one as likely; with `prob` the others are as they were."""
+    draw = jax.jit(jax.vmap(lambda key: color.OneChannel(per_frame=per_frame)(key, clip)))
+    made = np.asarray(draw(jax.random.split(jax.random.key(0), 600)))
+    match = (made[..., None] == clip[:, :, :, None]).all((2, 3, 4))  # which channel every frame is, [600, T, 3]
+    assert (match.sum(-1) == 1).all()
+    which = match.argmax(-1)
+    assert (which == which[:, :1]).all() != per_frame
+    assert np.bincount(which[:, 0]).min() > 150  # of 600 / 3, four sigma
+    kept = np.asarray(jax.jit(jax.vmap(lambda key: color.OneChannel(0.2, per_frame)(key, clip)))(jax.random.split(jax.random.key(1), 600)))
+    assert (kept == clip).all((1, 2, 3, 4)).mean() == pytest.approx(0.8, abs=0.07)

@@ -143,15 +143,17 @@ class Solarize:
 @dataclass(frozen=True)
 class OneChannel:
     """One of the three channels, drawn per clip, in place of all of them (Lee et al. 2017, section 3.2): no color and no chromatic aberration
-    tells which frame is near which.
+    tells which frame is near which. With `per_frame` every frame has a channel of its own.
     """
 
     prob: float = 1.0
+    per_frame: bool = False
 
     def __post_init__(self):
         check_probability("one channel", self.prob)
 
     def __call__(self, key: jax.Array, rgb: jax.Array) -> jax.Array:
         which_key, prob_key = jax.random.split(key)
-        channel = rgb[..., jax.random.randint(which_key, (), 0, 3)][..., None]
+        which = jax.random.randint(which_key, (len(rgb) if self.per_frame else 1, 1, 1, 1), 0, 3)
+        channel = jnp.take_along_axis(rgb, which, axis=-1)
         return maybe(prob_key, self.prob, jnp.broadcast_to(channel, rgb.shape), rgb)

@@ -49,7 +49,7 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
             f"mesh {' x '.join(f'{a}={n}' for a, n in zip(AXES, shape, strict=True))} does not fill {len(devices)} devices: "
             "set config.mesh so that the sizes multiply to the number of devices"
         )
-    # Some slices have no links in one direction for an axis of 2: their 4, 8 or 16 chips in a row are then split among two axes, which jax.make_mesh refuses.
+    # An axis that fills no row of a slice's chips, such as 2 of 8, shares the row with another axis; jax.make_mesh refuses that.
     placed = mesh_utils.create_device_mesh(tuple(shape), devices, allow_split_physical_axes=True)
     # Explicit axes (make_mesh's default) refuse linen models with FSDP kernels: Auto lets the compiler propagate.
     return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * len(AXES))
