@@ -45,7 +45,7 @@ def paper(config: ConfigDict, gray: float, crop: Mapping[str, Any], memory_rows:
     4 times as many rows to compare, and 16 times as many scores.
     """
     config.model = {"name": "r3d18", "kinds": ("2d", "2d", "3d", "3d"), "frames": 5, "size": 128, "dtype": "auto"}
-    color = ({"name": "one_channel", "prob": gray}, JITTER)
+    color = ({"name": "one_channel", "prob": gray, "per_frame": True}, JITTER)
     config.objective = {
         "name": "dpc", "blocks": 8, "frames": 0, "predicted": 3, "dim": 256, "memory_rows": memory_rows, "dropout": 0.1,
         "view": {"crop": crop, "flip": 0.5, "color": color}, "eval_view": {"short_side": 128, "crops": 1},
