@@ -17,6 +17,9 @@ os.environ["XLA_FLAGS"] = " ".join(
         fast_compilation.FLAGS,
     )
 ).strip()
+# Threads of XLA's pool, by the name that it reads: a collective holds one until its other devices come, and a program on a mesh of several axes waits
+# in several at once. With one thread for each of eight devices all may wait for what has none left to run on.
+os.environ["NPROC"] = "64"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 # numpy's and scikit-learn's threads: every core has a worker of the suite already, and those that wait for each other spin.
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
