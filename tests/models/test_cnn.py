@@ -25,7 +25,7 @@ def test_space_to_depth_order():
 
 def test_temporal_taps_are_a_convolution_in_time(rng):
     """An impulse in one frame reaches that frame and its two neighbors, and the kernel's three taps in order."""
-    layer = Conv2Plus1D(4, 1, "float32")
+    layer = Conv2Plus1D(4, 1)
     x = normal(1, 6, 4, 4, 3)
     params = jax.jit(layer.init)(rng, x)["params"]
 

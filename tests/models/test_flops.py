@@ -45,7 +45,7 @@ BOTTLENECKS = DIRECT | {"layers": (2, 1, 1, 1)}  # every kind of block: the firs
 @pytest.mark.parametrize(
     ("name", "fields"),
     [
-        ("cnn_small", {}), ("c3d", DIRECT), ("mc3_18", DIRECT), ("r2plus1d10_vcop", DIRECT), ("s3d_g", DIRECT), ("cvrl_r3d50", BOTTLENECKS),
+        ("cnn_small", DIRECT), ("c3d", DIRECT), ("mc3_18", DIRECT), ("r2plus1d10_vcop", DIRECT), ("s3d_g", DIRECT), ("cvrl_r3d50", BOTTLENECKS),
         ("tsm_r50", BOTTLENECKS),
     ],
 )  # fmt: skip

@@ -44,10 +44,11 @@ class Conv3D(nn.Module):
     strides: Triple = (1, 1, 1)
     config: NetConfig = NetConfig()
     use_bias: bool = False
+    kernel_init: nn.initializers.Initializer = KERNEL_INIT
 
     @nn.compact
     def __call__(self, x_BxTxHxWxC):
-        kernel = self.param("kernel", KERNEL_INIT, (*self.kernel, x_BxTxHxWxC.shape[-1], self.features))
+        kernel = self.param("kernel", self.kernel_init, (*self.kernel, x_BxTxHxWxC.shape[-1], self.features))
         dtype = self.config.dtype
         y = conv3d(x_BxTxHxWxC.astype(dtype), kernel.astype(dtype), self.strides, self.config.impl)
         return y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(dtype) if self.use_bias else y

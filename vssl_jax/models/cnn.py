@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from vssl_jax.errors import UserError
 from vssl_jax.models.backbone import Features
+from vssl_jax.models.blocks3d import Conv3D, NetConfig
 from vssl_jax.perturb.view import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -28,23 +29,15 @@ class Conv2Plus1D(nn.Module):
 
     width: int
     stride: int
-    dtype: str
+    config: NetConfig = NetConfig()
 
     @nn.compact
     def __call__(self, x_BxTxHxWxC):
-        b, t = x_BxTxHxWxC.shape[:2]
-        s = self.stride
-        # Time in the batch: a 2-D convolution, several times faster on a CPU than the 1x3x3 one. (1, 1) is the padding of the usual
-        # networks at any stride.
-        frames = x_BxTxHxWxC.reshape(b * t, *x_BxTxHxWxC.shape[2:])
-        y = nn.Conv(self.width, (3, 3), (s, s), ((1, 1), (1, 1)), use_bias=False, dtype=self.dtype, name="spatial")(frames)
-        y = y.reshape(b, t, *y.shape[1:])
-        y = nn.relu(nn.GroupNorm(num_groups=4, dtype=self.dtype, name="spatial_norm")(y))
-        # Time taps into channels: the convolution in time is one matrix product.
-        padded = jnp.pad(y, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
-        taps = jnp.concatenate([padded[:, i : i + t] for i in range(3)], axis=-1)
-        y = nn.Dense(self.width, use_bias=False, dtype=self.dtype, kernel_init=nn.initializers.he_normal(), name="temporal")(taps)
-        return nn.relu(nn.GroupNorm(num_groups=4, dtype=self.dtype, name="temporal_norm")(y))
+        s, dtype = self.stride, self.config.dtype
+        in_space = Conv3D(self.width, (1, 3, 3), (1, s, s), self.config, kernel_init=nn.initializers.lecun_normal(), name="spatial")
+        in_time = Conv3D(self.width, (3, 1, 1), (1, 1, 1), self.config, kernel_init=nn.initializers.he_normal(), name="temporal")
+        y = nn.relu(nn.GroupNorm(num_groups=4, dtype=dtype, name="spatial_norm")(in_space(x_BxTxHxWxC)))
+        return nn.relu(nn.GroupNorm(num_groups=4, dtype=dtype, name="temporal_norm")(in_time(y)))
 
 
 class CNN(nn.Module):
@@ -59,6 +52,7 @@ class CNN(nn.Module):
     pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
     pixel_std: tuple[float, float, float] = IMAGENET_STD
     dtype: str = "float32"
+    impl: str = "auto"  # of convolutions (models/conv3d.py)
 
     def __post_init__(self):
         super().__post_init__()
@@ -73,8 +67,9 @@ class CNN(nn.Module):
         if clip_BxTxHxWx3.shape[2] % self.stem or clip_BxTxHxWx3.shape[3] % self.stem:
             raise UserError(f"the cnn takes clips whose sides are multiples of {self.stem}, got {clip_BxTxHxWx3.shape[2:4]}")
         x = space_to_depth(clip_BxTxHxWx3.astype(self.dtype), self.stem)
+        config = NetConfig(self.dtype, self.impl)
         for i, (mult, stride) in enumerate(((1, 1), (2, 2), (4, 2), (4, 1))):
-            x = Conv2Plus1D(mult * self.width, stride, self.dtype, name=f"stage{i}")(x)
+            x = Conv2Plus1D(mult * self.width, stride, config, name=f"stage{i}")(x)
         return Features(x, jnp.mean(x, axis=(1, 2, 3), dtype=jnp.float32))
 
     def features(self, clip_BxTxHxWx3, train: bool = False, rng: Any = None) -> Features:
