@@ -163,8 +163,8 @@ class TestTPU:
         assert done.code == 0 and found["chip"] == "TPU v5 lite" and found["chips"] == 16
         # parameters and two moments in float32, and the batch
         assert step["argument_bytes"] == pytest.approx(3 * 4 * 94_210_944 + found["waiting_bytes"] / 3, rel=0.05)
-        # the model's products, the crop's resampling, the padding of attention's lengths to blocks of 128, its recomputed scores
-        assert 1.0 < step["flops"] / found["model_flops"] < 1.2
+        # the model's products, the crop's resampling, the padding of attention's lengths to blocks of 128, its scores made anew twice
+        assert found["remat"] == "dots" and 1.0 < step["flops"] / found["model_flops"] < 1.3
         assert {(c["kind"], c["group"]) for c in step["collectives"]} == {("all-reduce", 16)}
         assert step["uncounted"] == []
 

@@ -26,6 +26,7 @@ from vssl_jax.bench import recipe_name
 from vssl_jax.compiled import account as account_lib
 from vssl_jax.compiled import roofline as roofline_lib
 from vssl_jax.errors import UserError
+from vssl_jax.models import transformer
 from vssl_jax.train import feed, fit
 from vssl_jax.train.loop import Plan, lower_plan
 
@@ -135,6 +136,7 @@ def measure(config: ConfigDict, name: str) -> dict[str, Any]:
             compiled = _compile(step, lowered.batch_bytes + lowered.state_bytes)
             refused = isinstance(compiled, int)
             turns[turn] = {"fits": False, "peak_bytes": compiled} if refused else _of_turn(compiled, plan, chip, waiting)
+        remat = transformer.chosen_remat(config.model.remat) if "remat" in config.model else None
     model = plan.objective.flops(plan.clips)
     return {
         "topology": name,
@@ -143,7 +145,7 @@ def measure(config: ConfigDict, name: str) -> dict[str, Any]:
         "mesh": dict(plan.mesh.shape),
         "batch_size": config.train.batch_size,
         "grad_accumulation": config.train.grad_accumulation,
-        "remat": config.model.get("remat", None),
+        "remat": remat,
         "capacity_bytes": None if chip is None else chip.memory,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(lowered.state_shapes.params)),
         "state_bytes": lowered.state_bytes,

@@ -55,7 +55,7 @@ def optimizer() -> dict[str, Any]:
 
 
 # How a transformer's blocks compute (models/transformer.py, BlockConfig); no result depends on it.
-BLOCKS = {"impl": "auto", "unroll": 0, "remat": "none"}
+BLOCKS = {"impl": "auto", "unroll": 0, "remat": "auto"}
 
 
 def base() -> ConfigDict:

@@ -76,6 +76,19 @@ def test_layers_per_iteration(unroll, depth, expected, monkeypatch):
     assert BlockConfig(unroll=unroll).unrolled(depth) == (depth if unroll == 0 else expected)
 
 
+@pytest.mark.parametrize(
+    ("remat", "expected"), [("auto", {"cpu": "none", "gpu": "none", "tpu": "dots"}), ("none", dict.fromkeys(("cpu", "gpu", "tpu"), "none"))]
+)
+def test_what_blocks_keep_on_a_device(remat, expected, monkeypatch):
+    """What `block_stack` hands to nn.remat, where it does."""
+    for kind, wanted in expected.items():
+        asked = []
+        monkeypatch.setattr(transformer, "platform", lambda kind=kind: kind)
+        monkeypatch.setattr(transformer.nn, "remat", lambda block, policy, prevent_cse: asked.append(policy) or block)  # noqa: B023
+        block_stack(4, 2, 16, BlockConfig(remat=remat))
+        assert asked == ([] if wanted == "none" else [transformer.REMAT[wanted]])
+
+
 @pytest.mark.parametrize(("depth", "unroll", "inlined"), [(4, 1, 0), (4, 2, 0), (5, 2, 0), (4, 3, 1), (4, 4, 1), (1, 1, 1)])
 def test_what_is_made_anew_is_not_found_again(depth, unroll, inlined, monkeypatch):
     """A loop of one turn is inlined, where the compiler would take the forward pass's results for those of the backward pass; a loop hides them."""

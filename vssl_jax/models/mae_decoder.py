@@ -23,7 +23,7 @@ class MAEDecoder(nn.Module):
     dtype: str = "float32"
     impl: str = "auto"
     unroll: int = 0
-    remat: str = "none"
+    remat: str = "auto"
 
     @nn.compact
     def __call__(self, tokens_BxVxD, visible_BxV, masked_BxM, grid: tuple[int, int, int]):

@@ -36,23 +36,32 @@ class BlockConfig:
     """How blocks compute: `dtype` of activations, attention `impl` (models/attention.py), `unroll` layers per iteration of the scan, `remat`.
 
     `unroll=0` is all of them on a GPU, where a scan copies what it keeps for the backward pass (ViT-B on an H200: 1.4 times the time of a step,
-    and nearly twice the memory), and one elsewhere.
+    and nearly twice the memory), and one elsewhere. `remat='auto'` is `chosen_remat`.
     """
 
     dtype: str = "float32"
     impl: str = "auto"
     unroll: int = 0
-    remat: str = "none"
+    remat: str = "auto"
 
     def __post_init__(self):
-        if self.remat not in REMAT:
-            raise unknown_name("remat", self.remat, REMAT)
+        if self.remat not in ("auto", *REMAT):
+            raise unknown_name("remat", self.remat, ["auto", *REMAT])
         if self.unroll < 0:
             raise UserError(f"model.unroll is {self.unroll}: it is how many layers an iteration has, or 0 for what suits the device")
 
     def unrolled(self, depth: int) -> int:
         """Layers per iteration, of `depth`."""
         return min(depth, self.unroll or (depth if platform() == "gpu" else 1))
+
+
+def chosen_remat(remat: str) -> str:
+    """'auto' is 'dots' on a TPU, where by the roofline writing and reading the rest takes longer than making it anew, for every recipe and chip of
+    README's table; on a GPU and a CPU it is 'none'.
+    """
+    if remat != "auto":
+        return remat
+    return "dots" if platform() == "tpu" else "none"
 
 
 @jax.custom_vjp
@@ -245,9 +254,9 @@ def scanned(block: type[nn.Module], depth: int, config: BlockConfig) -> Any:
     """A constructor, with the block's own fields, of `depth` blocks as one module (carry, keep [L,2,B] or None) -> (carry, None), every
     parameter stacked [L, ...].
     """
-    unroll = config.unrolled(depth)
-    if config.remat != "none":
-        block = nn.remat(block, policy=REMAT[config.remat], prevent_cse=2 * unroll > depth)  # a loop of one turn is none
+    unroll, remat = config.unrolled(depth), chosen_remat(config.remat)
+    if remat != "none":
+        block = nn.remat(block, policy=REMAT[remat], prevent_cse=2 * unroll > depth)  # a loop of one turn is none
     return nn.scan(block, variable_axes={"params": 0}, split_rngs={"params": True}, length=depth, unroll=unroll)
 
 

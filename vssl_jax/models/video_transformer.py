@@ -25,7 +25,7 @@ class VideoTransformer(nn.Module, kw_only=True):
     dtype: str = "float32"
     impl: str = "auto"
     unroll: int = 0
-    remat: str = "none"
+    remat: str = "auto"
     any_size: bool = False
 
     def __post_init__(self):
