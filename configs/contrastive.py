@@ -93,7 +93,7 @@ def slowonly(config: ConfigDict, clips: int, rate: float, weight_decay: float, l
 
 def slowonly_views(clips: int) -> tuple[dict[str, Any], ...]:
     color = (
-        {"name": "jitter", "brightness": 0.6, "contrast": 0.6, "saturation": 0.6, "hue": 0.15, "prob": 0.8},
+        {"name": "jitter", "brightness": 0.6, "contrast": 0.6, "saturation": 0.6, "hue": 0.15, "prob": 0.8, "shuffle": True},
         {"name": "gray", "prob": 0.2},
         {"name": "blur", "prob": 0.5, "sigma": (0.1, 2.0)},
     )

@@ -6,7 +6,7 @@ Command: python -m vssl_jax.main --config=configs/dino_timesformer.py --config.d
 Hardware and hours of the original: 4 GPUs in the authors' script; hours not stated.
 Expected: UCF101 93.7 and HMDB51 67.2 after fine-tuning (as published, not verified). These begin from DINO's weights of ImageNet, which the authors say
 in an issue of their repository: do not expect them from random weights (--config.initial.checkpoint names others).
-Reproduced here: not yet run at full size. Rate, decays, temperatures, clipping, warm-up and views are the defaults of the authors' code, the batch that
+Reproduced here: not yet run at full size. Rate, decays, temperatures, clipping, warm-up, crops and colors are the defaults of the authors' code, the batch that
 of their script; its epochs are 100, the paper's 20. Unlike there, views are cut from 64 frames, 3 apart, where they were cut from the whole video: a
 large one has 8 frames that span them, a small one 8 neighbors; blur and solarization, which their code switches off, are left out.
 
@@ -30,7 +30,7 @@ def get_config(arg: str = ""):
 
 def _paper(config):
     config.model = {"name": "timesformer", "frames": 8, "size": 224, "dtype": "auto", "any_size": True, **config_lib.BLOCKS}
-    jitter = {"name": "jitter", "brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "prob": 0.8}
+    jitter = {"name": "jitter", "brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "prob": 0.8, "shuffle": True}
     view = {"clip": 0, "first": -1, "flip": 0.5, "color": (jitter, {"name": "gray", "prob": 0.2})}
     large = view | {"stride": 8, "repeat": 2, "crop": {"name": "random_resized", "area": (0.4, 1.0)}}
     small = view | {"size": 96, "repeat": 8, "crop": {"name": "random_resized", "area": (0.05, 0.4)}}

@@ -9,7 +9,10 @@ from tests.configs.recipes import full_size_loss, recipe, shallow
 from vssl_jax import objectives
 from vssl_jax.data import world
 from vssl_jax.objectives.joint import JointEmbedding
+from vssl_jax.perturb.color import ColorJitter, DropChannel, Gamma, Gray, OneOf
 from vssl_jax.perturb.convolve import RandomConvolution
+from vssl_jax.perturb.crop import SquareCrop
+from vssl_jax.perturb.erase import Cutout
 
 SLOWONLY = ("slowonly_r50", (8, 224), ("dense", 8, 8))
 COLOR = ("jitter", "gray", "blur")
@@ -47,7 +50,7 @@ PUBLISHED = {
         },
     ),
     "tclr_r3d18_ucf101": (
-        ("r3d18", (16, 112), ("dense", 64, 1)), 1, 40, 400, 0, ("adamw", 1e-3, 0, 0.0), ((512,), 128), 10,
+        ("r3d18", (16, 112), ("dense", 64, 1)), 1, 40, 400, 5, ("adamw", 1e-3, 0, 0.0), ((512,), 128), 10,
         {"parts": 4, "temperature": 0.1, "weights": (1.0, 14.0, 40.0, 16.0)},
     ),
     "brave_tsm50": (
@@ -96,12 +99,35 @@ def test_svts_schedules_and_views():
     assert [(v.frames, v.stride, v.view.size, v.view.crop.area) for v in views] == [(8, 8, 224, (0.4, 1.0))] * 2 + [
         (8, 1, 96, (0.05, 0.4))
     ] * 8
+    assert all(v.view.color == (ColorJitter(0.4, 0.4, 0.2, prob=0.8, shuffle=True), Gray(0.2)) for v in views)
 
 
 def test_tclrs_views_are_a_sparse_clip_and_its_quarters():
     c = recipe("tclr_r3d18_ucf101")
     views = [(v.first, v.frames, v.stride) for v in objectives.build(c).views]
     assert views == [(0, 16, 4)] * 2 + [(16 * part, 16, 1) for part in range(4) for _ in range(2)] and c.model.last_time_stride == 1
+
+
+def test_tclrs_colors():
+    """Of the authors' code: contrast before the others, behind them or not at all; gray or one channel less, or neither; a black box; no normalization."""
+    c = recipe("tclr_r3d18_ucf101")
+    assert c.optimizer.warmup_steps == 5 * 9537 // 40
+    for view in objectives.build(c).views:
+        contrast, less, box = view.view.color
+        hue, saturation, brightness = ColorJitter(hue=0.1, prob=0.3), ColorJitter(saturation=0.25, prob=0.3), ColorJitter(0.25, prob=0.3)
+        first, last, without = contrast.chains
+        assert first == (ColorJitter(contrast=0.25), *without) and last == (*without, first[0]) and without == (hue, saturation, brightness)
+        assert contrast.probs == (0.125, 0.125, 0.75)
+        assert less == OneOf(((Gray(1.0), Gamma((0.75, 1.25), 0.75)), (DropChannel(),)), (0.175, 0.125)) and box == Cutout((9, 18), 0.5)
+        assert view.view.crop == SquareCrop((0.6, 1.0)) and (view.view.mean, view.view.std) == ((0.0,) * 3, (1.0,) * 3)
+
+
+@pytest.mark.parametrize("name", [name for name, row in PUBLISHED.items() if row[0] is SLOWONLY])
+def test_slowonlys_colors(name):
+    """MoCo v2's, in a drawn order."""
+    for view in objectives.build(recipe(name)).views:
+        jitter, gray, blur = view.view.color
+        assert jitter == ColorJitter(0.6, 0.6, 0.6, 0.15, 0.8, shuffle=True) and gray == Gray(0.2) and (blur.prob, blur.sigma) == (0.5, (0.1, 2.0))
 
 
 def test_braves_views_and_rates():

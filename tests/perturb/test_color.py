@@ -93,6 +93,33 @@ def test_solarize_inverts_the_bright(rng, clip):
     np.testing.assert_allclose(color.Solarize(1.0)(rng, clip), np.where(clip < 0.5, clip, 1 - clip), atol=1e-7)
 
 
+def test_gamma_is_a_power_of_every_value(clip):
+    draw = jax.jit(jax.vmap(lambda key: color.Gamma((0.5, 2.0))(key, clip)))
+    made = np.asarray(draw(jax.random.split(jax.random.key(0), 300)))
+    power = np.log(made) / np.log(clip)
+    assert np.ptp(power, axis=(1, 2, 3, 4)).max() < 0.02  # one a clip
+    np.testing.assert_allclose(np.quantile(power[:, 0, 0, 0, 0], [0, 0.5, 1]), [0.5, 1.25, 2.0], atol=0.15)
+
+
+def test_one_channel_is_dropped(clip):
+    made = np.asarray(jax.jit(jax.vmap(lambda key: color.DropChannel()(key, clip)))(jax.random.split(jax.random.key(0), 600)))
+    gone = (made == 0).all((1, 2, 3))
+    assert (gone.sum(-1) == 1).all() and np.bincount(gone.argmax(-1), minlength=3).min() > 150  # of 600 / 3, four sigma
+    assert (made == np.where(gone[:, None, None, None], 0, clip)).all()
+
+
+def test_at_most_one_chain_is_applied():
+    """A chain's operations one after another; what is left of 1 is nothing's share."""
+    clip = jnp.full((2, 2, 2, 3), 0.25)
+    brighter = lambda key, x: x * 2  # noqa: E731
+    op = color.OneOf(((brighter, brighter), (brighter,)), (0.5, 0.2))
+    made = np.asarray(jax.jit(jax.vmap(lambda key: op(key, clip)))(jax.random.split(jax.random.key(0), 2000)))[:, 0, 0, 0, 0]
+    for value, share in ((1.0, 0.5), (0.5, 0.2), (0.25, 0.3)):
+        assert abs((made == value).mean() - share) < 4 * 0.5 / 2000**0.5
+    with pytest.raises(UserError, match="in all at most 1"):
+        color.OneOf(((brighter,), (brighter,)), (0.5, 0.6))
+
+
 def test_errors_name_the_setting():
     with pytest.raises(UserError, match=r"1\.5"):
         color.Gray(1.5)

@@ -15,6 +15,7 @@ CROPS = [
     crop.MultiScaleCrop(),
     crop.MultiScaleCrop(places=5),
     crop.CenterCrop(0.875),
+    crop.SquareCrop(),
 ]
 
 
@@ -29,6 +30,14 @@ def test_boxes_stay_inside_the_picture(which):
     box = np.asarray(draw(jax.random.split(jax.random.key(0), 200), jnp.array(EXTENTS, jnp.int32)))
     limit = np.array(EXTENTS)[:, None]
     assert (box[..., :2] >= 0).all() and (box[..., :2] + box[..., 2:] <= limit + 1e-3).all() and (box[..., 2:] > 0).all()
+
+
+def test_squares_have_every_share_and_reach_every_border():
+    box = boxes(crop.SquareCrop((0.6, 1.0)), (240, 320), n=4000)
+    assert (box[:, 2] == box[:, 3]).all() and (box == np.floor(box)).all()
+    np.testing.assert_allclose(np.quantile(box[:, 2], [0, 0.25, 0.5, 0.75, 1]), [144, 168, 192, 216, 240], atol=5)
+    room = np.array([[240, 320]]) - box[:, 2:]
+    assert (box[:, :2] == 0).any(0).all() and (box[:, :2] == room).any(0).all()
 
 
 @pytest.mark.parametrize("base", [50, 100, 128, 200, 256, 300, 340, 455, 1000, 1080])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vssl_jax.errors import UserError
-from vssl_jax.perturb.erase import RandomErase
+from vssl_jax.perturb.erase import Cutout, RandomErase
 from vssl_jax.perturb.view import IMAGENET_MEAN, IMAGENET_STD, normalize
 
 SHAPE = (3, 32, 40, 3)
@@ -52,3 +52,22 @@ def test_every_place_is_reached():
 def test_bad_settings_are_refused(fields):
     with pytest.raises(UserError):
         RandomErase(**fields)
+
+
+def test_a_black_box_of_whole_pixels_that_is_cut_off_at_the_border():
+    out = erased(Cutout((3, 5), prob=1.0), n=2000)
+    assert set(np.unique(out)) == {0.0, 0.5}
+    black = (out == 0).all(-1)
+    assert (black == black[:, :1]).all() and (black == (out == 0).any(-1)).all()
+    black = black[:, 0]
+    rows, columns = black.any(2), black.any(1)
+    heights, widths = rows.sum(1), columns.sum(1)
+    assert (black.sum((1, 2)) == heights * widths).all()
+    assert set(rows.argmax(1)) == set(range(32)) and set(columns.argmax(1)) == set(range(40))
+    inside = (rows.argmax(1) <= 32 - 5) & (columns.argmax(1) <= 40 - 5)
+    for sides in (heights[inside], widths[inside]):
+        assert set(sides) == {3, 4, 5} and np.unique(sides, return_counts=True)[1].min() > 0.25 * inside.sum()
+    assert set(heights[~inside]) | set(widths[~inside]) >= {1, 2}
+    assert ((erased(Cutout((3, 5), prob=0.3), n=1000) == 0).any((1, 2, 3, 4)).mean() - 0.3) == pytest.approx(0, abs=0.06)
+    with pytest.raises(UserError, match="sides"):
+        Cutout((5, 3))

@@ -1,8 +1,9 @@
 import pytest
 
 from vssl_jax.errors import UserError
-from vssl_jax.perturb.color import ColorJitter, Gray
+from vssl_jax.perturb.color import ColorJitter, Gamma, Gray, OneOf
 from vssl_jax.perturb.crop import CenterCrop, MultiScaleCrop, RandomResizedCrop
+from vssl_jax.perturb.erase import RandomErase
 from vssl_jax.perturb.mix import Mix, NoMix
 from vssl_jax.perturb.order import OrderFree
 from vssl_jax.perturb.recipe import build_eval_view, build_mix, build_view, pair
@@ -22,6 +23,15 @@ def test_a_view_by_name_is_the_view_by_hand():
     assert build_view({"crop": {"name": "center", "fraction": 0.5}, "order": "mean"}, Pixels(8)) == OrderFree(
         RandomView(8, CenterCrop(0.5)), "mean"
     )
+
+
+def test_chains_of_colors_by_name():
+    chains = [[{"name": "gray", "prob": 1.0}, {"name": "gamma", "power": [0.5, 2.0]}], [{"name": "erase"}]]
+    pixels = Pixels(8, (0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
+    (op,) = build_view({"crop": {"name": "square"}, "color": [{"name": "one_of", "chains": chains, "probs": [0.2, 0.3]}]}, pixels).color
+    assert op == OneOf(((Gray(1.0), Gamma((0.5, 2.0))), (RandomErase(mean=pixels.mean, std=pixels.std),)), (0.2, 0.3))
+    with pytest.raises(UserError, match="gray"):
+        build_view({"crop": {"name": "square"}, "color": [{"name": "one_of", "chains": [[{"name": "grey"}]], "probs": [1.0]}]}, pixels)
 
 
 def test_evaluation_views():

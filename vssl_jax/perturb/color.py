@@ -5,11 +5,13 @@ applied to a clip with probability `prob`. Factors are torchvision's (brightness
 so), solarize is dm-pix's.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import dm_pix as pix
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vssl_jax.errors import UserError
 
@@ -138,6 +140,61 @@ class Solarize:
 
     def __call__(self, key: jax.Array, rgb: jax.Array) -> jax.Array:
         return maybe(key, self.prob, pix.solarize(rgb, self.threshold), rgb)
+
+
+@dataclass(frozen=True)
+class Gamma:
+    """Every value to a power that is uniform in `power`: above 1 darkens, below brightens."""
+
+    power: tuple[float, float] = (0.75, 1.25)
+    prob: float = 1.0
+
+    def __post_init__(self):
+        check_probability("gamma", self.prob)
+        if not 0 < self.power[0] <= self.power[1]:
+            raise UserError(f"gamma has power={self.power}: it must be (low, high) with 0 < low <= high")
+
+    def __call__(self, key: jax.Array, rgb: jax.Array) -> jax.Array:
+        power_key, prob_key = jax.random.split(key)
+        return maybe(prob_key, self.prob, rgb ** jax.random.uniform(power_key, minval=self.power[0], maxval=self.power[1]), rgb)
+
+
+@dataclass(frozen=True)
+class DropChannel:
+    """One of the three channels, drawn per clip, becomes zero."""
+
+    prob: float = 1.0
+
+    def __post_init__(self):
+        check_probability("drop channel", self.prob)
+
+    def __call__(self, key: jax.Array, rgb: jax.Array) -> jax.Array:
+        which_key, prob_key = jax.random.split(key)
+        return maybe(prob_key, self.prob, rgb * (jnp.arange(3) != jax.random.randint(which_key, (), 0, 3)), rgb)
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """At most one of several chains of operations: the i-th with probability `probs[i]`, and with what is left of 1 none. Each chain is computed."""
+
+    chains: tuple[tuple[Callable[[jax.Array, jax.Array], jax.Array], ...], ...]
+    probs: tuple[float, ...]
+
+    def __post_init__(self):
+        for prob in self.probs:
+            check_probability("one of", prob)
+        if len(self.chains) != len(self.probs) or sum(self.probs) > 1 + 1e-6:
+            raise UserError(f"one of {len(self.chains)} chains has probs={self.probs}: it must be one of each, in all at most 1")
+
+    def __call__(self, key: jax.Array, rgb: jax.Array) -> jax.Array:
+        which_key, key = jax.random.split(key)
+        uniform, out = jax.random.uniform(which_key), rgb
+        for chain, low, high in zip(self.chains, np.cumsum([0, *self.probs]), np.cumsum(self.probs), strict=False):
+            changed = rgb
+            for i, op in enumerate(chain):
+                changed = op(jax.random.fold_in(key, i), changed)
+            out = jnp.where((uniform >= low) & (uniform < high), changed, out)
+        return out
 
 
 @dataclass(frozen=True)

@@ -137,4 +137,18 @@ class MultiScaleCrop:
         return jnp.concatenate([place_2 * quarter_2, sides_2])
 
 
-CROPS = {"random_resized": RandomResizedCrop, "multi_scale": MultiScaleCrop, "center": CenterCrop, "whole": WholePicture}
+@dataclass(frozen=True)
+class SquareCrop:
+    """A square whose side is a uniform share, of `side`, of the picture's shorter side, rounded down; at a uniform place (Dave et al. 2022)."""
+
+    side: tuple[float, float] = (0.6, 1.0)
+
+    def __post_init__(self):
+        if not 0 < self.side[0] <= self.side[1] <= 1:
+            raise UserError(f"square crop has side={self.side}: it must be (low, high) with 0 < low <= high <= 1")
+
+    def draw(self, key: jax.Array, extent_2: jax.Array, size: tuple[int, int]) -> jax.Array:
+        del size
+        share, *place = jax.random.uniform(key, (3,))
+        side = jnp.maximum(jnp.floor(extent_2.min() * (self.side[0] + share * (self.side[1] - self.side[0]))), 1)
+        return _place(jnp.stack(place), extent_2, jnp.stack([side, side]))

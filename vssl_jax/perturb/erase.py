@@ -1,7 +1,7 @@
-"""Random erasing (Zhong et al. 2020): a box of noise, at the same place in all frames of a clip.
+"""A box of noise (random erasing: Zhong et al. 2020) or of black (cutout: DeVries and Taylor 2017), at the same place in all frames of a clip.
 
 The noise is standard normal where the network reads it, so it is made here as the RGB that normalization turns into that: it leaves [0, 1],
-and this operation comes last.
+and that operation comes last.
 """
 
 from dataclasses import dataclass
@@ -54,8 +54,35 @@ class RandomErase:
         """rgb_TxHxWx3 in [0, 1] -> the same outside the box."""
         box_key, on_key, noise_key = jax.random.split(key, 3)
         (top, left, height, width), found = self.box(box_key, rgb.shape[1:3])
-        row, column = jnp.arange(rgb.shape[1])[:, None], jnp.arange(rgb.shape[2])
-        inside = (row >= top) & (row < top + height) & (column >= left) & (column < left + width)
+        inside = _inside(rgb, top, left, height, width)
         noise = jnp.array(self.mean) + jnp.array(self.std) * jax.random.normal(noise_key, rgb.shape)
         on = found & jax.random.bernoulli(on_key, float(self.prob))
         return jnp.where((on & inside)[..., None], noise, rgb)
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """With probability `prob`, one box becomes black: its top left corner is anywhere in the picture, its sides are whole pixels uniform in `sides`, both
+    ends included, and what sticks out is cut off.
+    """
+
+    sides: tuple[int, int] = (9, 18)
+    prob: float = 0.5
+
+    def __post_init__(self):
+        check_probability("cutout", self.prob)
+        if not 1 <= self.sides[0] <= self.sides[1]:
+            raise UserError(f"cutout has sides={self.sides}: it must be (low, high) with 1 <= low <= high, in pixels")
+
+    def __call__(self, key: jax.Array, rgb: jax.Array) -> jax.Array:
+        """rgb_TxHxWx3 -> the same outside the box."""
+        place_key, sides_key, on_key = jax.random.split(key, 3)
+        top, left = jax.random.randint(place_key, (2,), 0, jnp.array(rgb.shape[1:3]))
+        inside = _inside(rgb, top, left, *jax.random.randint(sides_key, (2,), self.sides[0], self.sides[1] + 1))
+        return jnp.where((jax.random.bernoulli(on_key, float(self.prob)) & inside)[..., None], 0.0, rgb)
+
+
+def _inside(rgb_TxHxWx3, top, left, height, width):
+    """Which pixels are in the box, bool [H,W]."""
+    row, column = jnp.arange(rgb_TxHxWx3.shape[1])[:, None], jnp.arange(rgb_TxHxWx3.shape[2])
+    return (row >= top) & (row < top + height) & (column >= left) & (column < left + width)

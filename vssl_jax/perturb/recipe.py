@@ -19,14 +19,19 @@ CROPS: dict[str, Callable[..., Any]] = {
     "random_resized": crop.RandomResizedCrop,
     "multiscale": crop.MultiScaleCrop,
     "center": crop.CenterCrop,
+    "square": crop.SquareCrop,
     "whole": crop.WholePicture,
 }
 COLORS: dict[str, Callable[..., Any]] = {
     "jitter": color.ColorJitter,
     "gray": color.Gray,
     "one_channel": color.OneChannel,
+    "drop_channel": color.DropChannel,
+    "gamma": color.Gamma,
     "solarize": color.Solarize,
     "blur": blur.GaussianBlur,
+    "one_of": color.OneOf,
+    "cutout": erase.Cutout,
     "randaugment": randaugment.RandAugment,
     "random_convolution": convolve.RandomConvolution,  # the last one: see there
     "erase": erase.RandomErase,  # the last one: see there
@@ -43,6 +48,13 @@ def _named(kind: str, config: Mapping[str, Any], registry: Mapping[str, Callable
         if field not in known:
             raise unknown_name(f"field of {kind} {name}", field, known)
     return registry[name](**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+
+
+def _color(config: Mapping[str, Any], pixels: Pixels) -> Any:
+    """An operation on colors; the chains of `one_of` are of such."""
+    if config["name"] == "one_of" and "chains" in config:
+        config = {**config, "chains": tuple(tuple(_color(c, pixels) for c in chain) for chain in config["chains"])}
+    return _of_pixels(_named("color operation", config, COLORS), config, pixels)
 
 
 def _of_pixels(op: Any, config: Mapping[str, Any], pixels: Pixels) -> Any:
@@ -85,7 +97,7 @@ def build_view(config: Mapping[str, Any], pixels: Pixels) -> View:
     fields = dict(config)
     entries = {key: fields.pop(key) for key in SHOWN if key in fields}
     crop_config, colors = fields.pop("crop"), fields.pop("color", ())
-    ops = tuple(_of_pixels(_named("color operation", c, COLORS), c, pixels) for c in colors)
+    ops = tuple(_color(c, pixels) for c in colors)
     known = [f.name for f in dataclasses.fields(RandomView) if f.name not in Pixels._fields]
     for field in fields:
         if field not in known:
