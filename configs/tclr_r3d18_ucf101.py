@@ -43,7 +43,10 @@ def _paper(config):
         {"name": "one_of", "chains": ((contrast, *others), (*others, contrast), others), "probs": (0.125, 0.125, 0.75)},
         {
             "name": "one_of",
-            "chains": (({"name": "gray", "prob": 1.0}, {"name": "gamma", "power": (0.75, 1.25), "prob": 0.75}), ({"name": "drop_channel"},)),
+            "chains": (
+                ({"name": "gray", "prob": 1.0}, {"name": "gamma", "power": (0.75, 1.25), "prob": 0.75}),
+                ({"name": "drop_channel"},),
+            ),
             "probs": (0.175, 0.125),
         },
         {"name": "cutout", "sides": (9, 18), "prob": 0.5},

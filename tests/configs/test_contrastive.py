@@ -127,7 +127,11 @@ def test_slowonlys_colors(name):
     """MoCo v2's, in a drawn order."""
     for view in objectives.build(recipe(name)).views:
         jitter, gray, blur = view.view.color
-        assert jitter == ColorJitter(0.6, 0.6, 0.6, 0.15, 0.8, shuffle=True) and gray == Gray(0.2) and (blur.prob, blur.sigma) == (0.5, (0.1, 2.0))
+        assert (
+            jitter == ColorJitter(0.6, 0.6, 0.6, 0.15, 0.8, shuffle=True)
+            and gray == Gray(0.2)
+            and (blur.prob, blur.sigma) == (0.5, (0.1, 2.0))
+        )
 
 
 def test_braves_views_and_rates():
