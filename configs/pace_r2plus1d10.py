@@ -25,7 +25,8 @@ def span(config):
 def _paper(config):
     config.model = {"name": "r2plus1d10_vcop", "frames": 16, "size": 112, "dtype": "auto"}
     # The authors' public code: strong colors, drawn for every frame anew, so that the pace cannot be read from how fast they change.
-    color = ({"name": "jitter", "brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2, "prob": 0.8, "per_frame": True},)
+    jitter = {"name": "jitter", "brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2, "prob": 0.8, "shuffle": True}
+    color = (jitter | {"per_frame": True},)
     view = {"crop": pretext.FIXED, "flip": 0.5, "color": color}
     config.objective = {"name": "pace", "paces": (1, 2, 3, 4), "view": view, "eval_view": {"short_side": 128, "crops": 1}}
     pretext.clips(config, frames=span(config))

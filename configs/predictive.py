@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from configs import contrastive, pretext
 
-JITTER = {"name": "jitter", "brightness": 0.5, "contrast": 0.5, "saturation": 0.5, "hue": 0.25, "per_frame": True}
+JITTER = {"name": "jitter", "brightness": 0.5, "contrast": 0.5, "saturation": 0.5, "hue": 0.25, "shuffle": True, "per_frame": True}
 
 
 def recipe(variant: str, paper: Callable[[ConfigDict], None], own: Mapping[str, Any]):

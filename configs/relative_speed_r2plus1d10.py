@@ -29,7 +29,7 @@ def _paper(config):
     config.model = {"name": "r2plus1d10_vcop", "frames": 16, "size": 112, "dtype": "auto"}
     color = (
         {"name": "gray", "prob": 0.2},
-        {"name": "jitter", "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.4},
+        {"name": "jitter", "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.4, "shuffle": True},
     )
     view = {"crop": {"name": "random_resized", "area": (0.4, 1.0)}, "flip": 0.5, "color": color}
     config.objective = {

@@ -29,7 +29,7 @@ def test_published_settings(name):
     assert (made.blocks, made.frames, made.span, made.head) == (8, 5, 40, Predictive(256, 3, rows, 0.1))
     assert (made.view.crop.area, made.view.crop.aspect, made.view.flip, made.view.per) == ((0.5, 1.0), (0.75, 4 / 3), 0.5, "clip")
     channel, jitter = made.view.color
-    assert (channel.prob, channel.per_frame, jitter.prob, jitter.per_frame) == (gray, True, 1.0, True)
+    assert (channel.prob, channel.per_frame, jitter.prob, jitter.per_frame, jitter.shuffle) == (gray, True, 1.0, True, True)
     assert (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue) == (0.5, 0.5, 0.5, 0.25)
 
 

@@ -8,6 +8,7 @@ from tests.models import test_cnn3d
 from vssl_jax import objectives
 from vssl_jax.errors import UserError
 from vssl_jax.objectives.encoder import OnEncoder
+from vssl_jax.perturb.color import ColorJitter, Gray
 
 # recipe -> (model, its frames and size, dense frames and stride, videos a step, epochs, rate, weight decay, drops, the task's own)
 PUBLISHED = {
@@ -88,3 +89,14 @@ def test_an_unknown_variant_is_refused(name):
 def test_every_task_has_a_recipe():
     joint = {recipe(name).objective.name for name in (*test_contrastive.PUBLISHED, *test_dpc.PUBLISHED)}
     assert {recipe(name).objective.name for name in PUBLISHED} == set(objectives.OBJECTIVES) - {"classify", "videomae", "coclr"} - joint
+
+
+@pytest.mark.parametrize(
+    ("name", "color"),
+    [
+        ("pace_r2plus1d10", (ColorJitter(0.8, 0.8, 0.8, 0.2, 0.8, shuffle=True, per_frame=True),)),
+        ("relative_speed_r2plus1d10", (Gray(0.2), ColorJitter(0.4, 0.4, 0.4, 0.4, shuffle=True))),
+    ],
+)
+def test_colors_of_the_authors_code(name, color):
+    assert objectives.build(recipe(name)).view.color == color
