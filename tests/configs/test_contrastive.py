@@ -105,7 +105,8 @@ def test_svts_schedules_and_views():
 def test_tclrs_views_are_a_sparse_clip_and_its_quarters():
     c = recipe("tclr_r3d18_ucf101")
     views = [(v.first, v.frames, v.stride) for v in objectives.build(c).views]
-    assert views == [(0, 16, 4)] * 2 + [(16 * part, 16, 1) for part in range(4) for _ in range(2)] and c.model.last_time_stride == 1
+    assert views == [(0, 16, 4)] * 2 + [(16 * part, 16, 1) for part in range(4) for _ in range(2)]
+    assert (c.model.last_time_stride, c.model.last_time_dilation) == (1, 2)
 
 
 def test_tclrs_colors():

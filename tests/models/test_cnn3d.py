@@ -230,3 +230,9 @@ def test_a_shift_of_more_channels_than_there_are_is_refused():
 def test_an_unknown_kind_of_convolution_is_refused():
     with pytest.raises(UserError, match="unknown kind of convolution '1d'"):
         models.build({"name": "r3d18", "stem": "1d"})
+
+
+def test_dilation_is_of_3d_convolutions_without_a_stride_in_time():
+    for fields in ({"name": "r2plus1d18", "last_time_stride": 1}, {"name": "r3d18"}):
+        with pytest.raises(UserError, match="last_time_dilation is 2"):
+            models.build(fields | {"last_time_dilation": 2})

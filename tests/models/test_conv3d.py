@@ -46,6 +46,26 @@ def test_all_forms_are_one(case):
             np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-5, err_msg=impl)
 
 
+@pytest.mark.parametrize(("frames", "dilation", "sides"), [(4, 2, (3, 3, 3)), (5, 2, (3, 3, 3)), (7, 3, (3, 1, 1)), (2, 3, (3, 3, 3))])
+@pytest.mark.parametrize("impl", conv3d.IMPLEMENTATIONS)
+def test_dilation_in_time(frames, dilation, sides, impl):
+    """As XLA's dilated convolution, with its gradients."""
+    x, kernel = normal(2, frames, 4, 5, 3), normal(*sides, 3, 4, seed=2) / 5
+    padding = [(dilation * (sides[0] // 2),) * 2, *((k // 2, k // 2) for k in sides[1:])]
+    layout = {"rhs_dilation": (dilation, 1, 1), "dimension_numbers": ("NDHWC", "DHWIO", "NDHWC")}
+
+    def run(f):
+        y, pull = jax.vjp(f, x, kernel)
+        return y, *pull(jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
+
+    made = jax.jit(lambda: run(lambda x, k: conv3d.conv3d(x, k, (1, 2, 1), impl, dilation)))()
+    expected = jax.jit(lambda: run(lambda x, k: jax.lax.conv_general_dilated(x, k, (1, 2, 1), padding, **layout)))()
+    for a, b in zip(made, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-5)
+    with pytest.raises(UserError, match="stride in time"):
+        conv3d.conv3d(x, kernel, (2, 1, 1), impl, dilation)
+
+
 def test_padding_is_half_the_kernel_at_both_ends():
     """An impulse on the first pixel meets the tap in the middle; XLA's SAME would pad an even side with stride 2 behind only."""
     x, kernel = jnp.zeros((1, 4, 4, 4, 1)).at[0, 0, 0, 0].set(1.0), jnp.arange(27.0).reshape(3, 3, 3, 1, 1)

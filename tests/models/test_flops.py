@@ -46,7 +46,7 @@ BOTTLENECKS = DIRECT | {"layers": (2, 1, 1, 1)}  # every kind of block: the firs
     ("name", "fields"),
     [
         ("cnn_small", DIRECT), ("c3d", DIRECT), ("mc3_18", DIRECT), ("r2plus1d10_vcop", DIRECT), ("s3d_g", DIRECT), ("cvrl_r3d50", BOTTLENECKS),
-        ("tsm_r50", BOTTLENECKS),
+        ("tsm_r50", BOTTLENECKS), ("r3d18", DIRECT | {"layers": (1, 1, 1, 1), "last_time_stride": 1, "last_time_dilation": 2}),
     ],
 )  # fmt: skip
 def test_convolution_networks_agree_with_the_program(name, fields):

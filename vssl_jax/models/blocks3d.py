@@ -45,12 +45,13 @@ class Conv3D(nn.Module):
     config: NetConfig = NetConfig()
     use_bias: bool = False
     kernel_init: nn.initializers.Initializer = KERNEL_INIT
+    dilation: int = 1  # in time
 
     @nn.compact
     def __call__(self, x_BxTxHxWxC):
         kernel = self.param("kernel", self.kernel_init, (*self.kernel, x_BxTxHxWxC.shape[-1], self.features))
         dtype = self.config.dtype
-        y = conv3d(x_BxTxHxWxC.astype(dtype), kernel.astype(dtype), self.strides, self.config.impl)
+        y = conv3d(x_BxTxHxWxC.astype(dtype), kernel.astype(dtype), self.strides, self.config.impl, self.dilation)
         return y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(dtype) if self.use_bias else y
 
 

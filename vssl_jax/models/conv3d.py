@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from vssl_jax.errors import unknown_name
+from vssl_jax.errors import UserError, unknown_name
 from vssl_jax.platform import platform
 
 Triple = tuple[int, int, int]
@@ -38,18 +38,36 @@ def choose(platform: str, kernel: tuple[int, int, int, int, int], strides: Tripl
     return "channels" if inputs < FEW_CHANNELS else "taps"
 
 
-def conv3d(x_BxTxHxWxC: jax.Array, kernel_txhxwxCxO: jax.Array, strides: Triple = (1, 1, 1), impl: str = "auto") -> jax.Array:
+def conv3d(
+    x_BxTxHxWxC: jax.Array, kernel_txhxwxCxO: jax.Array, strides: Triple = (1, 1, 1), impl: str = "auto", dilation: int = 1
+) -> jax.Array:
     """The convolution [B,T',H',W',O] of clips with a kernel, in their dtype; each side is padded by k // 2 zeros at both ends, so with stride
     s it comes out (n + 2 (k // 2) - k) // s + 1 long.
 
-    `impl` is a key of IMPLEMENTATIONS or 'auto'. Raises UserError for another name.
+    `impl` is a key of IMPLEMENTATIONS or 'auto'. Taps in time are `dilation` frames apart, and the padding is as many times as long. Raises UserError
+    for another name, and for dilation with a stride in time.
     """
     strides = tuple(strides)
+    if dilation != 1:
+        return _dilated(x_BxTxHxWxC, kernel_txhxwxCxO, strides, impl, dilation)
     if impl == "auto":
         impl = choose(platform(), kernel_txhxwxCxO.shape, strides)
     if impl not in IMPLEMENTATIONS:
         raise unknown_name("convolution", impl, ["auto", *IMPLEMENTATIONS])
     return IMPLEMENTATIONS[impl](x_BxTxHxWxC, kernel_txhxwxCxO, strides)
+
+
+def _dilated(x_BxTxHxWxC, kernel, strides, impl, dilation):
+    """Taps meet every `dilation`-th frame: those frames are a clip of their own."""
+    if dilation < 1 or strides[0] != 1:
+        raise UserError(
+            f"a convolution with dilation {dilation} in time and strides {strides}: dilation is 1 or more, and the stride in time then 1"
+        )
+    batch, frames, *sides = x_BxTxHxWxC.shape
+    x = _between(x_BxTxHxWxC, 0, -frames % dilation)
+    clips = jnp.moveaxis(x.reshape(batch, -1, dilation, *sides), 2, 1).reshape(batch * dilation, -1, *sides)
+    y = conv3d(clips, kernel, strides, impl)
+    return jnp.moveaxis(y.reshape(batch, dilation, *y.shape[1:]), 1, 2).reshape(batch, -1, *y.shape[2:])[:, :frames]
 
 
 def length(size: int, kernel: int, stride: int) -> int:

@@ -60,8 +60,10 @@ def vivit(model: ViViT) -> float:
     return embed + t * blocks(model.depth, width, hidden, s + 1) + blocks(model.temporal_depth, width, hidden, t + 1)
 
 
-def _meetings(size: int, kernel: int, stride: int) -> int:
+def _meetings(size: int, kernel: int, stride: int, dilation: int = 1) -> int:
     """(output, tap) pairs along one axis where the tap meets a real input."""
+    if dilation != 1:
+        return sum(_meetings(len(range(start, size, dilation)), kernel, stride) for start in range(dilation))
     starts = (o * stride - kernel // 2 for o in range(conv3d.length(size, kernel, stride)))
     return sum(min(size, start + kernel) - max(0, start) for start in starts)
 
@@ -73,7 +75,8 @@ def _layer(layer: nn.Module, shape: tuple[int, ...]) -> float:
     if not isinstance(layer, Conv3D | nn.Conv):
         return 0.0
     kernel = layer.kernel if isinstance(layer, Conv3D) else layer.kernel_size
-    meetings = math.prod(_meetings(*axis) for axis in zip(shape[1:-1], kernel, layer.strides, strict=True))
+    dilations = (layer.dilation, 1, 1) if isinstance(layer, Conv3D) else (1,) * len(kernel)
+    meetings = math.prod(_meetings(*axis) for axis in zip(shape[1:-1], kernel, layer.strides, dilations, strict=True))
     return 2.0 * shape[0] * meetings * shape[-1] * layer.features
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from vssl_jax.errors import unknown_name
+from vssl_jax.errors import UserError, unknown_name
 from vssl_jax.models.backbone import Features
 from vssl_jax.models.blocks3d import BatchNorm, Conv3D, ConvNorm, NetConfig, check_clip, mean_of_places
 from vssl_jax.models.conv3d import Triple
@@ -57,13 +57,15 @@ class BasicBlock(nn.Module):
     kind: str
     per_conv: bool
     config: NetConfig
+    dilation: int = 1  # in time, of the first convolution
 
-    def _conv(self, x, train, inputs: int, strides: Triple, name: str):
+    def _conv(self, x, train, inputs: int, strides: Triple, name: str, dilation: int = 1):
         if self.kind == "2+1d":
             mid = mid_channels(inputs, self.features)
             return Factorized(self.features, mid, (3, 3, 3), strides, self.config, name=name)(x, train)
         t = 3 if self.kind == "3d" else 1
-        return Conv3D(self.features, (t, 3, 3), (strides[0] if t == 3 else 1, *strides[1:]), self.config, name=name)(x)
+        strides = (strides[0] if t == 3 else 1, *strides[1:])
+        return Conv3D(self.features, (t, 3, 3), strides, self.config, dilation=dilation, name=name)(x)
 
     def _shortcut(self, x, train):
         if self.strides == (1, 1, 1) and x.shape[-1] == self.features:
@@ -79,7 +81,7 @@ class BasicBlock(nn.Module):
     @nn.compact
     def __call__(self, x_BxTxHxWxC, train: bool):
         inputs = x_BxTxHxWxC.shape[-1]
-        y = self._conv(x_BxTxHxWxC, train, inputs, self.strides, "conv1")
+        y = self._conv(x_BxTxHxWxC, train, inputs, self.strides, "conv1", self.dilation)
         y = nn.relu(BatchNorm(self.config, name="norm1")(y, train))
         y = self._conv(y, train, self.features if self.per_conv else inputs, (1, 1, 1), "conv2")
         y = BatchNorm(self.config, name="norm2")(y, train)
@@ -91,7 +93,8 @@ class ResNet3D(nn.Module):
 
     Fields: `kinds` as above, `stem` '3d' or '2+1d'. `per_conv`: VCOP's form of "2+1d", whose every factorized convolution, shortcuts and
     stem too, has `mid` by its own sizes; torchvision's takes the block's input for both convolutions of a block and factorizes no shortcut.
-    `last_time_stride`: of the last stage; 1 leaves twice as many times.
+    `last_time_stride`: of the last stage; 1 leaves twice as many times. `last_time_dilation`: of that stage's first convolution, which with stride 1 and
+    dilation 2 sees the frames that it sees with stride 2.
     `frames` and `size` (rows = columns) are what it is trained on: it runs on others.
     """
 
@@ -100,6 +103,7 @@ class ResNet3D(nn.Module):
     stem: str = "3d"
     per_conv: bool = False
     last_time_stride: int = 2
+    last_time_dilation: int = 1
     width: int = 64
     frames: int = 16
     size: int = 112
@@ -114,6 +118,10 @@ class ResNet3D(nn.Module):
         for kind in (self.stem, *self.kinds):
             if kind not in KINDS:
                 raise unknown_name("kind of convolution", kind, KINDS)
+        if self.last_time_dilation != 1 and (self.kinds[-1], self.last_time_stride) != ("3d", 1):
+            raise UserError(
+                f"model.last_time_dilation is {self.last_time_dilation}: it is for a last stage of kind '3d' with last_time_stride=1"
+            )
 
     @nn.compact
     def __call__(self, clip_BxTxHxWx3, train: bool = False, rng: Any = None) -> Features:
@@ -130,8 +138,10 @@ class ResNet3D(nn.Module):
         for stage, (blocks, kind) in enumerate(zip(self.layers, self.kinds, strict=True)):
             for i in range(blocks):
                 stride = 2 if stage > 0 and i == 0 else 1
-                strides = (self.last_time_stride if stage == 3 and i == 0 else stride, stride, stride)
-                x = BasicBlock(self.width * 2**stage, strides, kind, self.per_conv, config, name=f"stage{stage + 1}_block{i}")(x, train)
+                last = stage == 3 and i == 0
+                strides, dilation = (self.last_time_stride if last else stride, stride, stride), self.last_time_dilation if last else 1
+                block = BasicBlock(self.width * 2**stage, strides, kind, self.per_conv, config, dilation, name=f"stage{stage + 1}_block{i}")
+                x = block(x, train)
         return Features(x, mean_of_places(x))
 
     def features(self, clip_BxTxHxWx3, train: bool = False, rng: Any = None) -> Features:
