@@ -13,13 +13,16 @@ to a tenth after four fifths of each turn, where the authors' InfoNCE has 250 an
 and cut and mirrored like a picture; --config.data.flow=FLOW reads it as vssl_jax.make_flow stored it (--config.objective.flow_of=view has it of what is
 seen, so that mirrored clips move the other way). The two views are augmented in the two ways of the authors' code, each half of the time: of two clips, whose
 colors are then changed three times of ten each, or of one of the two, with the colors of one view changed. Whether the own key is left out of the positives is
-drawn for each video, there for a batch.
+drawn for each video, there for a batch. S3D is that of the classifiers: epsilon .001 (theirs .00001), at its end a mean over windows of 2 x 7 x 7 (theirs of
+all places). Batch normalization is over the global batch, theirs over a GPU's 32 clips with keys shuffled. Short videos are left out, there filled up.
 
 Variants: `:local` trains two small CNNs on the embedded dataset on a CPU; `:smoke` runs the same code at toy size in seconds.
 """
 
 from configs import contrastive, pretext
+from vssl_jax.perturb.view import IMAGENET_MEAN, IMAGENET_STD
 
+ADAM = {"name": "adam", "learning_rate": 1e-3, "lr_batch": 0, "weight_decay": 1e-5, "decay_all": True, "b2": 0.999}
 PAIRING = {"one_clip": 0.5, "colored": 0.3}
 QUICK = {"scales": 3, "scale_step": 0.5, "warps": 2, "outer": 1, "inner": 10, "median": 3}
 
@@ -57,7 +60,7 @@ def get_config(arg: str = ""):
 
 
 def network_and_data(config, frames: int):
-    config.model = {"name": "s3d", "frames": 32, "size": 128, "dtype": "auto"}
+    config.model = {"name": "s3d", "frames": 32, "size": 128, "dtype": "auto", "pixel_mean": IMAGENET_MEAN, "pixel_std": IMAGENET_STD}
     pretext.clips(config, frames=frames)
     config.data.sampler.clips = 2
     config.data.group = r"(v_.*_g\d+)_c\d+"
@@ -91,5 +94,5 @@ def _paper(config):
     config.train.steps = (
         config.objective.get_ref("initial") * 2 + config.objective.get_ref("learning") * config.objective.get_ref("cycles") * 2
     )
-    config.optimizer.update({"learning_rate": 1e-3, "lr_batch": 0, "weight_decay": 1e-5, "b2": 0.999, "schedule": "steps", "by_turn": True})
+    config.optimizer.update(ADAM | {"schedule": "steps", "by_turn": True})
     config.optimizer.drops = (0.8,)

@@ -73,10 +73,12 @@ def slowonly(config: ConfigDict, clips: int, rate: float, weight_decay: float, l
     """The setting of Feichtenhofer et al. 2021 as their public code has it: SlowOnly R50 on clips of 8 frames, 8 apart at 30 a second; a batch of 64 on each
     of 8 machines.
 
-    Their code draws each clip's colors in the way of MoCo v2; its crop is by a share of the picture's area.
+    Their code draws each clip's colors in the way of MoCo v2; its crop is by a share of the picture's area. Its 8 frames span 64 from end to end, which
+    is 9 apart; its cosine begins at step 0, below the warm-up. Batch normalization is over the global batch and all views here, there over one view's 64
+    clips of a machine.
     """
-    config.model = {"name": "slowonly_r50", "frames": 8, "size": 224, "dtype": "auto"}
-    config.data.sampler.update({"frames": 8, "stride": 8, "clips": clips, "target_fps": 30.0})
+    config.model = {"name": "slowonly_r50", "frames": 8, "size": 224, "dtype": "auto", "last_scale": 1.0}
+    config.data.sampler.update({"frames": 8, "stride": 9, "clips": clips, "target_fps": 30.0})
     config.data.canvas = (256, 340)
     config.train.batch_size = 512
     config_lib.by_epochs(config, epochs=200, warmup_epochs=35, num_examples=pretext.NUM_EXAMPLES["k400"])
@@ -85,6 +87,8 @@ def slowonly(config: ConfigDict, clips: int, rate: float, weight_decay: float, l
             "name": "lars" if lars else "sgd",
             "learning_rate": rate,
             "lr_batch": 64,
+            "schedule": "whole_cosine",
+            "nesterov": True,
             "start_learning_rate": 0.001,
             "weight_decay": weight_decay,
         }

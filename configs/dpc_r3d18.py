@@ -9,7 +9,6 @@ stride, batch, rate, epochs, crop, strengths of colors and the recurrent network
 - the net: theirs has a 1x7x7 stem, a max pool, and 256 channels and no ReLU at its end, and so maps of 4 x 4 places; ours has a 3x7x7 stem, no pool, 512
   channels and 8 x 8 places, and a linear layer to 256 after its last ReLU;
 - the rate is constant, as in the code, where the paper lowers it once the validation loss stands still (as cited, not checked);
-- weight decay is AdamW's, not in Adam's gradient; colors change in a fixed order;
 - negatives are those of the whole batch, not of a GPU; batch normalization keeps running statistics, which evaluation uses.
 
 Variants: `:local` trains a small CNN on the embedded dataset in minutes on a CPU; `:smoke` runs the same code at toy size in seconds.

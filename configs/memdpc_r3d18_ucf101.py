@@ -6,7 +6,8 @@ Hardware and hours of the original: the authors' command names 2 GPUs; hours are
 Expected: no number of this size was at hand. UCF101 78.1 and HMDB51 41.2 after fine-tuning with 34 layers on Kinetics-400 at 224 pixels (as the paper is
 cited, not verified).
 Reproduced here: not yet run at full size. Blocks, stride, batch (2 GPUs of 16), rate and its drops, epochs, crop, strengths of colors and the memory are those
-of the authors' code. What differs is what differs in configs/dpc_r3d18.py, but for the rate.
+of the authors' code. What differs is what differs in configs/dpc_r3d18.py, but for the rate; and crops are
+resized directly, there by way of 224 pixels and the nearest of them.
 
 Variants: `:local` trains a small CNN on the embedded dataset in minutes on a CPU; `:smoke` runs the same code at toy size in seconds.
 """

@@ -11,8 +11,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import contrastive, pretext
+from vssl_jax.perturb.view import IMAGENET_MEAN, IMAGENET_STD
 
-JITTER = {"name": "jitter", "brightness": 0.5, "contrast": 0.5, "saturation": 0.5, "hue": 0.25, "shuffle": True, "per_frame": True}
+JITTER = {"name": "jitter", "brightness": 0.5, "contrast": 0.5, "saturation": 0.5, "hue": 0.25, "shuffle": True}
 
 
 def recipe(variant: str, paper: Callable[[ConfigDict], None], own: Mapping[str, Any]):
@@ -26,7 +27,8 @@ def recipe(variant: str, paper: Callable[[ConfigDict], None], own: Mapping[str, 
         return config
     config = config.unlock()
     (view,) = contrastive.local_views(clips=1)
-    color = tuple(op | {"per_frame": True} if op["name"] == "jitter" else op for op in view["color"])
+    jitter, gray = view["color"]
+    color = ({"name": "each_frame", "chain": (jitter,)}, gray)
     config.objective.view = {name: view[name] for name in ("crop", "flip")} | {"color": color}
     config.train.knn_every = 2 if variant == "smoke" else 250
     return config.lock()
@@ -45,9 +47,11 @@ def paper(config: ConfigDict, gray: float, crop: Mapping[str, Any], memory_rows:
     4 times as many rows to compare, and 16 times as many scores.
     """
     config.model = {"name": "r3d18", "kinds": ("2d", "2d", "3d", "3d"), "frames": 5, "size": 128, "dtype": "auto"}
-    color = ({"name": "one_channel", "prob": gray, "per_frame": True}, JITTER)
+    config.model.update({"pixel_mean": IMAGENET_MEAN, "pixel_std": IMAGENET_STD})
+    color = ({"name": "each_frame", "chain": ({"name": "one_channel", "prob": gray}, JITTER)},)
     config.objective = {
         "name": "dpc", "blocks": 8, "frames": 0, "predicted": 3, "dim": 256, "memory_rows": memory_rows, "dropout": 0.1,
         "view": {"crop": crop, "flip": 0.5, "color": color}, "eval_view": {"short_side": 128, "crops": 1},
     }  # fmt: skip
-    config.optimizer.update({"learning_rate": 1e-3, "lr_batch": 0, "weight_decay": 1e-5, "b2": 0.999, "schedule": "none"})
+    config.optimizer.update({"name": "adam", "learning_rate": 1e-3, "lr_batch": 0, "weight_decay": 1e-5, "decay_all": True, "b2": 0.999})
+    config.optimizer.schedule = "none"

@@ -51,8 +51,10 @@ def recipe(
     return config.lock()
 
 
-def sgd(config: ConfigDict, rate: float, weight_decay: float, drops: tuple[float, ...] = ()) -> None:
-    """Plain SGD with momentum .9 at a constant rate, or one that falls to a tenth after each of the shares `drops` of the training."""
+def sgd(config: ConfigDict, rate: float, weight_decay: float, drops: tuple[float, ...] = (), decay_all: bool = False) -> None:
+    """Plain SGD with momentum .9 at a constant rate, or one that falls to a tenth after each of the shares `drops` of the training. `decay_all`: biases and
+    normalization too, as in the authors' PyTorch.
+    """
     config.optimizer.update(
         {
             "name": "sgd",
@@ -60,6 +62,7 @@ def sgd(config: ConfigDict, rate: float, weight_decay: float, drops: tuple[float
             "lr_batch": 0,
             "momentum": 0.9,
             "weight_decay": weight_decay,
+            "decay_all": decay_all,
             "schedule": "steps" if drops else "none",
         }
     )

@@ -4,8 +4,8 @@ Paper: Han, Xie, Zisserman, "Self-supervised Co-training for Video Representatio
 Command: python -m vssl_jax.main --config=configs/uber_nce_s3d_ucf101.py --config.data.path=VIDEOS --workdir=RUN
 Hardware and hours of the original: not stated.
 Expected: not verified.
-Reproduced here: not yet run at full size. Queue, temperature, decay, rate, epochs and augmentation are those of CoCLR's InfoNCE; what differs there from the
-authors' code, configs/coclr_s3d_ucf101.py says.
+Reproduced here: not yet run at full size. Queue, temperature, decay, rate, epochs, augmentation and the loss, a mean over the positives' logarithms, are those
+of the authors' code; what differs, configs/coclr_s3d_ucf101.py says.
 
 Variants: `:local` trains a small CNN on the embedded dataset in minutes on a CPU; `:smoke` runs the same code at toy size in seconds.
 """
@@ -25,5 +25,5 @@ def _paper(config):
         "name": "uber_nce", "queue": 2048, "temperature": 0.07, "average": {"decay": 0.999, "final": -1.0}, "chunk": 0, **coclr_s3d_ucf101.head_and_views(),
     }  # fmt: skip
     config_lib.by_epochs(config, epochs=300, warmup_epochs=0, num_examples=pretext.NUM_EXAMPLES["ucf101"])
-    config.optimizer.update({"learning_rate": 1e-3, "lr_batch": 0, "weight_decay": 1e-5, "b2": 0.999, "schedule": "steps"})
+    config.optimizer.update(coclr_s3d_ucf101.ADAM | {"schedule": "steps"})
     config.optimizer.drops = (250 / 300, 280 / 300)

@@ -42,7 +42,7 @@ def _paper(backbone: str, data: dict, epochs: int, batch_size: int):
     config.data.canvas = (320, 456)  # a 16:9 film of 256 rows fits; larger ones are reduced
     config.data.sampler.frames = 16
     config.data.sampler.stride = data["stride"]
-    config.data.sampler.pad = True  # as the authors' loader, which repeats the last frame of a short video
+    config.data.sampler.pad = True  # theirs repeats the last frame of a short video too, though the last on the grid of strides
     config.train.batch_size = batch_size
     config_lib.by_epochs(config, epochs, warmup_epochs=40, num_examples=data["num_examples"])
     # AdamW (.9, .95), decay .05; both rates are per 256 clips; the warm-up starts from 0.

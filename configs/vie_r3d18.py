@@ -7,16 +7,17 @@ Hardware and hours of the original: one GPU in the authors' script; hours not st
 Expected: not verified.
 Reproduced here: not yet run at full size. The settings are those of the authors' code for its 3D ResNet: 50,000 steps of instance discrimination, then local
 aggregation up to step 1,600,000 with one clustering of 10,000 and 4096 neighbors (for most of its other networks 8000 and 512). Theirs is a ResNet with
-activations before convolutions, and 7x7x7 at its start; R3D-18 here is torchvision's. K-means is spherical here and Euclidean there, both by 20
-iterations, and here once an epoch from the first one on, though nothing reads it in the first turn. A video's own entry is always one of its neighbors here,
-there only where it is near enough. Short videos are left out here and run in a loop there. Momentum begins anew with the second turn. Biases have no weight
-decay here. A first visit writes the vector itself into the bank, there half of it beside a random one. Other data: --config.data.num_examples=VIDEOS sets an
-epoch's length and the places of the bank.
+activations before convolutions, and 7x7x7 and a max pool at its start; R3D-18 here is torchvision's. K-means is spherical here and Euclidean there, both by
+20 iterations, and here once an epoch from the first one on, though nothing reads it in the first turn. A video's own entry is always one of its neighbors
+here, there only where it is near enough. Short videos are left out here and run in a loop there. Momentum begins anew with the second turn. A first visit
+writes the vector itself into the bank, there half of it beside a random one. Other data: --config.data.num_examples=VIDEOS sets an epoch's length and the
+places of the bank.
 
 Variants: `:local` trains a small CNN on the embedded dataset in minutes on a CPU; `:smoke` runs the same code at toy size in seconds.
 """
 
 from configs import contrastive, pretext
+from vssl_jax.perturb.view import IMAGENET_MEAN, IMAGENET_STD
 
 
 def get_config(arg: str = ""):
@@ -27,7 +28,7 @@ def get_config(arg: str = ""):
 
 
 def _paper(config):
-    config.model = {"name": "r3d18", "frames": 16, "size": 112, "dtype": "auto"}
+    config.model = {"name": "r3d18", "frames": 16, "size": 112, "dtype": "auto", "pixel_mean": IMAGENET_MEAN, "pixel_std": IMAGENET_STD}
     # Resized to a short side of 128 to 159 rows, then cut out at any place.
     crop = {"name": "multiscale", "scales": tuple(112 / side for side in range(128, 160)), "distort": 0, "places": 0}
     color = (
@@ -42,5 +43,5 @@ def _paper(config):
     pretext.clips(config, frames=16, canvas=(160, 284))
     config.train.batch_size, config.train.steps = 64, 1_600_000
     config.data.num_examples = pretext.NUM_EXAMPLES["k400"]
-    pretext.sgd(config, rate=0.03, weight_decay=1e-4, drops=(974_946 / 1_600_000, 1_304_998 / 1_600_000))
+    pretext.sgd(config, rate=0.03, weight_decay=1e-4, drops=(974_946 / 1_600_000, 1_304_998 / 1_600_000), decay_all=True)
     contrastive.remember(config)

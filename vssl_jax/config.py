@@ -47,8 +47,8 @@ def optimizer() -> dict[str, Any]:
     """AdamW with a cosine schedule; train/optimizer.py says what each key means."""
     return {
         "name": "adamw", "learning_rate": 1.5e-4, "final_learning_rate": 0.0, "start_learning_rate": 0.0, "lr_batch": 256,
-        "schedule": "cosine", "drops": (), "warmup_steps": 0, "weight_decay": 0.05, "weight_decay_final": -1.0, "clip_norm": 0.0, "layer_decay": 1.0,
-        "b1": 0.9, "b2": 0.95, "eps": 1e-8, "momentum": 0.9, "nesterov": False, "trust_coefficient": 0.001,
+        "schedule": "cosine", "drops": (), "warmup_steps": 0, "weight_decay": 0.05, "weight_decay_final": -1.0, "decay_all": False,
+        "clip_norm": 0.0, "layer_decay": 1.0, "b1": 0.9, "b2": 0.95, "eps": 1e-8, "momentum": 0.9, "nesterov": False, "trust_coefficient": 0.001,
         "rates": {},  # part of the method -> what its learning rate is multiplied by
         "by_turn": False,  # schedules of each turn, where a method has several, and not of the whole training
     }  # fmt: skip

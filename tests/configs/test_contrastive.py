@@ -14,7 +14,7 @@ from vssl_jax.perturb.convolve import RandomConvolution
 from vssl_jax.perturb.crop import SquareCrop
 from vssl_jax.perturb.erase import Cutout
 
-SLOWONLY = ("slowonly_r50", (8, 224), ("dense", 8, 8))
+SLOWONLY = ("slowonly_r50", (8, 224), ("dense", 8, 9))
 COLOR = ("jitter", "gray", "blur")
 # recipe -> ((model, its frames and size, sampler, its frames and stride), clips, videos a step, epochs, warm-up epochs, (optimizer, rate, its batch,
 # weight decay), hidden layers and width of the head, views, the method's own)
@@ -25,14 +25,14 @@ PUBLISHED = {
     ),
     "moco_slowonly50": (
         SLOWONLY, 4, 512, 200, 35, ("sgd", 0.1, 64, 1e-4), ((2048, 2048), 128), 4,
-        {"temperature": 0.1, "queue": 65_536, "every": False, "average": {"decay": 0.994, "final": 1.0}},
+        {"temperature": 0.1, "queue": 65_536, "every": True, "scale": 4.0, "average": {"decay": 0.994, "final": 1.0}},
     ),
     "byol_slowonly50": (
         SLOWONLY, 2, 512, 200, 35, ("lars", 0.6, 64, 1e-6), ((4096,), 256), 2,
         {"predictor": {"hidden": (4096,), "dim": 256}, "average": {"decay": 0.996, "final": 1.0}, "own": False},
     ),
     "uber_nce_s3d_ucf101": (
-        ("s3d", (32, 128), ("dense", 32, 1)), 2, 64, 300, 0, ("adamw", 1e-3, 0, 1e-5), ((1024,), 128), 2,
+        ("s3d", (32, 128), ("dense", 32, 1)), 2, 64, 300, 0, ("adam", 1e-3, 0, 1e-5), ((1024,), 128), 2,
         {"temperature": 0.07, "queue": 2048, "average": {"decay": 0.999, "final": -1.0}, "schedule": "steps"},
     ),
     "swav_slowonly50": (
@@ -50,7 +50,7 @@ PUBLISHED = {
         },
     ),
     "tclr_r3d18_ucf101": (
-        ("r3d18", (16, 112), ("dense", 64, 1)), 1, 40, 400, 5, ("adamw", 1e-3, 0, 0.0), ((512,), 128), 10,
+        ("r3d18", (16, 112), ("dense", 64, 1)), 1, 40, 400, 5, ("adam", 1e-3, 0, 1e-9), ((512,), 128), 10,
         {"parts": 4, "temperature": 0.1, "weights": (1.0, 14.0, 40.0, 16.0)},
     ),
     "brave_tsm50": (
@@ -84,9 +84,10 @@ def test_published_settings(name):
     assert (examples, c.train.batch_size, c.train.epochs) == (wanted, videos, epochs)
     assert (c.train.steps, o.warmup_steps) == own.pop("steps", (epochs * examples // videos, warmup * examples // videos))
     assert (o.name, o.learning_rate, o.lr_batch, o.weight_decay) == optimizer and (o.schedule, o.momentum) == (
-        own.pop("schedule", "cosine"),
+        own.pop("schedule", "whole_cosine" if network is SLOWONLY else "cosine"),
         0.9,
     )
+    assert o.nesterov == (network is SLOWONLY or name == "brave_tsm50") and o.decay_all == (o.name == "adam" or name == "vie_r3d18")
     assert (tuple(c.objective.head.hidden), c.objective.head.dim) == head
     assert len(objectives.build(c).views) == views
     assert {key: plain(c.objective[key]) for key in own} == own
@@ -94,7 +95,11 @@ def test_published_settings(name):
 
 def test_svts_schedules_and_views():
     c = recipe("dino_timesformer")
-    assert (c.optimizer.final_learning_rate, c.optimizer.weight_decay_final, c.optimizer.clip_norm) == (1e-6, 0.4, 3.0)
+    assert (c.optimizer.final_learning_rate, c.optimizer.weight_decay_final, c.optimizer.clip_norm) == (
+        8e-6,
+        0.4,
+        3.0,
+    ) and c.model.drop_path == 0.1
     views = objectives.build(c).views
     assert [(v.frames, v.stride, v.view.size, v.view.crop.area) for v in views] == [(8, 8, 224, (0.4, 1.0))] * 2 + [
         (8, 1, 96, (0.05, 0.4))
@@ -263,7 +268,7 @@ def test_coclrs_settings_and_turns():
     assert plain(o.pairing) == plain(recipe("uber_nce_s3d_ucf101").objective.pairing) == {"one_clip": 0.5, "colored": 0.3}
     assert objectives.build(c).pairing and not objectives.build(recipe("coclr_s3d_ucf101", "local")).pairing
     assert (tuple(o.head.hidden), o.head.dim, o.head.norm) == ((1024,), 128, False)
-    assert (c.optimizer.name, c.optimizer.learning_rate, c.optimizer.lr_batch, c.optimizer.weight_decay) == ("adamw", 1e-3, 0, 1e-5)
+    assert (c.optimizer.name, c.optimizer.learning_rate, c.optimizer.lr_batch, c.optimizer.weight_decay) == ("adam", 1e-3, 0, 1e-5)
     assert (c.optimizer.by_turn, tuple(c.optimizer.drops), c.train.batch_size) == (True, (0.8,), 64)
     turns = objectives.build(c).turns
     lasting = [("rgb_nce", 300 * e), ("flow_nce", 300 * e)] + 2 * [("rgb", 100 * e), ("flow", 100 * e)]

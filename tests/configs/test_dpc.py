@@ -6,6 +6,7 @@ from tests.configs.recipes import full_size_loss, recipe
 from vssl_jax import objectives
 from vssl_jax.errors import UserError
 from vssl_jax.models.predictive import Predictive
+from vssl_jax.perturb.color import ColorJitter, EachFrame, OneChannel
 
 # recipe -> (videos of the data, stride, videos a step, epochs, drops of the rate, how often one channel is all, rows of the memory)
 PUBLISHED = {
@@ -23,14 +24,20 @@ def test_published_settings(name):
     assert (c.data.num_examples, c.train.batch_size, c.train.epochs) == (examples, videos, epochs)
     assert c.train.steps == epochs * examples // videos
     o = c.optimizer
-    assert (o.name, o.learning_rate, o.lr_batch, o.weight_decay, o.b1, o.b2, o.warmup_steps) == ("adamw", 1e-3, 0, 1e-5, 0.9, 0.999, 0)
+    assert (o.name, o.learning_rate, o.lr_batch, o.weight_decay, o.b1, o.b2, o.warmup_steps) == (
+        "adam",
+        1e-3,
+        0,
+        1e-5,
+        0.9,
+        0.999,
+        0,
+    ) and o.decay_all
     assert (o.schedule, tuple(o.drops)) == ("steps" if drops else "none", drops)
     made = objectives.build(c)
     assert (made.blocks, made.frames, made.span, made.head) == (8, 5, 40, Predictive(256, 3, rows, 0.1))
     assert (made.view.crop.area, made.view.crop.aspect, made.view.flip, made.view.per) == ((0.5, 1.0), (0.75, 4 / 3), 0.5, "clip")
-    channel, jitter = made.view.color
-    assert (channel.prob, channel.per_frame, jitter.prob, jitter.per_frame, jitter.shuffle) == (gray, True, 1.0, True, True)
-    assert (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue) == (0.5, 0.5, 0.5, 0.25)
+    assert made.view.color == (EachFrame((OneChannel(gray), ColorJitter(0.5, 0.5, 0.5, 0.25, shuffle=True))),)
 
 
 @each
@@ -65,7 +72,7 @@ def test_local_is_of_everybodys_size(name):
     }
     made = objectives.build(c)
     assert (made.blocks, made.frames, made.head.predicted) == (6, 4, 2) and c.data.sampler.frames == made.span == 24  # of the world's 32
-    assert made.view.flip == 0 and made.view.color[0].per_frame and (made.head.memory_rows > 0) == (PUBLISHED[name][-1] > 0)
+    assert made.view.flip == 0 and isinstance(made.view.color[0], EachFrame) and (made.head.memory_rows > 0) == (PUBLISHED[name][-1] > 0)
 
 
 @each

@@ -8,7 +8,7 @@ from tests.models import test_cnn3d
 from vssl_jax import objectives
 from vssl_jax.errors import UserError
 from vssl_jax.objectives.encoder import OnEncoder
-from vssl_jax.perturb.color import ColorJitter, Gray
+from vssl_jax.perturb.color import ColorJitter, EachFrame, Gray
 
 # recipe -> (model, its frames and size, dense frames and stride, videos a step, epochs, rate, weight decay, drops, the task's own)
 PUBLISHED = {
@@ -20,15 +20,17 @@ PUBLISHED = {
         "r3d10_vcop", (16, 112), (64, 1), 8, 300, 1e-3, 5e-4, (), {"count": 3, "gap": 8, "hidden": 512, "dropout": 0.5},
     ),
     "cubic_puzzle_r3d18": ("r3d18", (16, 80), (128, 1), 32, 20, 1e-3, 5e-4, (), {"picture": 224, "hidden": 512, "dropout": 0.5}),
-    "frame_order_c3d_ucf101": ("c3d_vcop", (16, 80), (46, 1), 128, 0, 1e-2, 5e-4, (0.65, 0.85), {"count": 4, "gaps": (4, 15), "hidden": 512}),
+    "frame_order_c3d_ucf101": ("c3d_vcop", (16, 80), (46, 1), 64, 0, 1e-2, 5e-4, (130 / 170,), {"count": 4, "gaps": (4, 15), "hidden": 512, "steps": 170_000}),
     "jigsaw_r3d18": ("r3d18", (4, 80), (28, 1), 32, 20, 1e-3, 5e-4, (), {"segments": 3, "grid": 2, "permutations": 1000, "normalize": True}),
     "motion_statistics_r3d10_ucf101": (
         "r3d10_vcop", (16, 112), (16, 1), 30, 18, 5e-4, 5e-3, (1 / 3, 2 / 3), {"error": "squares", "motion": 1.0, "appearance": 0.1, "bins": 32},
     ),
     "odd_one_out_r3d18_ucf101": ("r3d18", (6, 112), (22, 1), 8, 300, 1e-3, 5e-4, (), {"count": 6, "skip": 2, "fusion": "differences"}),
-    "order_verification_c3d_ucf101": ("c3d_vcop", (16, 112), (61, 1), 8, 300, 1e-3, 5e-4, (), {"gaps": (4, 15), "positive": 0.25}),
-    "pace_r2plus1d10": ("r2plus1d10_vcop", (16, 112), (61, 1), 32, 18, 1e-3, 5e-3, (1 / 3, 2 / 3), {"paces": (1, 2, 3, 4)}),
-    "temporal_transform_r3d18_ucf101": ("r3d18", (16, 112), (121, 1), 6, 100, 3e-4, 0.0, (), {"speeds": 4, "optimizer": "adamw"}),
+    "order_verification_c3d_ucf101": (
+        "c3d_vcop", (16, 112), (61, 1), 128, 0, 1e-3, 5e-4, (0.8,), {"gaps": (4, 15), "positive": 0.25, "hidden": 0, "steps": 100_000},
+    ),
+    "pace_r2plus1d10": ("r2plus1d10_vcop", (16, 112), (61, 1), 30, 18, 1e-3, 5e-3, (1 / 3, 2 / 3), {"paces": (1, 2, 3, 4)}),
+    "temporal_transform_r3d18_ucf101": ("r3d18", (16, 128), (121, 1), 16, 200, 3e-4, 1 / 3, (), {"speeds": 4, "optimizer": "adamw", "schedule": "cosine"}),
     "speediness_s3dg": (
         "s3d_g", (64, 224), (140, 1), 32, 20, 1e-2, 5e-4, (), {"normal": (1.0, 1.2), "fast": (1.7, 2.2), "resize": (64 / 224, 1.5)},
     ),
@@ -37,10 +39,10 @@ PUBLISHED = {
         {"rates": (1, 2, 4, 8), "classification": 0.1, "reconstruction": 1.0, "emphasis": (0.8, 2.0), "widths": (256, 128, 64)},
     ),
     "relative_speed_r2plus1d10": (
-        "r2plus1d10_vcop", (16, 112), (128, 1), 64, 200, 0.05, 1e-4, (),
+        "r2plus1d10_vcop", (16, 112), (128, 1), 128, 200, 0.1, 1e-4, (),
         {"speeds": (1, 2), "queue": 16_384, "dim": 128, "temperature": 0.07, "margin": 2.0, "decay": 0.999, "schedule": "cosine"},
     ),
-    "rotation_r3d18": ("r3d18", (16, 112), (16, 2), 32, 20, 1e-3, 5e-4, (), {"every": True}),
+    "rotation_r3d18": ("r3d18", (16, 112), (16, 2), 32, 0, 0.1, 1e-3, (0.2, 0.4, 0.6, 0.8), {"every": True, "steps": 120_000}),
 }  # fmt: skip
 each = pytest.mark.parametrize("name", sorted(PUBLISHED))
 
@@ -49,9 +51,10 @@ each = pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_published_settings(name):
     c, (model, clip, dense, videos, epochs, rate, decay, drops, own) = recipe(name), PUBLISHED[name]
     assert (c.model.name, (c.model.frames, c.model.size), (c.data.sampler.frames, c.data.sampler.stride)) == (model, clip, dense)
-    steps = epochs * c.data.num_examples // videos if epochs else 200_000  # OPN counts steps
+    own = {"optimizer": "sgd"} | own
+    steps = epochs * c.data.num_examples // videos if epochs else own.pop("steps")
     assert (c.train.batch_size, c.train.epochs, c.train.steps) == (videos, epochs, steps)
-    o, own = c.optimizer, {"optimizer": "sgd"} | own
+    o = c.optimizer
     assert (o.name, o.learning_rate, o.weight_decay, o.lr_batch, tuple(o.drops)) == (own.pop("optimizer"), rate, decay, 0, drops)
     assert (o.schedule, o.momentum) == (own.pop("schedule", "steps" if drops else "none"), 0.9)
     assert {key: tuple(v) if isinstance(v := c.objective[key], list | tuple) else v for key in own} == own
@@ -94,7 +97,8 @@ def test_every_task_has_a_recipe():
 @pytest.mark.parametrize(
     ("name", "color"),
     [
-        ("pace_r2plus1d10", (ColorJitter(0.8, 0.8, 0.8, 0.2, 0.8, shuffle=True, per_frame=True),)),
+        ("pace_r2plus1d10", (EachFrame((ColorJitter(0.8, 0.8, 0.8, 0.2, 0.8, shuffle=True),)),)),
+        ("temporal_transform_r3d18_ucf101", (EachFrame((ColorJitter(32 / 255, saturation=0.5, shuffle=True), Gray(0.2))),)),
         ("relative_speed_r2plus1d10", (Gray(0.2), ColorJitter(0.4, 0.4, 0.4, 0.4, shuffle=True))),
     ],
 )

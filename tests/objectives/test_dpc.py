@@ -19,7 +19,7 @@ from vssl_jax.models.predictive import BACKWARD, FORWARD, ConvGRU, Predictive, T
 from vssl_jax.objectives import collapse, dpc
 from vssl_jax.objectives.dpc import DPC
 from vssl_jax.objectives.protocol import STATS
-from vssl_jax.perturb.color import ColorJitter
+from vssl_jax.perturb.color import ColorJitter, EachFrame
 from vssl_jax.perturb.crop import RandomResizedCrop, WholePicture
 from vssl_jax.perturb.view import EvalView, RandomView
 
@@ -45,7 +45,7 @@ class Grid(nn.Module):
         return self.features(clip)
 
 
-VIEW = RandomView(size=16, crop=RandomResizedCrop((0.5, 1.0)), color=(ColorJitter(0.5, 0.5, per_frame=True),))
+VIEW = RandomView(size=16, crop=RandomResizedCrop((0.5, 1.0)), color=(EachFrame((ColorJitter(0.5, 0.5),)),))
 FIELDS = dict(encoder=Grid(), frames=2, blocks=5, view=VIEW, eval_view=EvalView(size=16))
 METHODS = {"dpc": DPC(head=Predictive(8), **FIELDS), "memdpc": DPC(head=Predictive(8, memory_rows=10), **FIELDS)}
 each = pytest.mark.parametrize("name", METHODS)
@@ -390,7 +390,7 @@ def test_a_recipe_makes_it(frames, own):
     }  # fmt: skip
     made = objectives.build(config)
     assert (made.blocks, made.frames, made.span, made.head) == (4, own, 4 * own, Predictive(8, 1, 5, 0.2))
-    encoder = 4 * flops.backbone(made.encoder) * own / 4  # time taps are counted in the padding too
+    encoder = 4 * flops.backbone(dataclasses.replace(made.encoder, frames=own))
     gru, layers, project = 2 * 3 * 3 * 16 * 8, 2 * (8 * 8 + 8 * 5 + 5 * 8), 4 * 16 * 8
     rest = 2 * 4 * (gru + layers + project)  # of 2 x 2 places
     assert made.flops(3) == pytest.approx(3 * (3 * (encoder + rest) + 2 * 2 * (3 * 4) ** 2 * 8), rel=1e-9)

@@ -89,9 +89,16 @@ def test_one_positive_makes_mil_nce_info_nce_and_only_positives_make_it_0():
     np.testing.assert_allclose(mil_nce(score, np.ones((8, 12), bool)), 0, atol=1e-6)
 
 
-def test_a_row_without_a_positive_costs_nothing_and_has_no_gradient():
+def test_the_mean_over_positives_is_of_their_own_losses():
+    score, positive = scores(8, 12), np.arange(12) < 3
+    each = [info_nce(score[:, p], np.delete(score, p, axis=1)) for p in range(3)]
+    np.testing.assert_allclose(losses.mean_nce(score, np.broadcast_to(positive, (8, 12))), np.mean(each, axis=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", [losses.mil_nce, losses.mean_nce])
+def test_a_row_without_a_positive_costs_nothing_and_has_no_gradient(loss):
     positive = np.array([[True, False, False], [False, False, False]])
-    value, gradient = jax.jit(jax.value_and_grad(lambda s: losses.mil_nce(s, positive).sum()))(scores(2, 3))
+    value, gradient = jax.jit(jax.value_and_grad(lambda s: loss(s, positive).sum()))(scores(2, 3))
     assert np.isfinite(value) and np.isfinite(gradient).all()
     assert (gradient[1] == 0).all() and (gradient[0] != 0).all()
 

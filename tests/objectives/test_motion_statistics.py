@@ -17,7 +17,7 @@ from vssl_jax.errors import UserError
 from vssl_jax.models.piece_heads import ConcatHead
 from vssl_jax.objectives.pretext import Question
 from vssl_jax.perturb import statistics
-from vssl_jax.perturb.color import ColorJitter
+from vssl_jax.perturb.color import ColorJitter, EachFrame
 from vssl_jax.perturb.crop import RandomResizedCrop
 
 ENTROPY = MEASURED["motion_statistics"]
@@ -30,7 +30,7 @@ def cropped(**changes):
 
 def test_answers_are_measured_after_crop_and_flip_and_before_colors():
     """In what the network gets, as far as it is not colored: measured again in the pieces they are the same, and colors change none of them."""
-    tasks = [cropped(), cropped(color=(ColorJitter(0.8, 0.8, 0.8, 0.2, per_frame=True),))]
+    tasks = [cropped(), cropped(color=(EachFrame((ColorJitter(0.8, 0.8, 0.8, 0.2),)),))]
     batch = tiny.batches(1, SPEC)[0]
     asked, again = jax.device_get(jax.jit(lambda key: measured_again([task.ask({}, batch, key) for task in tasks]))(jax.random.key(0)))
     plain, colored = asked

@@ -127,13 +127,16 @@ def test_errors_name_the_setting():
         color.ColorJitter(hue=0.6)
 
 
-def test_jitter_per_frame_draws_for_every_frame():
-    """Frame t of the jittered clip is that frame jittered alone, by a draw of its own."""
-    clip = jnp.broadcast_to(jax.random.uniform(jax.random.key(0), (1, 4, 4, 3)), (5, 4, 4, 3))
-    together = color.ColorJitter(brightness=0.5)(jax.random.key(1), clip)
-    alone = color.ColorJitter(brightness=0.5, per_frame=True)(jax.random.key(1), clip)
-    assert np.ptp(np.asarray(together), axis=0).max() == 0
-    assert len({float(frame.sum()) for frame in alone}) == 5
+def test_each_frame_has_its_own_draws():
+    """Frame t is that frame as a clip of its own, by a key of its own, through the whole chain."""
+    frame = jax.random.uniform(jax.random.key(0), (1, 4, 4, 3))
+    clip, chain = jnp.broadcast_to(frame, (400, 4, 4, 3)), (color.ColorJitter(brightness=0.5), color.Gray(0.3))
+    made = np.asarray(jax.jit(color.EachFrame(chain))(jax.random.key(1), clip))
+    assert len({float(x.sum()) for x in made}) == 400
+    gray = np.ptp(made, axis=-1).max((1, 2)) == 0
+    assert abs(gray.mean() - 0.3) < 4 * (0.3 * 0.7 / 400) ** 0.5
+    factor = made[~gray].mean((1, 2, 3)) / frame.mean()
+    assert factor.min() < 0.6 and factor.max() > 1.3 and np.ptp(np.asarray(chain[0](jax.random.key(1), clip[:3])), axis=0).max() == 0
 
 
 @pytest.mark.parametrize("per_frame", [False, True])

@@ -1,5 +1,7 @@
 """Schedules, decay by path, layer-wise rates, and each optimizer against its formula."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -54,6 +56,14 @@ def test_a_rate_that_falls_in_steps():
     for wrong in (dict(decay="steps"), dict(decay="cosine", drops=(0.5,)), dict(decay="steps", drops=(1.0,))):
         with pytest.raises(UserError, match="drops"):
             WarmupCosine(peak=1.0, total=9, **wrong)
+
+
+def test_a_cosine_that_a_warm_up_ends_on():
+    """PySlowFast's, where the cosine does not wait for the warm-up."""
+    rate = WarmupCosine(peak=1.0, total=11, warmup=4, start=0.1, final=0.0, decay="whole_cosine")
+    whole = [0.5 * (1 + math.cos(math.pi * step / 10)) for step in range(11)]
+    up = [0.1 + (whole[4] - 0.1) * step / 4 for step in range(4)]
+    np.testing.assert_allclose([float(rate(step)) for step in range(11)], up + whole[4:], atol=1e-6)
 
 
 def test_other_schedules():
@@ -158,6 +168,20 @@ def test_adamw_is_optax_adamw():
         assert tiny.largest_difference(mine, params) < 1e-6
 
 
+def test_adam_has_the_decay_in_its_gradient():
+    """torch.optim.Adam's, of biases too where all is decayed."""
+    changes = dict(name="adam", learning_rate=1e-2, schedule="none", weight_decay=0.1, b1=0.9, b2=0.95, eps=1e-8)
+    for everything in (False, True):
+        ours, _ = run(tiny.optimizer(**changes, decay_all=everything))
+        mask = {"encoder": {"kernel": True, "bias": everything}}
+        reference = optax.chain(optax.add_decayed_weights(0.1, mask), optax.adam(1e-2, b1=0.9, b2=0.95, eps=1e-8))
+        state, params = reference.init(PARAMS), PARAMS
+        for grad, mine in zip(GRADS, ours, strict=True):
+            updates, state = reference.update(grad, state, params)
+            params = optax.apply_updates(params, updates)
+            assert tiny.largest_difference(mine, params) < 1e-6
+
+
 def test_clipping_is_to_the_norm_of_all_leaves_together():
     plain = dict(name="sgd", momentum=0.0, learning_rate=1.0, schedule="none", weight_decay=0.0)
     after, _ = run(tiny.optimizer(**plain, clip_norm=0.5), GRADS[:1])
@@ -209,4 +233,4 @@ def test_weight_decay_follows_its_own_cosine():
 
 def test_an_unknown_optimizer_is_refused():
     with pytest.raises(UserError, match="did you mean 'adamw'"):
-        tiny.optimizer(name="adam")
+        tiny.optimizer(name="adamv")

@@ -28,9 +28,9 @@ def temporal_shift(x_BxTxHxWxC: jax.Array, share: float) -> jax.Array:
 
 
 class Bottleneck(nn.Module):
-    """tx1x1, 1x3x3 (which strides), 1x1x1 into `4 * width` channels, beside a shortcut. The last scale starts at zero (Goyal et al. 2017,
-    section 5.1), so at first a block is its shortcut. `shift`: the share of the channels that come from the next frame, and as many from the one
-    before, ahead of the first convolution; the shortcut has its own frame's (the residual shift of Lin et al. 2019).
+    """tx1x1, 1x3x3 (which strides), 1x1x1 into `4 * width` channels, beside a shortcut. `last_scale`: where the last normalization's scale starts;
+    at zero a block is its shortcut at first (Goyal et al. 2017, section 5.1). `shift`: the share of the channels that come from the next frame, and as
+    many from the one before, ahead of the first convolution; the shortcut has its own frame's (the residual shift of Lin et al. 2019).
     """
 
     width: int
@@ -38,6 +38,7 @@ class Bottleneck(nn.Module):
     stride: int
     config: NetConfig
     shift: float = 0.0
+    last_scale: float = 0.0
 
     @nn.compact
     def __call__(self, x_BxTxHxWxC, train: bool):
@@ -45,7 +46,7 @@ class Bottleneck(nn.Module):
         y = temporal_shift(x_BxTxHxWxC, self.shift) if self.shift else x_BxTxHxWxC
         y = ConvNorm(self.width, (self.taps, 1, 1), (1, 1, 1), self.config, name="conv1")(y, train)
         y = ConvNorm(self.width, (1, 3, 3), strides, self.config, name="conv2")(y, train)
-        y = ConvNorm(4 * self.width, (1, 1, 1), (1, 1, 1), self.config, relu=False, start=0.0, name="conv3")(y, train)
+        y = ConvNorm(4 * self.width, (1, 1, 1), (1, 1, 1), self.config, relu=False, start=self.last_scale, name="conv3")(y, train)
         shortcut = x_BxTxHxWxC
         if self.stride > 1 or shortcut.shape[-1] != 4 * self.width:
             shortcut = ConvNorm(4 * self.width, (1, 1, 1), strides, self.config, relu=False, name="shortcut")(shortcut, train)
@@ -56,13 +57,14 @@ class SlowOnly(nn.Module):
     """A stem of `stem_kernel` and `stem_strides`, a 1x3x3 max pool of stride (1, 2, 2), four stages of `layers` blocks; the last 3 of the
     stages halve rows and columns.
 
-    Fields: `taps` in time of each stage's blocks, and the `shift` of all of them; `width` of the first stage's bottlenecks (the features are 32
-    times that); `frames` and `size` (rows = columns) are what it is trained on: it runs on others.
+    Fields: `taps` in time of each stage's blocks, and the `shift` and `last_scale` of all of them; `width` of the first stage's bottlenecks (the
+    features are 32 times that); `frames` and `size` (rows = columns) are what it is trained on: it runs on others.
     """
 
     layers: tuple[int, int, int, int] = (3, 4, 6, 3)
     taps: tuple[int, int, int, int] = (1, 1, 3, 3)
     shift: float = 0.0
+    last_scale: float = 0.0
     width: int = 64
     stem_kernel: Triple = (1, 7, 7)
     stem_strides: Triple = (1, 2, 2)
@@ -89,7 +91,10 @@ class SlowOnly(nn.Module):
         for stage, (blocks, taps) in enumerate(zip(self.layers, self.taps, strict=True)):
             for i in range(blocks):
                 stride = 2 if stage > 0 and i == 0 else 1
-                x = Bottleneck(self.width * 2**stage, taps, stride, config, self.shift, name=f"stage{stage + 1}_block{i}")(x, train)
+                block = Bottleneck(
+                    self.width * 2**stage, taps, stride, config, self.shift, self.last_scale, name=f"stage{stage + 1}_block{i}"
+                )
+                x = block(x, train)
         return Features(x, mean_of_places(x))
 
     def features(self, clip_BxTxHxWx3, train: bool = False, rng: Any = None) -> Features:

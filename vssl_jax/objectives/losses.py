@@ -60,6 +60,14 @@ def mil_nce(score_NxM: jax.Array, positive_NxM: jax.Array) -> jax.Array:
     return jnp.where(some_N, jax.nn.logsumexp(score_NxM, axis=1) - jax.nn.logsumexp(positives, axis=1), 0.0)
 
 
+def mean_nce(score_NxM: jax.Array, positive_NxM: jax.Array) -> jax.Array:
+    """The mean over a row's positives of -log of the positive's share of all scores (UberNCE; Khosla et al. 2020, equation 2): every positive has to be near.
+    A row without a positive is 0.
+    """
+    count_N = jnp.sum(positive_NxM, axis=1)
+    return cross_entropy(positive_NxM / jnp.maximum(count_N, 1)[:, None], score_NxM)
+
+
 def nt_xent(z_BxVxD: jax.Array, temperature: float, weight_B: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
     """SimCLR's loss (Chen et al. 2020, equation 1): of every view, each other view of its video against all views of all other videos.
 

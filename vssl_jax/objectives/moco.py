@@ -1,9 +1,9 @@
 """MoCo for video: a view is like the moving average's vector of another view of its video, and unlike those of other videos.
 
 With a queue (He et al. 2020, https://arxiv.org/abs/1911.05722; over several clips of a video, rho-MoCo of Feichtenhofer et al. 2021,
-https://arxiv.org/abs/2104.14558) the others are keys of earlier batches; the first view asks, the others are its keys, and all of them enter the
-queue. Without one (v3, Chen et al. 2021, https://arxiv.org/abs/2104.02057) the others are the batch's, every view asks, and a predictor stands
-between the asking network and the comparison.
+https://arxiv.org/abs/2104.14558) the others are keys of earlier batches; the first view asks, the others are its keys, and all of them enter the queue; with
+`every` each view asks in its turn. Without one (v3, Chen et al. 2021, https://arxiv.org/abs/2104.02057) the others are the batch's, every view asks, and a
+predictor stands between the asking network and the comparison.
 
     Step 1) keys by the average, which has followed the network's last update
     Step 2) the loss, with the queue as it is

@@ -1,5 +1,5 @@
 """UberNCE (Han, Xie, Zisserman 2020, https://arxiv.org/abs/2010.09709, section 3.1): MoCo whose positives are all keys of the same class. It is told what
-CoCLR has to find out, and so says how far that could get.
+CoCLR has to find out, and so says how far that could get. The loss is the mean over the positives' own, as in the authors' code.
 """
 
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ class UberNCE(Taught):
         metrics = {ACCURACY: losses.mean(best_B.astype(jnp.float32), weight)} | collapse.monitor(query_BxAxD[:, 0], weight)
         if train:
             memory = memory | queue_lib.push(memory, keys_BxGxD[:, 0], **{CLASS: label_B})
-        return losses.mean(losses.mil_nce(scores, positive), weight), metrics, memory
+        return losses.mean(losses.mean_nce(scores, positive), weight), metrics, memory
 
     @property
     def passes(self):

@@ -73,8 +73,7 @@ def adjust_hue(rgb: jax.Array, turn: jax.Array) -> jax.Array:
 class ColorJitter:
     """Random brightness, contrast, saturation (a factor from [max(0, 1 - x), 1 + x] each) and hue (a turn from [-hue, hue]).
 
-    In this order; with `shuffle` in an order drawn per clip, which computes every operation at each of the four places. With `per_frame` every
-    frame has draws of its own.
+    In this order; with `shuffle` in an order drawn per clip, which computes every operation at each of the four places.
     """
 
     brightness: float = 0.0
@@ -83,7 +82,6 @@ class ColorJitter:
     hue: float = 0.0
     prob: float = 1.0
     shuffle: bool = False
-    per_frame: bool = False
 
     def __post_init__(self):
         check_probability("color jitter", self.prob)
@@ -91,11 +89,6 @@ class ColorJitter:
             raise UserError("color jitter needs brightness, contrast, saturation of at least 0 and hue from 0 to 0.5")
 
     def __call__(self, key: jax.Array, rgb: jax.Array) -> jax.Array:
-        if self.per_frame:
-            return jax.vmap(lambda k, frame: self._jitter(k, frame[None])[0])(jax.random.split(key, rgb.shape[0]), rgb)
-        return self._jitter(key, rgb)
-
-    def _jitter(self, key: jax.Array, rgb: jax.Array) -> jax.Array:
         amount_key, order_key, prob_key = jax.random.split(key, 3)
         strengths = (self.brightness, self.contrast, self.saturation)
         low = jnp.array([max(0.0, 1 - x) for x in strengths] + [-self.hue])
@@ -173,11 +166,30 @@ class DropChannel:
         return maybe(prob_key, self.prob, rgb * (jnp.arange(3) != jax.random.randint(which_key, (), 0, 3)), rgb)
 
 
+Chain = tuple[Callable[[jax.Array, jax.Array], jax.Array], ...]
+
+
+def _one_by_one(chain: Chain, key: jax.Array, rgb: jax.Array) -> jax.Array:
+    for i, op in enumerate(chain):
+        rgb = op(jax.random.fold_in(key, i), rgb)
+    return rgb
+
+
+@dataclass(frozen=True)
+class EachFrame:
+    """A chain of operations, drawn for every frame anew."""
+
+    chain: Chain
+
+    def __call__(self, key: jax.Array, rgb: jax.Array) -> jax.Array:
+        return jax.vmap(lambda k, frame: _one_by_one(self.chain, k, frame[None])[0])(jax.random.split(key, len(rgb)), rgb)
+
+
 @dataclass(frozen=True)
 class OneOf:
     """At most one of several chains of operations: the i-th with probability `probs[i]`, and with what is left of 1 none. Each chain is computed."""
 
-    chains: tuple[tuple[Callable[[jax.Array, jax.Array], jax.Array], ...], ...]
+    chains: tuple[Chain, ...]
     probs: tuple[float, ...]
 
     def __post_init__(self):
@@ -190,10 +202,7 @@ class OneOf:
         which_key, key = jax.random.split(key)
         uniform, out = jax.random.uniform(which_key), rgb
         for chain, low, high in zip(self.chains, np.cumsum([0, *self.probs]), np.cumsum(self.probs), strict=False):
-            changed = rgb
-            for i, op in enumerate(chain):
-                changed = op(jax.random.fold_in(key, i), changed)
-            out = jnp.where((uniform >= low) & (uniform < high), changed, out)
+            out = jnp.where((uniform >= low) & (uniform < high), _one_by_one(chain, key, rgb), out)
         return out
 
 

@@ -31,6 +31,7 @@ COLORS: dict[str, Callable[..., Any]] = {
     "solarize": color.Solarize,
     "blur": blur.GaussianBlur,
     "one_of": color.OneOf,
+    "each_frame": color.EachFrame,
     "cutout": erase.Cutout,
     "randaugment": randaugment.RandAugment,
     "random_convolution": convolve.RandomConvolution,  # the last one: see there
@@ -51,9 +52,12 @@ def _named(kind: str, config: Mapping[str, Any], registry: Mapping[str, Callable
 
 
 def _color(config: Mapping[str, Any], pixels: Pixels) -> Any:
-    """An operation on colors; the chains of `one_of` are of such."""
-    if config["name"] == "one_of" and "chains" in config:
-        config = {**config, "chains": tuple(tuple(_color(c, pixels) for c in chain) for chain in config["chains"])}
+    """An operation on colors; the chains of `one_of` and `each_frame` are of such."""
+    config = dict(config)
+    if "chain" in config:
+        config["chain"] = tuple(_color(c, pixels) for c in config["chain"])
+    if "chains" in config:
+        config["chains"] = tuple(tuple(_color(c, pixels) for c in chain) for chain in config["chains"])
     return _of_pixels(_named("color operation", config, COLORS), config, pixels)
 
 

@@ -44,7 +44,8 @@ class Optimizer(NamedTuple):
 @dataclass(frozen=True)
 class WarmupCosine:
     """Linear from `start` at step 0 to `peak` at step `warmup`, then half a cosine to `final` at step `total` - 1; constant at `peak`
-    with decay='none'; with decay='steps' a tenth of what it was after each of the shares `drops` of `total`.
+    with decay='none'; with decay='steps' a tenth of what it was after each of the shares `drops` of `total`. With decay='whole_cosine' the half cosine
+    begins at step 0, and the warm-up rises to where it is by then (PySlowFast's).
     """
 
     peak: float
@@ -56,7 +57,7 @@ class WarmupCosine:
     drops: tuple[float, ...] = ()
 
     def __post_init__(self):
-        kinds = ("cosine", "linear", "none", "steps")
+        kinds = ("cosine", "whole_cosine", "linear", "none", "steps")
         if self.decay not in kinds:
             raise unknown_name("schedule", self.decay, kinds)
         if bool(self.drops) != (self.decay == "steps") or not all(0 < share < 1 for share in self.drops):
@@ -66,16 +67,20 @@ class WarmupCosine:
 
     def __call__(self, step: jax.Array) -> jax.Array:
         step = jnp.asarray(step, jnp.float32)
-        up = self.start + (self.peak - self.start) * step / max(self.warmup, 1)
+        top = self._down(jnp.float32(self.warmup)) if self.decay == "whole_cosine" else self.peak
+        up = self.start + (top - self.start) * step / max(self.warmup, 1)
+        return jnp.where(step < self.warmup, up, self._down(step))
+
+    def _down(self, step: jax.Array) -> jax.Array:
+        """The rate without a warm-up."""
         if self.decay == "none":
-            down = jnp.float32(self.peak)
-        elif self.decay == "steps":
-            down = self.peak * 0.1 ** sum((step >= share * self.total).astype(jnp.float32) for share in self.drops)
-        else:
-            t = jnp.clip((step - self.warmup) / max(self.total - 1 - self.warmup, 1), 0.0, 1.0)
-            fall = 0.5 * (1.0 + jnp.cos(jnp.pi * t)) if self.decay == "cosine" else 1.0 - t
-            down = self.final + (self.peak - self.final) * fall
-        return jnp.where(step < self.warmup, up, down)
+            return jnp.float32(self.peak)
+        if self.decay == "steps":
+            return self.peak * 0.1 ** sum((step >= share * self.total).astype(jnp.float32) for share in self.drops)
+        begin = 0 if self.decay == "whole_cosine" else self.warmup
+        t = jnp.clip((step - begin) / max(self.total - 1 - begin, 1), 0.0, 1.0)
+        fall = 1.0 - t if self.decay == "linear" else 0.5 * (1.0 + jnp.cos(jnp.pi * t))
+        return self.final + (self.peak - self.final) * fall
 
 
 def global_norm(tree: Any) -> jax.Array:
@@ -127,9 +132,13 @@ def _lars_trust(coefficient: float) -> optax.GradientTransformation:
 
 
 # name -> (config -> (transform before weight decay, transform after it)); decoupled decay comes after the adaptive scaling (AdamW),
-# coupled before it (SGD, LARS).
-def _adam(c):
+# coupled before it (Adam, SGD, LARS).
+def _adamw(c):
     return optax.scale_by_adam(b1=c.b1, b2=c.b2, eps=c.eps), optax.identity()
+
+
+def _adam(c):
+    return _adamw(c)[::-1]
 
 
 def _sgd(c):
@@ -140,7 +149,7 @@ def _lars(c):
     return optax.identity(), optax.chain(_lars_trust(c.trust_coefficient), optax.trace(decay=c.momentum, nesterov=c.nesterov))
 
 
-OPTIMIZERS = {"adamw": _adam, "sgd": _sgd, "lars": _lars}
+OPTIMIZERS = {"adamw": _adamw, "adam": _adam, "sgd": _sgd, "lars": _lars}
 
 
 def build(config: Mapping[str, Any], steps: int, batch_size: int, clock: Schedule = lambda step: step) -> Optimizer:
@@ -149,7 +158,7 @@ def build(config: Mapping[str, Any], steps: int, batch_size: int, clock: Schedul
     The peak rate is `learning_rate` x batch_size / `lr_batch` (the linear rule of Goyal et al. 2017), `final_learning_rate` likewise;
     lr_batch 0 means absolute rates. `rates`, {part: factor}, multiplies the rate of whole parts: the update itself, since LARS and Adam would
     divide a factor of the gradient out again. `clip_norm` 0 means no clipping. `weight_decay_final` below 0 means a constant decay, else a
-    cosine to it (V-JEPA).
+    cosine to it (V-JEPA). `decay_all` decays biases, normalization and tokens too, as PyTorch's optimizers do where nothing is said.
     """
     if config.name not in OPTIMIZERS:
         raise unknown_name("optimizer", config.name, OPTIMIZERS)
@@ -172,7 +181,7 @@ def build(config: Mapping[str, Any], steps: int, batch_size: int, clock: Schedul
         if config.clip_norm > 0:
             grads = jax.tree.map(lambda g: g * jnp.minimum(1.0, config.clip_norm / (norm + 1e-6)).astype(g.dtype), grads)
         updates, first = before.update(grads, state["scale"], params)
-        mask = decay_mask(params)
+        mask = jax.tree.map(lambda decayed: decayed or config.decay_all, decay_mask(params))
         updates = jax.tree.map(lambda u, p, m: u + wd * p if m else u, updates, params, mask)
         updates, second = after.update(updates, state["momentum"], params)
         factors = layer_scales(params, config.layer_decay) if config.layer_decay != 1.0 else jax.tree.map(lambda _: 1.0, params)
