@@ -233,4 +233,4 @@ def test_weight_decay_follows_its_own_cosine():
 
 def test_an_unknown_optimizer_is_refused():
     with pytest.raises(UserError, match="did you mean 'adamw'"):
-        tiny.optimizer(name="adamv")
+        tiny.optimizer(name="adamww")
