@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from tests.models.noise import noisy, normal
 from vssl_jax.models.mae_decoder import MAEDecoder
@@ -42,6 +43,8 @@ def test_parts_and_their_initialization(rng):
     params = decoder.lazy_init(rng, jax.ShapeDtypeStruct((1, 3, 8), jnp.float32), VISIBLE[:1], MASKED[:1], GRID)["params"]
     assert set(params) == {"encoder_to_decoder", "mask_token", "blocks", "norm", "head"}
     assert set(params["encoder_to_decoder"]) == {"kernel"}  # no bias
+    kernel, limit = np.abs(params["encoder_to_decoder"]["kernel"]), 8**-0.5
+    assert 0.99 * limit < kernel.max() <= limit and kernel.mean() == pytest.approx(limit / 2, rel=0.05)
     token = np.asarray(params["mask_token"])
     # A normal of deviation .02 cut at +-.02 has deviation .02 * .5396.
     assert 0.018 < np.abs(token).max() <= 0.02 and abs(token.std() / 0.02 - 0.5396) < 0.03

@@ -31,7 +31,9 @@ class MAEDecoder(nn.Module):
         table_NxD = jnp.asarray(positions_lib.table(self.positions, grid, self.width), self.dtype)
         # cut at one standard deviation, as VideoMAE does; the limits are in units of it
         mask_token = self.param("mask_token", nn.initializers.truncated_normal(0.02, lower=-1.0, upper=1.0), (self.width,))
-        visible = dense(self.width, self.dtype, "encoder_to_decoder", use_bias=False)(tokens_BxVxD)
+        # The one layer that VideoMAE leaves as PyTorch starts it: uniform to 1 / sqrt(inputs).
+        uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+        visible = dense(self.width, self.dtype, "encoder_to_decoder", uniform, use_bias=False)(tokens_BxVxD)
         visible = visible + jnp.take(table_NxD, visible_BxV, axis=0)
         masked = mask_token.astype(self.dtype) + jnp.take(table_NxD, masked_BxM, axis=0)
         x = jnp.concatenate([visible, masked], axis=1)
