@@ -70,7 +70,7 @@ def network_and_data(config, frames: int):
 def head_and_views():
     color = (
         {"name": "jitter", "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "prob": 0.8, "shuffle": True},
-        {"name": "one_channel", "prob": 0.2, "per_frame": True},
+        {"name": "one_of", "chains": (({"name": "each_frame", "chain": ({"name": "one_channel"},)},),), "probs": (0.2,)},
         {"name": "blur", "prob": 0.5, "sigma": (0.1, 2.0)},
     )
     view = {"crop": {"name": "random_resized", "area": (0.2, 1.0)}, "flip": 0.5, "color": color}

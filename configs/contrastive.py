@@ -70,11 +70,11 @@ def local_views(clips: int = 2, **changes: Any) -> tuple[dict[str, Any], ...]:
 
 
 def slowonly(config: ConfigDict, clips: int, rate: float, weight_decay: float, lars: bool) -> None:
-    """The setting of Feichtenhofer et al. 2021 as their public code has it: SlowOnly R50 on clips of 8 frames, 8 apart at 30 a second; a batch of 64 on each
+    """The setting of Feichtenhofer et al. 2021 as their public code has it: SlowOnly R50 on clips of 8 frames of 64 at 30 a second; a batch of 64 on each
     of 8 machines.
 
-    Their code draws each clip's colors in the way of MoCo v2; its crop is by a share of the picture's area. Its 8 frames span 64 from end to end, which
-    is 9 apart; its cosine begins at step 0, below the warm-up. Batch normalization is over the global batch and all views here, there over one view's 64
+    Their code draws each clip's colors in the way of MoCo v2; its crop is by a share of the picture's area. Its 8 frames span the 64 from end to end,
+    9 apart; its cosine begins at step 0, below the warm-up. Batch normalization is over the global batch and all views here, there over one view's 64
     clips of a machine.
     """
     config.model = {"name": "slowonly_r50", "frames": 8, "size": 224, "dtype": "auto", "last_scale": 1.0}

@@ -17,7 +17,7 @@ from configs import contrastive
 
 
 def get_config(arg: str = ""):
-    local = {"queue": 1024, "average": {"decay": 0.99, "final": -1.0}}
+    local = {"queue": 1024, "scale": 1.0, "average": {"decay": 0.99, "final": -1.0}}
     return contrastive.recipe(arg, _paper, local=local, smoke={"queue": 16})
 
 

@@ -15,7 +15,7 @@ from configs import pretext
 
 
 def get_config(arg: str = ""):
-    local = {"gaps": (4, 7), "positive": 0.5, "hidden": 64}
+    local = {"gaps": (4, 7), "positive": 0.5, "hidden": 64, "dropout": 0.5}
     return pretext.recipe(arg, _paper, local=local, smoke={"gaps": (1, 2)}, frames=span)
 
 

@@ -136,7 +136,8 @@ def measure(config: ConfigDict, name: str) -> dict[str, Any]:
             compiled = _compile(step, lowered.batch_bytes + lowered.state_bytes)
             refused = isinstance(compiled, int)
             turns[turn] = {"fits": False, "peak_bytes": compiled} if refused else _of_turn(compiled, plan, chip, waiting)
-        remat = transformer.chosen_remat(config.model.remat) if "remat" in config.model else None
+        asked = getattr(getattr(plan.objective, "encoder", None), "remat", None)  # None: no blocks
+        remat = asked and transformer.chosen_remat(asked)
     model = plan.objective.flops(plan.clips)
     return {
         "topology": name,

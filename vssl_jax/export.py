@@ -23,7 +23,7 @@ from vssl_jax.train.state import TrainState
 log = logging.getLogger(__name__)
 
 # Fields of a backbone that change how it is computed or trained, but not what its weights mean.
-FREE_FIELDS = ("dtype", "impl", "unroll", "remat", "drop_path", "final_norm", "parent", "name")
+FREE_FIELDS = ("dtype", "impl", "unroll", "remat", "drop_path", "last_scale", "final_norm", "parent", "name")
 
 
 def export(objective: Objective, state: TrainState, config: ConfigDict, classes: Sequence[str], workdir: Path) -> Path:

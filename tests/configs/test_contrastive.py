@@ -13,6 +13,7 @@ from vssl_jax.perturb.color import ColorJitter, DropChannel, Gamma, Gray, OneOf
 from vssl_jax.perturb.convolve import RandomConvolution
 from vssl_jax.perturb.crop import SquareCrop
 from vssl_jax.perturb.erase import Cutout
+from vssl_jax.perturb.view import IMAGENET_MEAN, IMAGENET_STD
 
 SLOWONLY = ("slowonly_r50", (8, 224), ("dense", 8, 9))
 COLOR = ("jitter", "gray", "blur")
@@ -174,6 +175,15 @@ def test_vies_turns_rates_and_view():
     assert (round(min(sides)), round(max(sides)), len(sides), view.view.crop.places, view.view.flip) == (128, 159, 32, 0, 0.5)
 
 
+@pytest.mark.parametrize(
+    ("name", "mean", "std"),
+    [("vie_r3d18", IMAGENET_MEAN, IMAGENET_STD), ("simclr_cvrl50", (0.0,) * 3, (1.0,) * 3), ("moco_slowonly50", (0.45,) * 3, (0.225,) * 3)],
+)
+def test_pixels_are_normalized_as_the_authors_do(name, mean, std):
+    for view in objectives.build(recipe(name)).views:
+        assert (view.view.mean, view.view.std) == (mean, std)
+
+
 REMEMBER = [n for n in sorted(PUBLISHED) if "videos" in PUBLISHED[n][-1]]
 
 
@@ -261,7 +271,8 @@ def test_coclrs_settings_and_turns():
         "film",
     )
     jitter = {"name": "jitter", "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "prob": 0.8, "shuffle": True}
-    color = (jitter, {"name": "one_channel", "prob": 0.2, "per_frame": True}, {"name": "blur", "prob": 0.5, "sigma": (0.1, 2.0)})
+    channel = {"name": "one_of", "chains": (({"name": "each_frame", "chain": ({"name": "one_channel"},)},),), "probs": (0.2,)}
+    color = (jitter, channel, {"name": "blur", "prob": 0.5, "sigma": (0.1, 2.0)})
     assert [plain(view) for view in o.views] == [
         {"crop": {"name": "random_resized", "area": (0.2, 1.0)}, "flip": 0.5, "color": color, "clip": clip} for clip in (0, 1)
     ]
@@ -269,6 +280,7 @@ def test_coclrs_settings_and_turns():
     assert objectives.build(c).pairing and not objectives.build(recipe("coclr_s3d_ucf101", "local")).pairing
     assert (tuple(o.head.hidden), o.head.dim, o.head.norm) == ((1024,), 128, False)
     assert (c.optimizer.name, c.optimizer.learning_rate, c.optimizer.lr_batch, c.optimizer.weight_decay) == ("adam", 1e-3, 0, 1e-5)
+    assert c.optimizer.decay_all and (tuple(c.model.pixel_mean), tuple(c.model.pixel_std)) == (IMAGENET_MEAN, IMAGENET_STD)
     assert (c.optimizer.by_turn, tuple(c.optimizer.drops), c.train.batch_size) == (True, (0.8,), 64)
     turns = objectives.build(c).turns
     lasting = [("rgb_nce", 300 * e), ("flow_nce", 300 * e)] + 2 * [("rgb", 100 * e), ("flow", 100 * e)]

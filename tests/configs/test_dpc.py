@@ -7,6 +7,7 @@ from vssl_jax import objectives
 from vssl_jax.errors import UserError
 from vssl_jax.models.predictive import Predictive
 from vssl_jax.perturb.color import ColorJitter, EachFrame, OneChannel
+from vssl_jax.perturb.view import IMAGENET_MEAN, IMAGENET_STD
 
 # recipe -> (videos of the data, stride, videos a step, epochs, drops of the rate, how often one channel is all, rows of the memory)
 PUBLISHED = {
@@ -37,6 +38,7 @@ def test_published_settings(name):
     made = objectives.build(c)
     assert (made.blocks, made.frames, made.span, made.head) == (8, 5, 40, Predictive(256, 3, rows, 0.1))
     assert (made.view.crop.area, made.view.crop.aspect, made.view.flip, made.view.per) == ((0.5, 1.0), (0.75, 4 / 3), 0.5, "clip")
+    assert (made.view.mean, made.view.std) == (IMAGENET_MEAN, IMAGENET_STD)
     assert made.view.color == (EachFrame((OneChannel(gray), ColorJitter(0.5, 0.5, 0.5, 0.25, shuffle=True))),)
 
 

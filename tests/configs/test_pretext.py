@@ -9,6 +9,7 @@ from vssl_jax import objectives
 from vssl_jax.errors import UserError
 from vssl_jax.objectives.encoder import OnEncoder
 from vssl_jax.perturb.color import ColorJitter, EachFrame, Gray
+from vssl_jax.perturb.view import IMAGENET_MEAN, IMAGENET_STD
 
 # recipe -> (model, its frames and size, dense frames and stride, videos a step, epochs, rate, weight decay, drops, the task's own)
 PUBLISHED = {
@@ -44,6 +45,11 @@ PUBLISHED = {
     ),
     "rotation_r3d18": ("r3d18", (16, 112), (16, 2), 32, 0, 0.1, 1e-3, (0.2, 0.4, 0.6, 0.8), {"every": True, "steps": 120_000}),
 }  # fmt: skip
+# Whose authors' code decays all parameters.
+PYTORCH = (
+    "clip_order_r3d10_ucf101", "motion_statistics_r3d10_ucf101", "pace_r2plus1d10", "playback_rate_r3d10_ucf101", "relative_speed_r2plus1d10",
+    "rotation_r3d18",
+)  # fmt: skip
 each = pytest.mark.parametrize("name", sorted(PUBLISHED))
 
 
@@ -55,6 +61,7 @@ def test_published_settings(name):
     steps = epochs * c.data.num_examples // videos if epochs else own.pop("steps")
     assert (c.train.batch_size, c.train.epochs, c.train.steps) == (videos, epochs, steps)
     o = c.optimizer
+    assert o.decay_all == (name in PYTORCH)
     assert (o.name, o.learning_rate, o.weight_decay, o.lr_batch, tuple(o.drops)) == (own.pop("optimizer"), rate, decay, 0, drops)
     assert (o.schedule, o.momentum) == (own.pop("schedule", "steps" if drops else "none"), 0.9)
     assert {key: tuple(v) if isinstance(v := c.objective[key], list | tuple) else v for key in own} == own
@@ -104,3 +111,16 @@ def test_every_task_has_a_recipe():
 )
 def test_colors_of_the_authors_code(name, color):
     assert objectives.build(recipe(name)).view.color == color
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "std"),
+    [
+        ("relative_speed_r2plus1d10", IMAGENET_MEAN, IMAGENET_STD),
+        ("temporal_transform_r3d18_ucf101", (0.5,) * 3, (0.5,) * 3),
+        ("pace_r2plus1d10", (0.0,) * 3, (1.0,) * 3),
+    ],
+)
+def test_pixels_of_the_authors_code(name, mean, std):
+    view = objectives.build(recipe(name)).view
+    assert (view.mean, view.std) == (mean, std)

@@ -142,12 +142,29 @@ def test_each_frame_has_its_own_draws():
 @pytest.mark.parametrize("per_frame", [False, True])
 def test_one_channel_stands_for_all_of_them(clip, per_frame):
     """One of each clip, or one of each frame, every one as likely; with `prob` the others are as they were."""
-    draw = jax.jit(jax.vmap(lambda key: color.OneChannel(per_frame=per_frame)(key, clip)))
-    made = np.asarray(draw(jax.random.split(jax.random.key(0), 600)))
+    op = color.EachFrame((color.OneChannel(),)) if per_frame else color.OneChannel()
+    made = np.asarray(jax.jit(jax.vmap(lambda key: op(key, clip)))(jax.random.split(jax.random.key(0), 600)))
     match = (made[..., None] == clip[:, :, :, None]).all((2, 3, 4))  # which channel every frame is, [600, T, 3]
     assert (match.sum(-1) == 1).all()
     which = match.argmax(-1)
     assert (which == which[:, :1]).all() != per_frame
     assert np.bincount(which[:, 0]).min() > 150  # of 600 / 3, four sigma
-    kept = np.asarray(jax.jit(jax.vmap(lambda key: color.OneChannel(0.2, per_frame)(key, clip)))(jax.random.split(jax.random.key(1), 600)))
+    op = color.OneOf(((op,),), (0.2,)) if per_frame else color.OneChannel(0.2)
+    kept = np.asarray(jax.jit(jax.vmap(lambda key: op(key, clip)))(jax.random.split(jax.random.key(1), 600)))
     assert (kept == clip).all((1, 2, 3, 4)).mean() == pytest.approx(0.8, abs=0.07)
+
+
+def test_a_chain_is_in_order_and_its_operations_draw_apart():
+    """A constant before and behind gray; the factors of two jitters are not one."""
+    clip, red = jnp.full((300, 1, 1, 3), 0.25), jnp.array([1.0, 0.0, 0.0])
+    paint = lambda key, rgb: rgb * 0 + red  # noqa: E731
+    for chain, wanted in (((paint, color.Gray(1.0)), 0.299), ((color.Gray(1.0), paint), 1.0)):
+        np.testing.assert_allclose(color.EachFrame(chain)(jax.random.key(0), clip)[:, 0, 0, 0], wanted, rtol=1e-6)
+    jitter = color.ColorJitter(brightness=0.5)
+    both = np.asarray(color.EachFrame((jitter, jitter))(jax.random.key(0), clip))[:, 0, 0, 0] / 0.25
+    assert abs(both.mean() - 1) < 0.1 and both.std() == pytest.approx((2 / 12 + 1 / 144) ** 0.5, rel=0.2)  # of one factor, squared: .59
+    split = color.OneOf(((jitter,),), (0.5,))
+    factor = (
+        np.asarray(jax.jit(jax.vmap(lambda key: split(key, clip[:1])))(jax.random.split(jax.random.key(2), 2000)))[:, 0, 0, 0, 0] / 0.25
+    )
+    assert abs(factor[factor != 1].mean() - 1) < 4 * (1 / 12 / 1000) ** 0.5  # whether says nothing about how much

@@ -34,6 +34,25 @@ def test_chains_of_colors_by_name():
         build_view({"crop": {"name": "square"}, "color": [{"name": "one_of", "chains": [[{"name": "grey"}]], "probs": [1.0]}]}, pixels)
 
 
+@pytest.mark.parametrize(
+    ("op", "message"),
+    [
+        ({"name": "each_frame", "chain": {"name": "gray"}}, "must be operations"),
+        ({"name": "each_frame", "chain": ("gray",)}, "must be operations"),
+        ({"name": "each_frame"}, "no chain"),
+        ({"name": "one_of", "chains": ({"name": "gray"},), "probs": (1.0,)}, "must be operations"),
+        ({"name": "one_of", "chains": (({"name": "gray"},),)}, "a probability of each"),
+        ({"name": "one_of", "chains": (({"name": "gray"},),), "probs": 1.0}, "a probability of each"),
+        ({"name": "cutout", "sides": 5}, "sides"),
+        ({"name": "cutout", "sides": (3.5, 5.0)}, "whole numbers"),
+        ({"name": "gamma", "power": 1.5}, "power"),
+    ],
+)
+def test_a_wrong_operation_is_one_clear_line(op, message):
+    with pytest.raises(UserError, match=message):
+        build_view({"crop": {"name": "whole"}, "color": (op,)}, Pixels(8))
+
+
 def test_evaluation_views():
     assert build_eval_view({"short_side": 0, "crops": 3}, Pixels(32)) == EvalView(32, None, crops=3)
     assert build_eval_view({"short_side": 40, "order": "single"}, Pixels(32)) == OrderFree(EvalView(32, 40), "single")

@@ -118,6 +118,8 @@ class ResNet3D(nn.Module):
         for kind in (self.stem, *self.kinds):
             if kind not in KINDS:
                 raise unknown_name("kind of convolution", kind, KINDS)
+        if not isinstance(self.last_time_dilation, int) or self.last_time_dilation < 1:
+            raise UserError(f"model.last_time_dilation is {self.last_time_dilation}: it is frames, a whole number of 1 or more")
         if self.last_time_dilation != 1 and (self.kinds[-1], self.last_time_stride) != ("3d", 1):
             raise UserError(
                 f"model.last_time_dilation is {self.last_time_dilation}: it is for a last stage of kind '3d' with last_time_stride=1"

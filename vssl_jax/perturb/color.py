@@ -1,12 +1,14 @@
-"""Color operations on one clip, the same for all its frames.
+"""Color operations on one clip, the same for all its frames, but for `EachFrame`.
 
-An operation is a frozen dataclass called with (key, rgb_TxHxWx3), values in [0, 1], and gives the same back, clipped to [0, 1]. Each is
-applied to a clip with probability `prob`. Factors are torchvision's (brightness and contrast multiply; most published recipes state them
+An operation is a frozen dataclass called with (key, rgb_TxHxWx3), values in [0, 1], and gives the same back, clipped to [0, 1]. Where it has a
+`prob`, it is applied to a clip with that probability. Factors are torchvision's (brightness and contrast multiply; most published recipes state them
 so), solarize is dm-pix's.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import dm_pix as pix
 import jax
@@ -21,6 +23,15 @@ GRAY_WEIGHTS = (0.299, 0.587, 0.114)  # BT.601 luma
 def check_probability(name: str, prob: float) -> None:
     if not 0 <= prob <= 1:
         raise UserError(f"{name} has prob={prob}: a probability is from 0 to 1")
+
+
+def check_range(name: str, values: Any, least: float, most: float = math.inf, whole: bool = False) -> None:
+    """Raises UserError unless the values are (low, high), least <= low <= high <= most, and whole numbers where so asked."""
+    kind = int if whole else (int, float)
+    right = isinstance(values, tuple) and len(values) == 2 and all(isinstance(x, kind) for x in values)
+    if not (right and least <= values[0] <= values[1] <= most):
+        limits = f"from {least:g}" + (f" to {most:g}" if most < math.inf else "")
+        raise UserError(f"{name} is {values}: it must be (low, high), {'whole numbers ' if whole else ''}{limits}")
 
 
 def maybe(key: jax.Array, prob: float, changed: jax.Array, rgb: jax.Array) -> jax.Array:
@@ -144,12 +155,12 @@ class Gamma:
 
     def __post_init__(self):
         check_probability("gamma", self.prob)
-        if not 0 < self.power[0] <= self.power[1]:
-            raise UserError(f"gamma has power={self.power}: it must be (low, high) with 0 < low <= high")
+        check_range("gamma's power", self.power, 0.0)
 
     def __call__(self, key: jax.Array, rgb: jax.Array) -> jax.Array:
         power_key, prob_key = jax.random.split(key)
-        return maybe(prob_key, self.prob, rgb ** jax.random.uniform(power_key, minval=self.power[0], maxval=self.power[1]), rgb)
+        changed = jnp.maximum(rgb, 0) ** jax.random.uniform(power_key, minval=self.power[0], maxval=self.power[1])
+        return maybe(prob_key, self.prob, changed, rgb)
 
 
 @dataclass(frozen=True)
@@ -179,7 +190,11 @@ def _one_by_one(chain: Chain, key: jax.Array, rgb: jax.Array) -> jax.Array:
 class EachFrame:
     """A chain of operations, drawn for every frame anew."""
 
-    chain: Chain
+    chain: Chain = ()
+
+    def __post_init__(self):
+        if not self.chain:
+            raise UserError("each_frame has no chain of operations")
 
     def __call__(self, key: jax.Array, rgb: jax.Array) -> jax.Array:
         return jax.vmap(lambda k, frame: _one_by_one(self.chain, k, frame[None])[0])(jax.random.split(key, len(rgb)), rgb)
@@ -189,14 +204,15 @@ class EachFrame:
 class OneOf:
     """At most one of several chains of operations: the i-th with probability `probs[i]`, and with what is left of 1 none. Each chain is computed."""
 
-    chains: tuple[Chain, ...]
-    probs: tuple[float, ...]
+    chains: tuple[Chain, ...] = ()
+    probs: tuple[float, ...] = ()
 
     def __post_init__(self):
-        for prob in self.probs:
-            check_probability("one of", prob)
-        if len(self.chains) != len(self.probs) or sum(self.probs) > 1 + 1e-6:
-            raise UserError(f"one of {len(self.chains)} chains has probs={self.probs}: it must be one of each, in all at most 1")
+        right = isinstance(self.probs, tuple) and all(isinstance(prob, int | float) and prob >= 0 for prob in self.probs)
+        if not (right and 0 < len(self.chains) == len(self.probs) and sum(self.probs) <= 1 + 1e-6):
+            raise UserError(
+                f"one_of has {len(self.chains)} chains and probs={self.probs}: it must be a probability of each, in all at most 1"
+            )
 
     def __call__(self, key: jax.Array, rgb: jax.Array) -> jax.Array:
         which_key, key = jax.random.split(key)
@@ -209,17 +225,16 @@ class OneOf:
 @dataclass(frozen=True)
 class OneChannel:
     """One of the three channels, drawn per clip, in place of all of them (Lee et al. 2017, section 3.2): no color and no chromatic aberration
-    tells which frame is near which. With `per_frame` every frame has a channel of its own.
+    tells which frame is near which.
     """
 
     prob: float = 1.0
-    per_frame: bool = False
 
     def __post_init__(self):
         check_probability("one channel", self.prob)
 
     def __call__(self, key: jax.Array, rgb: jax.Array) -> jax.Array:
         which_key, prob_key = jax.random.split(key)
-        which = jax.random.randint(which_key, (len(rgb) if self.per_frame else 1, 1, 1, 1), 0, 3)
+        which = jax.random.randint(which_key, (1, 1, 1, 1), 0, 3)
         channel = jnp.take_along_axis(rgb, which, axis=-1)
         return maybe(prob_key, self.prob, jnp.broadcast_to(channel, rgb.shape), rgb)

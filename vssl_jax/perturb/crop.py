@@ -144,7 +144,8 @@ class SquareCrop:
     side: tuple[float, float] = (0.6, 1.0)
 
     def __post_init__(self):
-        if not 0 < self.side[0] <= self.side[1] <= 1:
+        right = isinstance(self.side, tuple) and len(self.side) == 2
+        if not (right and 0 < self.side[0] <= self.side[1] <= 1):
             raise UserError(f"square crop has side={self.side}: it must be (low, high) with 0 < low <= high <= 1")
 
     def draw(self, key: jax.Array, extent_2: jax.Array, size: tuple[int, int]) -> jax.Array:

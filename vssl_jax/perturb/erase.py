@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from vssl_jax.errors import UserError
-from vssl_jax.perturb.color import check_probability
+from vssl_jax.perturb.color import check_probability, check_range
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -71,8 +71,7 @@ class Cutout:
 
     def __post_init__(self):
         check_probability("cutout", self.prob)
-        if not 1 <= self.sides[0] <= self.sides[1]:
-            raise UserError(f"cutout has sides={self.sides}: it must be (low, high) with 1 <= low <= high, in pixels")
+        check_range("cutout's sides, in pixels,", self.sides, 1, whole=True)
 
     def __call__(self, key: jax.Array, rgb: jax.Array) -> jax.Array:
         """rgb_TxHxWx3 -> the same outside the box."""

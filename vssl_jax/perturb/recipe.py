@@ -55,10 +55,16 @@ def _color(config: Mapping[str, Any], pixels: Pixels) -> Any:
     """An operation on colors; the chains of `one_of` and `each_frame` are of such."""
     config = dict(config)
     if "chain" in config:
-        config["chain"] = tuple(_color(c, pixels) for c in config["chain"])
+        config["chain"] = _chain(config["chain"], pixels)
     if "chains" in config:
-        config["chains"] = tuple(tuple(_color(c, pixels) for c in chain) for chain in config["chains"])
+        config["chains"] = tuple(_chain(chain, pixels) for chain in config["chains"])
     return _of_pixels(_named("color operation", config, COLORS), config, pixels)
+
+
+def _chain(chain: Any, pixels: Pixels) -> tuple[Any, ...]:
+    if not isinstance(chain, tuple | list) or not all(isinstance(c, Mapping) and "name" in c for c in chain):
+        raise UserError(f"a chain of color operations is {chain!r}: it must be operations, such as ({{'name': 'gray'}},)")
+    return tuple(_color(c, pixels) for c in chain)
 
 
 def _of_pixels(op: Any, config: Mapping[str, Any], pixels: Pixels) -> Any:

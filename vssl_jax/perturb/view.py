@@ -1,7 +1,7 @@
 """From the batch's uint8 frames to the normalized clips that a network reads.
 
 The one idea: crop, resize and flip are one separable resampling, RGB and YUV420 batches differ only in which planes it is applied to, and
-all that is drawn for a clip (box, flip, colors) is drawn once and shared by its frames.
+all that is drawn for a clip (box, flip, colors) is drawn once and shared by its frames, unless a recipe asks for each frame's own.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ class Pixels(NamedTuple):
 ColorOp = Callable[[jax.Array, jax.Array], jax.Array]  # (key, rgb_TxHxWx3 in [0, 1]) -> the same, see perturb/color.py and blur.py
 
 
-Crop = crop_lib.RandomResizedCrop | crop_lib.MultiScaleCrop | crop_lib.CenterCrop | crop_lib.WholePicture
+Crop = crop_lib.RandomResizedCrop | crop_lib.MultiScaleCrop | crop_lib.SquareCrop | crop_lib.CenterCrop | crop_lib.WholePicture
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:

@@ -158,7 +158,8 @@ def build(config: Mapping[str, Any], steps: int, batch_size: int, clock: Schedul
     The peak rate is `learning_rate` x batch_size / `lr_batch` (the linear rule of Goyal et al. 2017), `final_learning_rate` likewise;
     lr_batch 0 means absolute rates. `rates`, {part: factor}, multiplies the rate of whole parts: the update itself, since LARS and Adam would
     divide a factor of the gradient out again. `clip_norm` 0 means no clipping. `weight_decay_final` below 0 means a constant decay, else a
-    cosine to it (V-JEPA). `decay_all` decays biases, normalization and tokens too, as PyTorch's optimizers do where nothing is said.
+    cosine to it (V-JEPA). `decay_all` decays biases, normalization and tokens too, as PyTorch's optimizers do where nothing is said
+    (LARS scales none of them, decayed or not).
     """
     if config.name not in OPTIMIZERS:
         raise unknown_name("optimizer", config.name, OPTIMIZERS)
