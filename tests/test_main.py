@@ -1,5 +1,6 @@
 """Whole commands: recipes' `:smoke` from its command to its artifacts, and what they say where the data, the workdir or a name is wrong."""
 
+import fcntl
 import importlib
 import json
 import os
@@ -16,7 +17,8 @@ from tests import fast_compilation
 from tests.commands import CONFIGS, NOISE, SMOKE, TINY, error_line, files, run
 from tests.data.video_files import Clip, shapes_NxHxWx3, write_video
 from tests.train.processes import Run
-from vssl_jax import cli, evaluate, main
+from vssl_jax import cli, evaluate, main, pretrain
+from vssl_jax.errors import UserError
 from vssl_jax.train import fit, loop
 from vssl_jax.train.metrics import read_metrics
 
@@ -409,6 +411,26 @@ def test_a_workdir_that_may_not_be_written_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)  # whoever runs the tests may be allowed everything
     line = error_line(run(main.main, *TINY, f"--workdir={tmp_path / 'run'}"), before=())
     assert "may not be written: mend its permissions" in line and files(tmp_path) == []
+
+
+def test_two_runs_do_not_write_to_one_workdir(tmp_path, monkeypatch):
+    """While a run lasts its workdir is its own, where the file system has locks; afterwards it is free."""
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    folder = os.open(workdir, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    assert "another run is writing to" in error_line(run(main.main, *TINY, f"--workdir={workdir}"), before=()) and files(tmp_path) == [
+        "run"
+    ]
+    os.close(folder)
+    with pretrain._alone(workdir):
+        with pytest.raises(UserError, match="another run"), pretrain._alone(workdir):
+            pass
+    with pretrain._alone(workdir):
+        pass
+    monkeypatch.setattr(pretrain.fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(95, "not supported")))
+    with pretrain._alone(workdir):
+        pass
 
 
 def test_a_recipe_that_does_not_fit_is_refused_by_numbers(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 import logging
 import math
@@ -235,10 +236,11 @@ def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter) -> tupl
 
 
 @contextlib.contextmanager
-def _writable(workdir: Path) -> Iterator[None]:
-    """Makes the workdir. Folders that were made for it are taken away again where the body fails before anything is in them.
+def _writable(workdir: Path, main: bool) -> Iterator[None]:
+    """Makes the workdir, and keeps others out of it where `main` says that this process is the one that writes. Folders that were made for it are taken
+    away again where the body fails before anything is in them.
 
-    Raises UserError where the workdir cannot be made or written.
+    Raises UserError where the workdir cannot be made or written, or another run is in it.
     """
     made = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
     try:
@@ -248,14 +250,33 @@ def _writable(workdir: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"the workdir {workdir} cannot be made ({error.strerror}): give another --workdir=DIR") from error
     try:
-        if not os.access(workdir, os.W_OK | os.X_OK):
+        if not os.access(workdir, os.R_OK | os.W_OK | os.X_OK):
             raise UserError(f"the workdir {workdir} may not be written: mend its permissions, or give another --workdir=DIR")
-        yield
+        with _alone(workdir) if main else contextlib.nullcontext():
+            yield
     except BaseException:
         with contextlib.suppress(OSError):  # not empty: a run is in it
             for folder in made:
                 folder.rmdir()
         raise
+
+
+@contextlib.contextmanager
+def _alone(workdir: Path) -> Iterator[None]:
+    """Holds the folder's lock, which goes when the process does. File systems that know no locks have none."""
+    folder = os.open(workdir, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"another run is writing to {workdir}: stop it and wait until it has ended, or give another --workdir=DIR"
+            ) from error
+        except OSError as error:
+            logging.info("no lock on %s: %s", workdir, error.strerror)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _say_goodput(workdir: Path, main: bool) -> None:
@@ -269,7 +290,7 @@ def pretrain(config: ConfigDict, workdir: Path, before: Callable[[tuple[str, ...
     """
     main = jax.process_index() == 0
     preload(config.data)
-    with _writable(workdir), MetricsWriter(workdir, enabled=main) as writer:
+    with _writable(workdir, main), MetricsWriter(workdir, enabled=main) as writer:
         plan, classes = build_plan(config, workdir, writer)
         before(classes)
         if main:
