@@ -1,6 +1,7 @@
 """The instrument's arithmetic on made results; one small measurement from end to end; and that what is done is not done again."""
 
 import json
+import weakref
 from pathlib import Path
 from typing import ClassVar
 
@@ -96,6 +97,25 @@ def test_a_method_is_pretrained_and_read(tmp_path, capsys):
     names = [("pace_cnn/knn", 2), ("pace_cnn/retrieval", 2), ("random-cnn/knn", 0), ("random-cnn/retrieval", 0)]
     assert [(r["name"], r["steps"]) for r in rows] == names
     assert all(r["n"] == 16 and r["top1"] == r["retrieval"]["hit@1"] <= r["retrieval"]["hit@5"] for r in rows[1::2])
+
+
+def test_what_was_made_is_let_go_before_another_is_made():
+    """So that a table of many methods has one of them in memory at a time."""
+
+    class Network:
+        pass
+
+    latest, made = instrument.Latest(), []
+
+    def make():
+        assert not made or made[-1]() is None
+        network = Network()
+        made.append(weakref.ref(network))
+        return network
+
+    for key in ("a", "a", "b", "b", "a"):
+        assert latest.get(key, make) is made[-1]()
+    assert len(made) == 3
 
 
 def test_the_methods_table_has_a_line_a_method_and_no_controls():

@@ -15,7 +15,8 @@ the first that fit the chip are taken:
 
 remat=none is not among them: what a block keeps is written to memory and read again, which takes about as long as making it anew (least times of a
 step with none and with dots, in ms, on 256 chips: ViT-S v4 1.93 and 1.68; ViT-B v5e 14.7 and 13.7, v5p 6.48 and 6.63; ViT-L v6e 13.1 and 11.9; ViT-H
-v5p 23.8 and 23.1), and it needs more memory: 1.1 to 1.3 times as much on these, up to twice where the batch fills a chip. Where a batch has fewer rows than the pod has chips, chips share rows by mesh.model. Settings that cannot fit are
+v5p 23.8 and 23.1), and it needs more memory: 1.1 to 1.3 times as much on these, up to twice where the batch fills a chip. Where a batch has fewer
+rows than the pod has chips, chips share rows by mesh.model. Settings that cannot fit are
 not compiled: by what the same settings with fewer micro-batches were found to need, or by the state alone.
 """
 

@@ -26,10 +26,11 @@ import math
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
@@ -93,6 +94,21 @@ class Films:
         return self._open(film, "train"), self._open(film, "test")
 
 
+class Latest:
+    """What was made last for a key; it is let go, and with it the programs that were compiled for it, before that of another key is made."""
+
+    def __init__(self) -> None:
+        self._key: Hashable = None
+        self._value: Any = None
+
+    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        if key != self._key:
+            self._key = self._value = None
+            jax.clear_caches()
+            self._value, self._key = make(), key
+        return self._value
+
+
 def direction(scores_NxC: np.ndarray, labels_N: np.ndarray, reversal_C: np.ndarray) -> float:
     """How often the true class scores higher than its exact reversal; equal scores count half."""
     rows = np.arange(len(labels_N))
@@ -124,23 +140,24 @@ def _tune(who: Callable[[], subject.Subject], films: Films, film: str, tuned: Ma
 
 def methods(config: ConfigDict, films: Films, workdir: Path) -> Iterator[Task]:
     """Every protocol on every pretrained backbone, and on the same one with fresh weights."""
+    latest, tables = Latest(), Latest()
     for name, run in config.methods.items():
         plain = config_lib.to_dict(run)
         for seed in config.get("seeds_of", {}).get(name, config.seeds):
             folder = workdir / f"{name}-{seed}"
-            pretrained = functools.cache(functools.partial(_pretrained, run, seed, folder))
+            pretrained = functools.partial(latest.get, (name, seed), functools.partial(_pretrained, run, seed, folder))
             settings = {"run": plain, "train": config_lib.to_dict(config.train)}
             if run.train.validate_every > 0:
                 yield Task(
                     f"{name}/{OWN}", seed, plain["train"]["steps"], settings, functools.partial(_own_task, pretrained, folder, films)
                 )
-            yield from _protocols(name, pretrained, config, films, seed, plain["train"]["steps"], settings, config.tuned[name])
+            yield from _protocols(name, pretrained, tables, config, films, seed, plain["train"]["steps"], settings, config.tuned[name])
     for net, name in config.random.items():
         model = config_lib.to_dict(config.methods[name].model)
         for seed in config.seeds:
-            fresh = functools.cache(functools.partial(_fresh, model, seed))
+            fresh = functools.partial(latest.get, (f"random-{net}", seed), functools.partial(_fresh, model, seed))
             settings = {"model": model, "train": config_lib.to_dict(config.train)}
-            yield from _protocols(f"random-{net}", fresh, config, films, seed, 0, settings, config.tuned[f"random_{net}"])
+            yield from _protocols(f"random-{net}", fresh, tables, config, films, seed, 0, settings, config.tuned[f"random_{net}"])
 
 
 def _pretrained(run: ConfigDict, seed: int, folder: Path) -> subject.Subject:
@@ -164,9 +181,17 @@ def _own_task(pretrained: Callable[[], subject.Subject], folder: Path, films: Fi
 
 
 def _protocols(
-    name: str, who: Callable[[], subject.Subject], config: ConfigDict, films: Films, seed: int, steps: int, settings, tuned: ConfigDict
+    name: str,
+    who: Callable[[], subject.Subject],
+    latest: Latest,
+    config: ConfigDict,
+    films: Films,
+    seed: int,
+    steps: int,
+    settings: Mapping[str, Any],
+    tuned: ConfigDict,
 ) -> Iterator[Task]:
-    tables = functools.cache(lambda: _tables(who(), films))
+    tables = functools.partial(latest.get, (name, seed), lambda: _tables(who(), films))
     for protocol in config.protocols:
         settings_of = config_lib.to_dict(config[protocol])
         measure = functools.partial(_frozen, protocol, tables, config[protocol], seed)
