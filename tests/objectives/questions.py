@@ -112,7 +112,8 @@ def labels(task: Pretext, draws: int) -> np.ndarray:
     """The labels of at least that many questions, [N,A]."""
     spec = batch_lib.Spec(batch_size=64, clips=2, frames=SPEC.frames, height=2, width=2)
     batch = tiny.batches(1, spec)[0]
-    asked = jax.jit(lambda key: task.ask(started(task)[1], batch, key).label_QxA)
+    memory = started(task)[1]  # not in the trace, which would keep its tracers for others
+    asked = jax.jit(lambda key: task.ask(memory, batch, key).label_QxA)
     found = [np.asarray(asked(jax.random.key(0)))]
     while sum(map(len, found)) < draws:
         found.append(np.asarray(asked(jax.random.key(len(found)))))
