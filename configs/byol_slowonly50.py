@@ -6,7 +6,9 @@ Command: python -m vssl_jax.main --config=configs/byol_slowonly50.py --config.da
 Hardware and hours of the original: 8 machines of 8 GPUs; hours not stated.
 Expected: Kinetics-400 67.4 by a linear probe, UCF101 94.0 after fine-tuning; with 4 clips, at twice the rate, 70.1 and 94.7 (the authors' repository).
 Reproduced here: not yet run at full size. Frames are colored after the crop, where theirs are before. The loss is the mean over both directions, where theirs
-is the sum, which under LARS is of consequence for biases and normalization only. `--config.objective.own=true` makes a clip's own vector a target too.
+is the sum, which under LARS is of consequence for biases and normalization only. `--config.objective.own=true` makes a clip's own vector a target too. What
+holds for all recipes of this setting (batch normalization over all views and videos) stands in configs/contrastive.py. A short video is left out, there its
+last frame is repeated.
 
 Variants: `:local` trains a small CNN on the embedded dataset in minutes on a CPU; `:smoke` runs the same code at toy size in seconds.
 """

@@ -4,8 +4,8 @@ Paper: Xu, Xiao, Zhao, Shao, Xie, Zhuang, "Self-supervised Spatiotemporal Learni
 Command: python -m vssl_jax.main --config=configs/clip_order_r3d10_ucf101.py --config.data.path=VIDEOS --workdir=RUN
 Hardware and hours of the original: not stated.
 Expected: UCF101 64.9 and HMDB51 29.5 after fine-tuning, nearest neighbor R@1 14.1 (as published; the net called R3D there is the 10-layer one).
-Reproduced here: not yet run at full size. Unlike the original, whose rate is constant and whose checkpoint is chosen on 800 validation videos, the last one is
-taken; and batch normalization is over the three clips of all videos together, not by place.
+Reproduced here: not yet run at full size. Unlike the original, whose rate is constant and whose checkpoint is chosen on 800 validation videos, the last one
+is taken; and batch normalization is over the three clips of all videos together, not by place. Weights start as He et al. have them, there as PyTorch does.
 
 Variants: `:local` trains a small CNN on the embedded dataset in minutes on a CPU; `:smoke` runs the same code at toy size in seconds.
 """

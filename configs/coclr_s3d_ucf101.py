@@ -8,13 +8,14 @@ Evaluation: that number is hit@1 of python -m vssl_jax.evaluate --config=configs
     --config.retrieval.center=each --config.features=flow (or video, or video,flow), with these settings of both train and test: canvas=128,172 (flow is in
     pixels of the film, which is to be as large as in training), sampler.frames=33 (32 for video alone), sampler.stride=1, and sampler.clips as many as
     cover a video. The authors crop at random there too; here crops are in the middle.
-Reproduced here: not yet run at full size. All of it is one run: InfoNCE for each network (300 epochs), then two cycles of 100 epochs for either; the rate falls
-to a tenth after four fifths of each turn, where the authors' InfoNCE has 250 and 280 epochs. Flow is computed as the run goes, by TV-L1 on the whole film
-and cut and mirrored like a picture; --config.data.flow=FLOW reads it as vssl_jax.make_flow stored it (--config.objective.flow_of=view has it of what is
+Reproduced here: not yet run at full size. All of it is one run: InfoNCE for each network (300 epochs), then two cycles of 100 epochs for either; the rate
+falls to a tenth after four fifths of each turn, where the authors' InfoNCE has 250 and 280 epochs. Flow is computed as the run goes, by TV-L1 on the whole
+film and cut and mirrored like a picture; --config.data.flow=FLOW reads it as vssl_jax.make_flow stored it (--config.objective.flow_of=view has it of what is
 seen, so that mirrored clips move the other way). The two views are augmented in the two ways of the authors' code, each half of the time: of two clips, whose
-colors are then changed three times of ten each, or of one of the two, with the colors of one view changed. Whether the own key is left out of the positives is
-drawn for each video, there for a batch. S3D is that of the classifiers: epsilon .001 (theirs .00001), at its end a mean over windows of 2 x 7 x 7 (theirs of
-all places). Batch normalization is over the global batch, theirs over a GPU's 32 clips with keys shuffled. Short videos are left out, there filled up.
+colors are then changed three times of ten each, or of one of the two, with the colors of one view changed. Whether the own key is left out of the positives
+is drawn for each video, there for a batch. S3D is that of the classifiers: epsilon .001 (theirs .00001), at its end a mean over windows of 2 x 7 x 7 (theirs
+of all places). Batch normalization is over the global batch, theirs over a GPU's 32 clips with keys shuffled. Short videos are left out, there filled up.
+Contrast changes about the clip's mean, there each frame's. Convolutions start as He et al. have them, there normal with a deviation of .01.
 
 Variants: `:local` trains two small CNNs on the embedded dataset on a CPU; `:smoke` runs the same code at toy size in seconds.
 """

@@ -7,8 +7,9 @@ Hardware and hours of the original: 64 GPUs for ImageNet, at most 25 hours for 4
 Expected: no number of it on video is published; ImageNet 70.2 by a linear probe after 400 epochs of two crops, where SwAV has 70.1 (the authors' repository).
 Reproduced here: not yet run at full size. It is an image method in the video setting of configs/swav_slowonly50.py (clips, views, batch, optimizer, epochs)
 with the clustering and the head of the authors' code: three clusterings of 3000 clusters, by turns of either clip, 10 iterations of k-means once an epoch,
-temperature .1, one hidden layer of 2048. There an extra pass over the data fills the bank before the first epoch; here the first of the 200 epochs
-does, in which nothing is learned. Other data: --config.data.num_examples=VIDEOS sets an epoch's length and the places of the bank.
+temperature .1, one hidden layer of 2048. There an extra pass over the data fills the bank before the first epoch; here the first of the 200 epochs does, in
+which nothing is learned. Other data: --config.data.num_examples=VIDEOS sets an epoch's length and the places of the bank. What holds for all recipes of this
+setting (batch normalization over all views and videos) stands in configs/contrastive.py. A short video is left out, there its last frame is repeated.
 
 Variants: `:local` trains a small CNN on the embedded dataset in minutes on a CPU; `:smoke` runs the same code at toy size in seconds.
 """

@@ -8,7 +8,8 @@ Expected: Kinetics-400 71.0 by a linear probe, UCF101 94.5 after fine-tuning; wi
 Reproduced here: not yet run at full size. Each of the 4 clips asks for the other 3, and the loss is four times the mean over those pairs, as the authors'
 code sums its gradients. Frames are colored after the crop, where theirs are before. Batch normalization is over the global batch here, so that keys need no
 shuffling; the authors normalize by device and shuffle. The weight decay, .0001, is their code's default. Nothing is learned there until the queue is full
-(128 steps of their 512 videos on 8 machines); here it is full of random vectors from the first step on.
+(128 steps of their 512 videos on 8 machines); here it is full of random vectors from the first step on. The head's biases have no weight decay, there they
+have. A short video is left out, there its last frame is repeated.
 
 Variants: `:local` trains a small CNN on the embedded dataset in minutes on a CPU; `:smoke` runs the same code at toy size in seconds.
 """

@@ -10,6 +10,7 @@ Reproduced here: not yet run at full size. Weights, rates, decay, drops, epochs 
 force, and its biases learn twice as fast, which is not done here. Motion is measured by differences of frames, not by stored TV-L1 flow; colors by histograms
 of 32 bins, not 256; slopes are central differences, there Prewitt's; where nothing moves no answer is asked, there 0. Pictures are RGB in [0, 1], not BGR to
 255; a mirrored clip's motion is mirrored, there it is not. Two errors of the code, in the colors of the second ring and of all places, are not repeated.
+Weights start as He et al. have them, there as PyTorch does.
 
 Variants: `:local` trains a small CNN on the embedded dataset in minutes on a CPU; `:smoke` runs the same code at toy size in seconds.
 """

@@ -6,7 +6,8 @@ Command: python -m vssl_jax.main --config=configs/pace_r2plus1d10.py --config.da
 Hardware and hours of the original: not stated.
 Expected: UCF101 77.1 and HMDB51 36.6 after fine-tuning (as published; the net called R(2+1)D there is the 10-layer one).
 Reproduced here: not yet run at full size. Unlike the original, short videos are left out and not played in a loop, whose seams tell the pace; pictures are
-RGB in [0, 1], not BGR to 255; an epoch is the data set once, where their list of UCF101 has every video ten times.
+RGB in [0, 1], not BGR to 255; an epoch is the data set once, where their list of UCF101 has every video ten times. Films keep their aspect, there all are
+squeezed to 128 x 171. Weights start as He et al. have them, there as PyTorch does.
 
 Variants: `:local` trains a small CNN on the embedded dataset in minutes on a CPU; `:smoke` runs the same code at toy size in seconds.
 """

@@ -5,12 +5,13 @@ Command: python -m vssl_jax.main --config=configs/playback_rate_r3d10_ucf101.py 
 Hardware and hours of the original: not stated.
 Expected: UCF101 66.5 and HMDB51 29.7 after fine-tuning (the authors' repository), nearest neighbor R@1 22.8 (as published; the net called R3D there is the
 10-layer one).
-Reproduced here: not yet run at full size. The rates, the weights of the losses, learning rate, decay, batch, epochs and the middle crop are the
-authors' code's, and so is that the frames between those of rate 1 are left out of the loss. Unlike there: every video serves every rate (they draw the rate
-first and pass over what is too short for it); what moves is weighed by neighboring given frames and all channels together (theirs by every fifth dense frame,
-channel by channel); the loss is a mean over all frames that count (theirs of each clip first); the decoder has one convolution a step, with GroupNorm, and ends
+Reproduced here: not yet run at full size. The rates, the weights of the losses, learning rate, decay, batch, epochs and the middle crop are the authors'
+code's, and so is that the frames between those of rate 1 are left out of the loss. Unlike there: every video serves every rate (they draw the rate first and
+pass over what is too short for it); what moves is weighed by neighboring given frames and all channels together (theirs by every fifth dense frame, channel
+by channel); the loss is a mean over all frames that count (theirs of each clip first); the decoder has one convolution a step, with GroupNorm, and ends
 linear (theirs with transposed convolutions, BatchNorm and a ReLU at the end), and none stands before it and the answer; the learning rate is constant (theirs
-falls by the loss on 800 held-out videos), and that of the answer's layer is not ten times the rest's.
+falls by the loss on 800 held-out videos), and that of the answer's layer is not ten times the rest's. Weights start as He et al. have them, there as PyTorch
+does.
 
 Variants: `:local` trains a small CNN on the embedded dataset in minutes on a CPU; `:smoke` runs the same code at toy size in seconds.
 """

@@ -8,7 +8,7 @@ Expected: UCF101 81.1 and HMDB51 44.6 after fine-tuning (the authors' repository
 Reproduced here: not yet run at full size. Queue, decay, temperature, margin, width, weights, speeds, crop, colors, epochs, rate and decay of weights are
 those of the authors' code, on the 4 GPUs of their command with 32 clips each. Unlike there, each video draws its speed by itself, where half of every batch
 had either; query and keys lie within 128 frames, where they lay anywhere, and shorter videos are left out, not looped; batch statistics are of all devices
-and of both keys together.
+and of both keys together. Weights start as He et al. have them, there as PyTorch does.
 
 Variants: `:local` trains a small CNN on the embedded dataset in minutes on a CPU; `:smoke` runs the same code at toy size in seconds.
 """

@@ -7,6 +7,7 @@ Expected: Kinetics-400 66.1 by a linear probe after 800 epochs, 63.8 after 200 (
 Reproduced here: not yet run at full size. Blur is over 22 pixels as in the authors' code, a tenth of the picture; its deviation, .1 to 2 pixels, is SimCLR's.
 Their public configuration is of Kinetics-600; by the letter of their code gradients are summed over TPU cores and not averaged, whose number it does not say.
 Crops have a uniform share of the area and a log-uniform aspect here, TensorFlow's own law there; contrast changes about a clip's mean, there each channel's.
+Videos that are too short are left out, there played in a loop.
 
 Variants: `:local` trains a small CNN on the embedded dataset in minutes on a CPU; `:smoke` runs the same code at toy size in seconds.
 """

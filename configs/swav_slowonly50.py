@@ -6,7 +6,8 @@ Command: python -m vssl_jax.main --config=configs/swav_slowonly50.py --config.da
 Hardware and hours of the original: 8 machines of 8 GPUs; hours not stated.
 Expected: Kinetics-400 62.6 by a linear probe, UCF101 90.2 after fine-tuning (the authors' repository).
 Reproduced here: not yet run at full size. Head, rate, warm-up and decay are those of the authors' configuration. The prototypes learn from the first step on,
-there from the second epoch on. Frames are colored after the crop; theirs are first resized to a side of 224 and colored before it.
+there from the second epoch on. Frames are colored after the crop; theirs are first resized to a side of 224 and colored before it. What holds for all recipes
+of this setting (batch normalization over all views and videos) stands in configs/contrastive.py. A short video is left out, there its last frame is repeated.
 
 Variants: `:local` trains a small CNN on the embedded dataset in minutes on a CPU; `:smoke` runs the same code at toy size in seconds.
 """

@@ -53,6 +53,12 @@ def test_a_wrong_operation_is_one_clear_line(op, message):
         build_view({"crop": {"name": "whole"}, "color": (op,)}, Pixels(8))
 
 
+@pytest.mark.parametrize("side", [0.5, (0.5, 0.6, 0.7), (0.9, 0.6), (0.5, 1.5), ("a", 1.0)])
+def test_a_wrong_side_of_a_square_is_one_clear_line(side):
+    with pytest.raises(UserError, match=r"square crop's side is .* from 0 to 1"):
+        build_view({"crop": {"name": "square", "side": side}}, Pixels(8))
+
+
 def test_evaluation_views():
     assert build_eval_view({"short_side": 0, "crops": 3}, Pixels(32)) == EvalView(32, None, crops=3)
     assert build_eval_view({"short_side": 40, "order": "single"}, Pixels(32)) == OrderFree(EvalView(32, 40), "single")

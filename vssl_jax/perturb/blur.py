@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from vssl_jax.errors import UserError
-from vssl_jax.perturb.color import check_probability, maybe
+from vssl_jax.perturb.checks import check_probability
+from vssl_jax.perturb.color import maybe
 
 
 def blur_matrix(size: int, sigma: jax.Array, radius: int) -> jax.Array:

@@ -5,10 +5,8 @@ An operation is a frozen dataclass called with (key, rgb_TxHxWx3), values in [0,
 so), solarize is dm-pix's.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import dm_pix as pix
 import jax
@@ -16,22 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from vssl_jax.errors import UserError
+from vssl_jax.perturb.checks import check_probability, check_range
 
 GRAY_WEIGHTS = (0.299, 0.587, 0.114)  # BT.601 luma
-
-
-def check_probability(name: str, prob: float) -> None:
-    if not 0 <= prob <= 1:
-        raise UserError(f"{name} has prob={prob}: a probability is from 0 to 1")
-
-
-def check_range(name: str, values: Any, least: float, most: float = math.inf, whole: bool = False) -> None:
-    """Raises UserError unless the values are (low, high), least <= low <= high <= most, and whole numbers where so asked."""
-    kind = int if whole else (int, float)
-    right = isinstance(values, tuple) and len(values) == 2 and all(isinstance(x, kind) for x in values)
-    if not (right and least <= values[0] <= values[1] <= most):
-        limits = f"from {least:g}" + (f" to {most:g}" if most < math.inf else "")
-        raise UserError(f"{name} is {values}: it must be (low, high), {'whole numbers ' if whole else ''}{limits}")
 
 
 def maybe(key: jax.Array, prob: float, changed: jax.Array, rgb: jax.Array) -> jax.Array:
@@ -235,6 +220,5 @@ class OneChannel:
 
     def __call__(self, key: jax.Array, rgb: jax.Array) -> jax.Array:
         which_key, prob_key = jax.random.split(key)
-        which = jax.random.randint(which_key, (1, 1, 1, 1), 0, 3)
-        channel = jnp.take_along_axis(rgb, which, axis=-1)
+        channel = jnp.take(rgb, jax.random.randint(which_key, (), 0, 3), axis=-1)[..., None]
         return maybe(prob_key, self.prob, jnp.broadcast_to(channel, rgb.shape), rgb)

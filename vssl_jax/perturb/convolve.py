@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from vssl_jax.errors import UserError
-from vssl_jax.perturb.color import check_probability, maybe
+from vssl_jax.perturb.checks import check_probability
+from vssl_jax.perturb.color import maybe
 
 # Of a standard normal distribution cut off at two deviations.
 CUT_STD = 0.87962566103423978

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vssl_jax.errors import UserError
+from vssl_jax.perturb.checks import check_range
 
 
 def _place(uniform_2: jax.Array, extent_2: jax.Array, sides_2: jax.Array) -> jax.Array:
@@ -144,9 +145,7 @@ class SquareCrop:
     side: tuple[float, float] = (0.6, 1.0)
 
     def __post_init__(self):
-        right = isinstance(self.side, tuple) and len(self.side) == 2
-        if not (right and 0 < self.side[0] <= self.side[1] <= 1):
-            raise UserError(f"square crop has side={self.side}: it must be (low, high) with 0 < low <= high <= 1")
+        check_range("square crop's side", self.side, 0, 1)
 
     def draw(self, key: jax.Array, extent_2: jax.Array, size: tuple[int, int]) -> jax.Array:
         del size

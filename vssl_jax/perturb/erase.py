@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from vssl_jax.errors import UserError
-from vssl_jax.perturb.color import check_probability, check_range
+from vssl_jax.perturb.checks import check_probability, check_range
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

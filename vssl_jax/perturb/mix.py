@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from vssl_jax.errors import UserError
-from vssl_jax.perturb.color import check_probability
+from vssl_jax.perturb.checks import check_probability
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from vssl_jax.errors import UserError
-from vssl_jax.perturb.color import check_probability, luma
+from vssl_jax.perturb.checks import check_probability
+from vssl_jax.perturb.color import luma
 
 TABLES = ("auto_contrast", "equalize", "invert", "posterize", "solarize", "solarize_add", "contrast", "brightness")
 BLENDS = ("color", "sharpness")
