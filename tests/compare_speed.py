@@ -249,6 +249,7 @@ def report(about: dict, module: str, kinds: Sequence[str], args: argparse.Namesp
         "dtype": SETTINGS[args.device].dtype,
         "rounds": args.rounds,
         "cpus": os.cpu_count(),
+        "glibc_tunables": os.environ.get("GLIBC_TUNABLES"),
     }
     print(json.dumps(about | figures | {"load_before": load, "load_after": os.getloadavg(), "versions": versions}))
 
