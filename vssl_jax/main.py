@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from vssl_jax import cli, pretrain
 from vssl_jax.objectives.protocol import choose
 from vssl_jax.perturb import recipe
-from vssl_jax.train import distributed
+from vssl_jax.train import distributed, goodput
 
 
 def default_workdir(argv: list[str]) -> str:
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> None:
     workdir = Path(flags.workdir if flags.workdir else default_workdir(argv)).absolute()
     distributed.initialize(config.distributed)
     cli.use_compilation_cache()
-    export = pretrain.pretrain(config, workdir, before=lambda classes: _check_evaluation(config, classes))
+    export = pretrain.pretrain(config, workdir, before=lambda classes: _check_evaluation(config, classes), started=goodput.process_start())
     with cli.stoppable("stopped while evaluating; training is done and exported, and the same command evaluates again"):
         distributed.on_first(lambda: follow(config, export, workdir))
 

@@ -181,7 +181,7 @@ def _labeled_inputs(config: ConfigDict, workdir: Path) -> tuple[Input, Input]:
     return tuple(made)
 
 
-def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter) -> tuple[Plan, tuple[str, ...]]:
+def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter, moments: goodput.Recorder) -> tuple[Plan, tuple[str, ...]]:
     """Everything of a run but the running of it, and the names of the classes that it learns from labels (none: ()). Raises UserError for bad
     data, names or sizes.
     """
@@ -227,7 +227,7 @@ def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter) -> tupl
         jobs=jobs,
         checkpointer=checkpointer,
         writer=writer,
-        goodput=goodput.Recorder(workdir if main else None),
+        goodput=moments,
         progress=lambda start: Progress(config.train.steps, start, enabled=main),
         on_start=_on_start(objective, config, input.spec.batch_size * input.spec.clips, workdir, checkpointer),
         host_metrics=broken.metrics,
@@ -284,14 +284,18 @@ def _say_goodput(workdir: Path, main: bool) -> None:
         print(account, file=sys.stderr)
 
 
-def pretrain(config: ConfigDict, workdir: Path, before: Callable[[tuple[str, ...]], None] = lambda classes: None) -> Path:
+def pretrain(
+    config: ConfigDict, workdir: Path, before: Callable[[tuple[str, ...]], None] = lambda classes: None, started: float | None = None
+) -> Path:
     """Runs the recipe in `workdir` (resuming what is there) and returns the export's path. `before` is called with the names of the classes
-    that the run learns (none: ()) when the plan is built, and may refuse it. Raises as train.loop.train does.
+    that the run learns (none: ()) when the plan is built, and may refuse it. Goodput counts from `started`, in seconds since 1970 (None: now).
+    Raises as train.loop.train does.
     """
     main = jax.process_index() == 0
+    moments = goodput.Recorder(workdir if main else None, started)
     preload(config.data)
     with _writable(workdir, main), MetricsWriter(workdir, enabled=main) as writer:
-        plan, classes = build_plan(config, workdir, writer)
+        plan, classes = build_plan(config, workdir, writer, moments)
         before(classes)
         if main:
             print(

@@ -7,7 +7,8 @@ notes moments, one JSON object a line in WORKDIR/goodput.jsonl, and `account` re
     {"event": "save",  "step": 80, "time": ..., "data": 0.3, "saving": 0.1, "jobs": 2.0}         a checkpoint was begun, or is on the disk
     {"event": "seen",  "step": 97, "time": ..., "data": ..., "saving": ..., "jobs": ...}         at logged steps, every SEEN_SECONDS at most
 
-`time` and `started` (the process began) are seconds since 1970; `data`, `saving` and `jobs` are seconds since "begin" in which no step ran.
+`time` and `started` (the process began, or its work for this run) are seconds since 1970; `data`, `saving` and `jobs` are seconds since "begin"
+in which no step ran.
 """
 
 import contextlib
@@ -28,7 +29,7 @@ SEEN_SECONDS = 10.0
 _IMPORTED = time.time()
 
 
-def _process_start() -> float:
+def process_start() -> float:
     """When this process began; on systems without /proc, when this file was imported."""
     try:
         ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
@@ -39,11 +40,14 @@ def _process_start() -> float:
 
 
 class Recorder:
-    """Notes the moments of one start. Without a workdir, and in every process but the first, it notes nothing."""
+    """Notes the moments of one start, which began at `started` (seconds since 1970; None: now). Without a workdir, and in every process but the
+    first, it notes nothing.
+    """
 
-    def __init__(self, workdir: str | os.PathLike | None = None, clock: Callable[[], float] = time.time):
+    def __init__(self, workdir: str | os.PathLike | None = None, started: float | None = None, clock: Callable[[], float] = time.time):
         self._path = None if workdir is None else Path(workdir) / FILE
         self._clock = clock
+        self._started = clock() if started is None else started
         self._spent = {"saving": 0.0, "jobs": 0.0}
         self._waited: Callable[[], float] = lambda: 0.0
         self._noted = 0.0
@@ -51,7 +55,7 @@ class Recorder:
     def begin(self, step: int, compile_seconds: float, waited: Callable[[], float]) -> None:
         """Step `step` is about to run. `waited` gives the seconds that the steps of this start have waited for data so far."""
         self._waited = waited
-        moments = {"time": self._clock(), "started": _process_start()}
+        moments = {"time": self._clock(), "started": self._started}
         self._note({"event": "begin", "step": step} | moments | {"compile": round(compile_seconds, 3)})
 
     @contextlib.contextmanager
