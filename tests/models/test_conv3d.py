@@ -73,14 +73,28 @@ def test_padding_is_half_the_kernel_at_both_ends():
         assert conv3d.conv3d(x, kernel, (2, 2, 2), impl)[0, 0, 0, 0, 0] == 13.0
 
 
-def test_a_kernel_s_derivative_in_pieces_is_the_same(monkeypatch):
+@pytest.mark.parametrize("form", ["pieces", "products"])
+@pytest.mark.parametrize("case", CASES)
+def test_a_kernel_s_derivative_in_pieces_and_by_products(case, form, monkeypatch):
     """Pieces that do not divide the frames, too."""
     monkeypatch.setattr(conv3d, "PLACES", 50)
-    x, kernel = normal(2, 7, 6, 6, 3), normal(3, 3, 3, 3, 4, seed=2) / 9
-    expected = output_and_gradients("direct", x, kernel, (1, 2, 2))
+    monkeypatch.setattr(conv3d, "PRODUCT_CHANNELS", 1 if form == "products" else 1000)
+    monkeypatch.setattr(conv3d, "PRODUCT_SIDES", 1)
+    size, strides, shape, outputs = CASES[case]
+    x, kernel = normal(*shape), normal(*size, shape[-1], outputs, seed=2) / np.sqrt(np.prod(size))
+    expected = output_and_gradients("direct", x, kernel, strides)
     for impl in ("taps", "channels"):
-        for a, b in zip(output_and_gradients(impl, x, kernel, (1, 2, 2)), expected, strict=True):
+        for a, b in zip(output_and_gradients(impl, x, kernel, strides), expected, strict=True):
             np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-5, err_msg=impl)
+
+
+def test_where_channels_and_places_are_many_products_make_the_derivative(monkeypatch):
+    used = []
+    monkeypatch.setattr(conv3d, "_kernel_by_products", lambda x, kernel, strides, g: used.append(kernel.shape) or kernel)
+    for channels, side, h in ((64, 14, 3), (63, 14, 3), (64, 13, 3), (3, 2, 1)):
+        x, kernel = normal(1, 2, side, side, channels), normal(1, h, h, channels, 64)
+        jax.eval_shape(lambda x, k: output_and_gradients("taps", x, k, (1, 1, 1)), x, kernel)
+    assert used == [(1, 3, 3, 64, 64), (1, 1, 1, 3, 64)]
 
 
 def test_the_form_that_is_chosen():

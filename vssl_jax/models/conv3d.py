@@ -8,11 +8,15 @@ less in front than behind, and no network here was trained so. Accelerators have
     taps      each tap is a convolution of the frames that it meets (none is of padding), and the results are added
     channels  the frames of all taps lie side by side in channels, for one convolution: where there are few channels (a stem)
 
-The CPU's forms have backward passes of their own: XLA's derivative with regard to a kernel is several times slower than its convolution where
-places are many, unless they are taken in pieces.
+The CPU's forms have backward passes of their own. XLA's derivative with regard to a kernel is several times slower than its convolution where
+places are many: they are taken in pieces, and where channels are many too it is made of matrix products, one for each row and column of the
+kernel, whose taps in time lie side by side.
 """
 
+import functools
+import itertools
 import math
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +30,7 @@ Triple = tuple[int, int, int]
 FEW_CHANNELS = 16
 PLACES = 8192  # (frames, rows, columns) in a piece of a kernel's derivative
 MOST_PIECES = 8  # each is an instruction to compile
+PRODUCT_CHANNELS, PRODUCT_SIDES = 64, 14 * 14  # from which on a kernel's derivative is faster by matrix products
 
 
 def choose(platform: str, kernel: tuple[int, int, int, int, int], strides: Triple = (1, 1, 1)) -> str:
@@ -81,26 +86,29 @@ def _direct(x, kernel, strides):
 
 
 def _taps(x_BxTxHxWxC, kernel_txhxwxCxO, strides):
-    """The sum over taps in time of a convolution in space of the frames that the tap meets."""
-    taps, frames, stride = kernel_txhxwxCxO.shape[0], x_BxTxHxWxC.shape[1], strides[0]
-    if taps > 1 and kernel_txhxwxCxO.shape[1:3] == (1, 1) and strides == (1, 1, 1):
+    if kernel_txhxwxCxO.shape[0] > 1 and kernel_txhxwxCxO.shape[1:3] == (1, 1) and strides == (1, 1, 1):
         return _temporal(x_BxTxHxWxC, kernel_txhxwxCxO[:, 0, 0])
-    out, total = length(frames, taps, stride), None
-    for tap in range(taps):
-        first, last = _meets(frames, taps, stride, tap)
-        if first > last:
-            continue  # of clips shorter than the kernel
-        start = first * stride + tap - taps // 2
-        met = lax.slice_in_dim(x_BxTxHxWxC, start, start + (last - first) * stride + 1, stride, axis=1)
-        part = _between(_space(met, kernel_txhxwxCxO[tap], strides[1:]), first, out - 1 - last)
+    return _sum_of_taps(x_BxTxHxWxC, kernel_txhxwxCxO, strides)
+
+
+def _sum_of_taps_plain(x_BxTxHxWxC, kernel_txhxwxCxO, strides):
+    """The sum over taps in time of a convolution in space of the frames that the tap meets."""
+    out, total = length(x_BxTxHxWxC.shape[1], kernel_txhxwxCxO.shape[0], strides[0]), None
+    for tap, seen, slots in _met(x_BxTxHxWxC.shape[1], kernel_txhxwxCxO.shape[0], strides[0]):
+        part = _in_space(x_BxTxHxWxC[:, seen], kernel_txhxwxCxO[tap], strides[1:])
+        part = _between(part, slots.start, out - slots.stop)
         total = part if total is None else total + part
     return total
 
 
-def _meets(frames: int, taps: int, stride: int, tap: int) -> tuple[int, int]:
-    """(first, last) slot whose `tap` falls on a real frame."""
-    offset = tap - taps // 2
-    return max(0, -(offset // stride)), min(length(frames, taps, stride) - 1, (frames - 1 - offset) // stride)
+def _met(frames: int, taps: int, stride: int) -> Iterator[tuple[int, slice, slice]]:
+    """(tap, the frames that it meets, the slots of the output where it does so); taps that only meet padding are left out."""
+    for tap in range(taps):
+        offset = tap - taps // 2
+        first, last = max(0, -(offset // stride)), min(length(frames, taps, stride) - 1, (frames - 1 - offset) // stride)
+        if first <= last:
+            start = first * stride + offset
+            yield tap, slice(start, start + (last - first) * stride + 1, stride), slice(first, last + 1)
 
 
 def _between(x_BxTxHxWxC, before: int, behind: int):
@@ -123,40 +131,68 @@ def _channels(x_BxTxHxWxC, kernel_txhxwxCxO, strides):
     t, h, w, c, o = kernel_txhxwxCxO.shape
     if t > 1 and (h, w) == (1, 1) and strides == (1, 1, 1):
         return _temporal_by_inputs(x_BxTxHxWxC, kernel_txhxwxCxO[:, 0, 0])
-    kernel_hxwxtCxO = jnp.moveaxis(kernel_txhxwxCxO, 0, 2).reshape(h, w, t * c, o)
-    return _space(taps_in_channels(x_BxTxHxWxC, t, strides[0]), kernel_hxwxtCxO, strides[1:])
+    kernel_hxwxtCxO = jnp.moveaxis(kernel_txhxwxCxO, 0, 2).reshape(1, h, w, t * c, o)
+    return _sum_of_taps(taps_in_channels(x_BxTxHxWxC, t, strides[0]), kernel_hxwxtCxO, (1, *strides[1:]))
 
 
-def _space(x_BxTxHxWxC, kernel_hxwxCxO, strides):
+def _in_space(x_BxTxHxWxC, kernel_hxwxCxO, strides):
     """A convolution of every frame; of one pixel it is a matrix product."""
-    if kernel_hxwxCxO.shape[:2] == (1, 1):
-        return x_BxTxHxWxC[:, :, :: strides[0], :: strides[1]] @ kernel_hxwxCxO[0, 0]
-    return _conv2d(x_BxTxHxWxC, kernel_hxwxCxO, strides)
-
-
-def _conv2d_plain(x_BxTxHxWxC, kernel_hxwxCxO, strides):
     h, w = kernel_hxwxCxO.shape[:2]
+    if (h, w) == (1, 1):
+        return x_BxTxHxWxC[:, :, :: strides[0], :: strides[1]] @ kernel_hxwxCxO[0, 0]
     frames = x_BxTxHxWxC.reshape(-1, *x_BxTxHxWxC.shape[2:])
     padding = [(h // 2, h // 2), (w // 2, w // 2)]
     out = lax.conv_general_dilated(frames, kernel_hxwxCxO, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
     return out.reshape(*x_BxTxHxWxC.shape[:2], *out.shape[1:])
 
 
-def _conv2d_backward(strides, saved, g_BxTxHxWxO):
-    """The kernel's derivative is summed over pieces of the clips' time: each device has its own clips whole."""
-    x_BxTxHxWxC, kernel = saved
-    (dx,) = jax.linear_transpose(lambda x: _conv2d_plain(x, kernel, strides), x_BxTxHxWxC)(g_BxTxHxWxO)
-    frames = g_BxTxHxWxO.shape[1]
-    pieces = min(frames, MOST_PIECES, -(-math.prod(g_BxTxHxWxO.shape[:4]) // PLACES))
-    size, dkernel = -(-frames // pieces), 0
-    for start in range(0, frames, size):
-        x, g = (lax.slice_in_dim(y, start, min(start + size, frames), axis=1) for y in (x_BxTxHxWxC, g_BxTxHxWxO))
-        dkernel += jax.linear_transpose(lambda kernel, x=x: _conv2d_plain(x, kernel, strides), kernel)(g)[0]
-    return dx, dkernel
+def _sum_of_taps_backward(strides, saved, g_BxTxHxWxO):
+    x_BxTxHxWxC, kernel_txhxwxCxO = saved
+    (dx,) = jax.linear_transpose(lambda x: _sum_of_taps_plain(x, kernel_txhxwxCxO, strides), x_BxTxHxWxC)(g_BxTxHxWxO)
+    _, h, w, *channels = kernel_txhxwxCxO.shape
+    many = min(channels) >= PRODUCT_CHANNELS and math.prod(g_BxTxHxWxO.shape[2:4]) >= PRODUCT_SIDES
+    derivative = _kernel_by_products if h * w == 1 or many else _kernel_by_pieces
+    return dx, derivative(x_BxTxHxWxC, kernel_txhxwxCxO, strides, g_BxTxHxWxO)
 
 
-_conv2d = jax.custom_vjp(_conv2d_plain, nondiff_argnums=(2,))
-_conv2d.defvjp(lambda x, kernel, strides: (_conv2d_plain(x, kernel, strides), (x, kernel)), _conv2d_backward)
+def _kernel_by_pieces(x_BxTxHxWxC, kernel_txhxwxCxO, strides, g_BxTxHxWxO):
+    """Summed over pieces of the clips' time: each device has its own clips whole."""
+    out = [jnp.zeros_like(tap) for tap in kernel_txhxwxCxO]
+    for tap, seen, slots in _met(x_BxTxHxWxC.shape[1], len(out), strides[0]):
+        x, g = x_BxTxHxWxC[:, seen], g_BxTxHxWxO[:, slots]
+        pieces = min(g.shape[1], MOST_PIECES, -(-math.prod(g.shape[:4]) // PLACES))
+        size = -(-g.shape[1] // pieces)
+        for start in range(0, g.shape[1], size):
+            piece = slice(start, start + size)
+            out[tap] += jax.linear_transpose(lambda kernel, x=x[:, piece]: _in_space(x, kernel, strides[1:]), out[tap])(g[:, piece])[0]
+    return jnp.stack(out)
+
+
+def _kernel_by_products(x_BxTxHxWxC, kernel_txhxwxCxO, strides, g_BxTxHxWxO):
+    """One product for each row and column: of what the taps in time bring there, side by side where they are one frame apart."""
+    t, h, w, c, o = kernel_txhxwxCxO.shape
+    shifted = functools.partial(_shifted, sides=(h, w), strides=strides[1:], out=g_BxTxHxWxO.shape[2:4])
+    if t % 2 and strides[0] == 1:
+        g_BxTxHxWxtO = taps_in_channels(g_BxTxHxWxO, t)
+        dkernel_hwxtxOxC = jnp.stack([_product(g_BxTxHxWxtO, x) for x in shifted(x_BxTxHxWxC)]).reshape(h * w, t, o, c)[:, ::-1]
+    else:
+        taps = [jnp.zeros((h * w, o, c), kernel_txhxwxCxO.dtype)] * t
+        for tap, seen, slots in _met(x_BxTxHxWxC.shape[1], t, strides[0]):
+            taps[tap] = jnp.stack([_product(g_BxTxHxWxO[:, slots], x) for x in shifted(x_BxTxHxWxC[:, seen])])
+        dkernel_hwxtxOxC = jnp.stack(taps, axis=1)
+    return dkernel_hwxtxOxC.transpose(1, 0, 3, 2).reshape(t, h, w, c, o)
+
+
+def _shifted(x_BxTxHxWxC, sides, strides, out):
+    """What each row and column of a kernel with these sides meets, [B,T,*out,C]."""
+    padded = jnp.pad(x_BxTxHxWxC, ((0, 0), (0, 0), *((k // 2, k // 2) for k in sides), (0, 0)))
+    for starts in itertools.product(*map(range, sides)):
+        rows, columns = (slice(i, i + (n - 1) * s + 1, s) for i, n, s in zip(starts, out, strides, strict=True))
+        yield padded[:, :, rows, columns]
+
+
+_sum_of_taps = jax.custom_vjp(_sum_of_taps_plain, nondiff_argnums=(2,))
+_sum_of_taps.defvjp(lambda x, kernel, strides: (_sum_of_taps_plain(x, kernel, strides), (x, kernel)), _sum_of_taps_backward)
 
 
 def _flipped(kernel_txCxO):
@@ -166,14 +202,10 @@ def _flipped(kernel_txCxO):
 
 def _after(x_BxTxHxWxC, kernel_txCxO):
     """A convolution in time as one matrix product per tap, shifted and added: it copies outputs, not inputs."""
-    taps, frames, total = kernel_txCxO.shape[0], x_BxTxHxWxC.shape[1], None
-    for tap in range(taps):
-        first, last = _meets(frames, taps, 1, tap)
-        if first <= last:
-            start = first + tap - taps // 2
-            met = lax.slice_in_dim(x_BxTxHxWxC @ kernel_txCxO[tap], start, start + last - first + 1, axis=1)
-            part = _between(met, first, frames - 1 - last)
-            total = part if total is None else total + part
+    frames, total = x_BxTxHxWxC.shape[1], None
+    for tap, seen, slots in _met(frames, kernel_txCxO.shape[0], 1):
+        part = _between((x_BxTxHxWxC @ kernel_txCxO[tap])[:, seen], slots.start, frames - slots.stop)
+        total = part if total is None else total + part
     return total
 
 
