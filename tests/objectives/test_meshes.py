@@ -14,6 +14,7 @@ from tests.objectives import joint_methods, questions
 from tests.train import tiny
 from vssl_jax import bench_step, objectives
 from vssl_jax.train import sharding
+from vssl_jax.train.loop import compile_plan
 
 STEPS = 2
 # Rows alone, and all that can split besides; tests/train/test_step.py has more.
@@ -73,6 +74,22 @@ def test_eight_devices_are_one(name, mesh, alone, monkeypatch):
     assert tiny.largest_difference(*first) <= 1e-5
     for a, b in zip(one, eight, strict=True):
         assert tiny.largest_difference((a.params, a.memory), (b.params, b.memory)) <= 1e-5
+
+
+@pytest.mark.parametrize("frames", [64, pytest.param(256, marks=pytest.mark.slow)])
+def test_each_of_n_devices_keeps_about_an_nth_of_a_clip(frames):
+    """What the frames beyond 16 add to a step's temporaries, by the compiler's account; 4 heads split over 2 and 4 devices."""
+
+    def temporaries(frames, seq):
+        config = smoke("videomae_vitb")
+        config.train.batch_size, config.mesh.seq = 1, seq
+        config.model.heads = config.objective.decoder.heads = 4
+        config.model.frames = config.data.sampler.frames = frames
+        (step,) = compile_plan(bench_step.plan_of(config, jax.devices()[:seq])).steps.values()
+        return step.memory_analysis().temp_size_in_bytes
+
+    one, two, four = (temporaries(frames, seq) - temporaries(16, seq) for seq in (1, 2, 4))
+    assert two < 0.55 * one and four < 0.36 * one
 
 
 def test_every_objective_is_among_the_cases():
