@@ -8,7 +8,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from vssl_jax import instrument
+from configs.tables import methods
+from vssl_jax import config as config_lib
+from vssl_jax import instrument, objectives
 from vssl_jax.data import world
 from vssl_jax.errors import UserError
 
@@ -29,8 +31,8 @@ def test_the_reversal_of_a_reversal_is_the_class(name):
     assert (reversal[reversal] == np.arange(len(reversal))).all() and (reversal != np.arange(len(reversal))).all()
 
 
-def row(name, seed, top1, direction=0.5, n=1000):
-    return {"name": name, "seed": seed, "top1": top1, "direction": direction, "n": n, "steps": 1, "digest": "x"}
+def row(name, seed, top1, direction=0.5, n=1000, **more):
+    return {"name": name, "seed": seed, "top1": top1, "direction": direction, "n": n, "steps": 1, "digest": "x"} | more
 
 
 class Config:
@@ -55,6 +57,23 @@ def test_verdicts_are_those_of_the_numbers():
     }  # fmt: skip
     # 5 seeds, 0.01 apart: standard deviation 0.0158, standard error of each mean 0.00707, of the difference 0.01
     assert any("mae/knn: +0.100 top-1 over random initialization, +10.0 standard errors" in v for v in instrument.verdicts(found, Config))
+
+
+def test_a_method_is_held_against_its_control_too():
+    """That it beats random weights is not the task's merit where training on random labels does the same."""
+    found = {
+        "mae/knn": [row("", s, 0.30 + 0.01 * s) for s in range(5)],
+        "mae/task": [row("", s, 0.9) for s in range(5)],
+        "mae_random_labels/knn": [row("", s, 0.29 + 0.01 * s) for s in range(5)],
+        "mae_random_labels/task": [row("", s, 0.5) for s in range(5)],
+        "random-vit/knn": [row("", s, 0.20 + 0.01 * s) for s in range(5)],
+    }
+    config = type("Config", (), {"random": {}, "net_of": {"mae": "vit", "mae_random_labels": "vit"}})
+    over = "top-1 over random"
+    assert [v.split(" standard")[0] for v in instrument.verdicts(found, config)] == [
+        f"yes mae/knn: +0.100 {over} initialization, +10.0", f"NO  mae/knn: +0.010 {over} labels, +1.0",
+        f"yes mae_random_labels/knn: +0.090 {over} initialization, +9.0",
+    ]  # fmt: skip
 
 
 def test_one_seed_shows_no_gain():
@@ -123,13 +142,27 @@ def test_the_methods_table_has_a_line_a_method_and_no_controls():
         "control/cnn/coded/ordered": [row("", 0, 0.95)],
         "pace/task": [row("", 0, 0.6, direction=None, n=0), row("", 1, 0.8, direction=None, n=0)],
         "pace/knn": [row("", 0, 0.4), row("", 1, 0.4)],
+        "pace/retrieval": [row("", s, 0.4 + s / 5, retrieval={"hit@1": 0.4 + s / 5, "hit@5": 0.7 + s / 5}) for s in (0, 1)],
         "random-cnn/knn": [row("", 0, 0.1)],
     }
     lines = instrument.method_table(found).splitlines()
     assert lines == [
-        "| method | own task | knn | seeds |", "|---|---|---|---|", "| pace | 0.700 ± 0.100 | 0.400 ± 0.000 | 0, 1 |",
-        "| random-cnn |  | 0.100 | 0 |", "", "The same network trained with all labels: 0.950 (1 steps).",
+        "| method | own task | knn | retrieval hit@1 / 5 | seeds |", "|---|---|---|---|---|",
+        "| pace | 0.700 ± 0.100 | 0.400 ± 0.000 | 0.500 ± 0.100 / 0.80 | 0, 1 |", "| random-cnn |  | 0.100 |  | 0 |", "",
+        "The same network trained with all labels: 0.950 (1 steps).",
     ]  # fmt: skip
+
+
+def test_a_control_differs_from_its_task_by_the_labels_alone():
+    config = methods.get_config()
+    controls = [name for name in config.methods if name.endswith(instrument.RANDOM_LABELS)]
+    assert sorted(controls) == sorted(task + instrument.RANDOM_LABELS for task in methods.CONTROLS)
+    for name in controls:
+        task = name.removesuffix(instrument.RANDOM_LABELS)
+        run, control = (config_lib.to_dict(config.methods[n]) for n in (task, name))
+        assert config_lib.differences(run, control) == ["objective.random_labels: None -> True"]
+        assert objectives.build(control).random_labels and not objectives.build(run).random_labels
+        assert config.seeds_of[name] == config.seeds_of[task] and config.tuned[name] == config.tuned[task]
 
 
 def test_a_pretext_task_is_measured_by_its_own_accuracy_too(tmp_path, capsys):

@@ -12,6 +12,7 @@ The proof is a table of rows, each a model that was trained and read on held-out
                             frames was lost. Ordered, a control must learn the task; without order, no model can know a direction.
   METHOD/PROTOCOL           what a protocol reads from a backbone that METHOD pretrained without labels ('random-NET': that nothing did)
   METHOD/task               how METHOD does its own task on held-out videos: the accuracy of its (first) answer, in the column top-1
+  METHOD_random_labels/...  the same of the method's control, whose answers had nothing to do with the questions (objective.random_labels)
   METHOD/retrieval          hit@k (evals/retrieval.py): in the column top-1 that of the least k
 
 top-1 is over all classes. A class is a path and a direction; `direction` asks only which of the two directions of the true path scores
@@ -26,7 +27,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ from vssl_jax.train.metrics import read_metrics
 
 ORDERED = "ordered"
 OWN = "task"
+RANDOM_LABELS = "_random_labels"  # ends the name of a method's control
 FILMS = {"drawn": "rendered", "coded": "embedded"}  # name -> data.source
 
 
@@ -300,17 +302,19 @@ def verdicts(found: Mapping[str, list[dict[str, Any]]], config: ConfigDict) -> l
     nets = {name: net for net, name in config.random.items()} | dict(getattr(config, "net_of", {}))
     for name, rows in found.items():
         method, *_, protocol = name.split("/")
-        base = found.get(f"random-{nets.get(method)}/{protocol}")
-        if base and len(base) > 1 and len(rows) > 1:
-            gain = np.mean([r["top1"] for r in rows]) - np.mean([r["top1"] for r in base])
-            error = math.hypot(*(seed_stderr([r["top1"] for r in each]) for each in (rows, base)))
-            text = f"{name}: {gain:+.3f} top-1 over random initialization, {gain / error if error else math.inf:+.1f} standard errors"
-            say(gain > 3 * error, f"{text}, {len(rows)} and {len(base)} seeds; wanted more than 3")
+        bases = {"random initialization": f"random-{nets.get(method)}", "random labels": method + RANDOM_LABELS}
+        for what, other in bases.items():
+            base = found.get(f"{other}/{protocol}")
+            if protocol != OWN and base and len(base) > 1 and len(rows) > 1:
+                gain = np.mean([r["top1"] for r in rows]) - np.mean([r["top1"] for r in base])
+                error = math.hypot(*(seed_stderr([r["top1"] for r in each]) for each in (rows, base)))
+                text = f"{name}: {gain:+.3f} top-1 over {what}, {gain / error if error else math.inf:+.1f} standard errors"
+                say(gain > 3 * error, f"{text}, {len(rows)} and {len(base)} seeds; wanted more than 3")
     return out
 
 
 def method_table(found: Mapping[str, list[dict[str, Any]]]) -> str:
-    """Markdown: a method a line, its protocols as columns; top-1, ± one standard error over seeds where there are several."""
+    """Markdown: a method a line, its protocols as columns; top-1, ± one standard error over seeds where there are several; of retrieval hit@k."""
     by_method: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for name, rows in found.items():
         method, _, protocol = name.rpartition("/")
@@ -318,11 +322,11 @@ def method_table(found: Mapping[str, list[dict[str, Any]]]) -> str:
     shown = {method: own for method, own in by_method.items() if not method.startswith("control/")}
     protocols = list(dict.fromkeys(protocol for own in shown.values() for protocol in own))
     lines = [
-        "| method | " + " | ".join("own task" if p == OWN else p for p in protocols) + " | seeds |",
+        "| method | " + " | ".join(_heading(p, shown.values()) for p in protocols) + " | seeds |",
         "|" + "---|" * (len(protocols) + 2),
     ]
     for method, own in shown.items():
-        cells = [_mean([r["top1"] for r in own[p]]) if p in own else "" for p in protocols]
+        cells = [_cell(own[p]) if p in own else "" for p in protocols]
         seeds = sorted({r["seed"] for rows in own.values() for r in rows})
         lines.append(f"| {method} | " + " | ".join(cells) + f" | {', '.join(map(str, seeds))} |")
     for name in (f"control/{net}/coded/{ORDERED}" for net in ("cnn", "vit")):
@@ -332,6 +336,18 @@ def method_table(found: Mapping[str, list[dict[str, Any]]]) -> str:
                 f"The same network trained with all labels: {_mean([r['top1'] for r in found[name]])} ({found[name][0]['steps']} steps).",
             ]
     return "\n".join(lines)
+
+
+def _heading(protocol: str, methods: Iterable[Mapping[str, list[dict[str, Any]]]]) -> str:
+    rows = next(own[protocol] for own in methods if protocol in own)
+    ks = [name.removeprefix("hit@") for name in rows[0].get("retrieval", ())]
+    return "own task" if protocol == OWN else f"{protocol} hit@{' / '.join(ks)}" if ks else protocol
+
+
+def _cell(rows: list[dict[str, Any]]) -> str:
+    """The mean; with it the means of hit@k for the other k, to two places."""
+    more = [np.mean([row["retrieval"][name] for row in rows]) for name in list(rows[0].get("retrieval", ()))[1:]]
+    return " / ".join([_mean([r["top1"] for r in rows])] + [f"{value:.2f}" for value in more])
 
 
 def _flags(values: flags.FlagValues) -> None:

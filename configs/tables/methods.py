@@ -1,5 +1,6 @@
 """What python -m vssl_jax.instrument measures of the methods: every method's `:local` on one backbone, with equal steps and data, beside the same backbone with
-random weights and the one trained with labels.
+random weights and the one trained with labels. A task's `_random_labels` is its control: the same training on answers that have nothing to do with the
+questions. What that gains over random weights as well is not the task's merit.
 
   python -m vssl_jax.instrument --config=configs/tables/methods.py --workdir=runs/methods --results=.results/methods.jsonl --readme=README.md
 
@@ -11,6 +12,7 @@ import importlib
 
 from configs import instrument
 from vssl_jax.errors import unknown_name
+from vssl_jax.instrument import RANDOM_LABELS
 
 # name -> recipe
 PRETEXT = {
@@ -48,6 +50,8 @@ JOINT = {
 RECIPES = PRETEXT | JOINT
 # Those with 3 seeds stand for their row: appearance, speed, order, jigsaw; view, spatio-temporal and temporal augmentation, clustering.
 FIRST = ("rotation", "pace", "clip_order", "cubic_puzzle", "simclr", "cvrl", "tclr", "swav", "coclr")
+# Tasks that are trained on random labels too.
+CONTROLS = ("pace", "clip_order", "cubic_puzzle", "speediness", "odd_one_out", "jigsaw", "frame_order", "order_verification", "temporal_transform")
 
 
 def get_config(arg: str = ""):
@@ -57,18 +61,22 @@ def get_config(arg: str = ""):
     runs = {
         task: importlib.import_module(f"configs.{name}").get_config("local" if arg == "" else "smoke") for task, name in RECIPES.items()
     }
+    for task in CONTROLS:
+        control = runs[task].copy_and_resolve_references().unlock()
+        control.objective.random_labels = True
+        runs[task + RANDOM_LABELS] = control
     config.seeds, config.control_seeds = (0, 1, 2), (0,)
-    config.seeds_of = {task: (0, 1, 2) if task in FIRST else (0,) for task in RECIPES}
+    config.seeds_of = {name: (0, 1, 2) if name.removesuffix(RANDOM_LABELS) in FIRST else (0,) for name in runs}
     del config.controls["vit"]
     config.controls.cnn.backbone = runs["pace"].model.to_dict()
     config.methods = runs
     config.random = {"cnn": "pace"}
-    config.net_of = {task: "cnn" for task in RECIPES}
+    config.net_of = {name: "cnn" for name in runs}
     config.protocols = ("knn", "retrieval", "linear")
     tuned = instrument.tuned(steps=400, batch_size=32, rate=2e-3) | {"labels": (200,)}
     if arg == "smoke":
         tuned |= {"steps": 2, "batch_size": 8, "labels": (8,)}
         tuned["optimizer"]["warmup_steps"] = 0
-        config.seeds, config.seeds_of = (0,), {task: (0,) for task in RECIPES}
-    config.tuned = {name: tuned for name in (*RECIPES, "random_cnn")}
+        config.seeds, config.seeds_of = (0,), {name: (0,) for name in runs}
+    config.tuned = {name: tuned for name in (*runs, "random_cnn")}
     return config.lock()

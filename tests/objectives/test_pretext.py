@@ -64,6 +64,44 @@ def test_every_class_is_as_likely(name):
 
 
 @each_of_all
+def test_random_labels_leave_the_pieces_and_have_nothing_to_do_with_them(name):
+    """The control: pieces bit for bit the task's own; answers uniform, and independent of those that were right."""
+    task = ALL[name]
+    control = dataclasses.replace(task, random_labels=True)
+    batch = tiny.batches(1, SPEC)[0]
+    asked = ask(task, batch)
+    assert task.relabel(asked, batch, jax.random.key(0)) is asked
+    other = control.relabel(asked, batch, jax.random.key(0))
+    np.testing.assert_array_equal(asked.pieces_QxPxTxHxWx3, other.pieces_QxPxTxHxWx3)
+    keys = jax.random.split(jax.random.key(1), 400)
+    drawn = np.concatenate(jax.jit(jax.vmap(lambda k: control.relabel(asked, batch, k).label_QxA))(keys))
+    right = np.tile(asked.label_QxA, (400, 1))
+    np.testing.assert_array_equal(drawn < 0, right < 0)
+    for a, classes in enumerate(task.classes):
+        counts = np.zeros((classes, classes))
+        np.add.at(counts, (right[right[:, a] >= 0, a], drawn[right[:, a] >= 0, a]), 1)
+        seen = counts[counts.sum(1) > 0]
+        assert not len(seen) or scipy_stats.chisquare(seen.sum(0)).pvalue > 1e-4, seen
+        assert len(seen) < 2 or scipy_stats.chi2_contingency(seen).pvalue > 1e-4, seen
+
+
+@pytest.mark.parametrize("name", ["rotation_drawn", "playback_rate", "motion_statistics"])  # each judges in a way of its own
+def test_random_labels_are_what_the_loss_is_of(name):
+    task, batch = ALL[name], tiny.batches(1, SPEC)[0]
+    control = dataclasses.replace(task, random_labels=True)
+    params, memory = started(task)
+
+    @jax.jit
+    def both(key):
+        """(the control's loss; that of the task's logits against the drawn answers)"""
+        logits, question, _ = task._answer(params, memory, batch, key, train=False)
+        return control.held_out(params, memory, batch, key)["loss"], task._judge(logits, control.relabel(question, batch, key), batch)[0]
+
+    found, wanted = both(jax.random.key(0))
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+@each_of_all
 def test_a_video_of_weight_0_does_not_count(name):
     task = ALL[name]
     params, memory = started(task)

@@ -32,7 +32,7 @@ from vssl_jax.models import layout
 from vssl_jax.models.predictive import FORWARD, Predicted, Predictive, Told
 from vssl_jax.objectives import collapse, losses
 from vssl_jax.objectives.encoder import OnEncoder
-from vssl_jax.objectives.pretext import ACCURACY, LOSS, shared_fields
+from vssl_jax.objectives.pretext import ACCURACY, LOSS, encoder_fields
 from vssl_jax.objectives.protocol import STATS, Memory, Parts, Tree
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb import pieces as pieces_lib
@@ -192,7 +192,7 @@ def from_config(config: Any) -> DPC:
     """`objective.blocks`, `frames` of a block (0: the encoder's), `predicted`, `dim`, `memory_rows` (0: DPC, else MemDPC), `dropout`, and what every task
     has (objectives/pretext.py).
     """
-    c, shared = config["objective"], shared_fields(config)
+    c, shared = config["objective"], encoder_fields(config)
     head = Predictive(**{name: c[name] for name in ("dim", "predicted", "memory_rows", "dropout")})
     if c["frames"]:
         shared["frames"] = c["frames"]

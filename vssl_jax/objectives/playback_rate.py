@@ -122,7 +122,7 @@ class PlaybackRate(Pretext):
     def _both(self, params, memory, batch, rng, train):
         """(loss, metrics, new statistics)"""
         clips, real_QxT, which_Q = self._clips(batch, rng)
-        asked = Question(clips[:, None, ::2], which_Q[:, None])
+        asked = self.relabel(Question(clips[:, None, ::2], which_Q[:, None]), batch, rng)
         logits, features, stats = self._read(params, memory, asked, keys_lib.example_keys(rng, batch, keys_lib.DROPOUT), train)
         told, metrics = self._judge(logits, asked, batch)
         target = denormalize(clips, self.view.mean, self.view.std)

@@ -8,7 +8,7 @@ Batch normalization, where the encoder has it, is over all pieces of the global 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -39,9 +39,14 @@ class Pretext(OnEncoder):
     """Parts: "encoder" (a backbone), "head" (models/piece_heads.py, of sum(classes) outputs). Memory: "stats".
 
     `classes` holds the number of classes of each answer; `answers` names them, where there are several. A video of WEIGHT 0 does not count.
+
+    `random_labels` makes a control of any task: its questions, with answers drawn apart from them, so that there is nothing to learn. What its features
+    gain all the same is not the task's merit. Named for Zhang et al. 2017 (arXiv 1611.03530), where a label stays with its picture; here it is drawn anew
+    each time.
     """
 
     classes: tuple[int, ...]
+    random_labels: bool = field(default=False, kw_only=True)
 
     answers: ClassVar[tuple[str, ...]] = ("",)
     pieces: ClassVar[int] = 1  # of a question; a method whose number is a setting has a property of this name
@@ -71,9 +76,18 @@ class Pretext(OnEncoder):
         logits = self.head.apply({"params": params["head"]}, features, train=train, rng=keys_lib.clip_keys(keys_B, per_video))
         return logits, features, stats
 
+    def relabel(self, asked: Question, batch: batch_lib.Batch, rng: jax.Array) -> Question:
+        """With `random_labels` the same pieces and answers drawn uniformly (what is not asked for stays so), else what was asked."""
+        if not self.random_labels:
+            return asked
+        keys_B = keys_lib.example_keys(rng, batch, keys_lib.LABEL)
+        keys_Q = keys_lib.clip_keys(keys_B, len(asked.label_QxA) // len(keys_B))
+        draw = jax.vmap(lambda key: jax.random.randint(key, (len(self.classes),), 0, jnp.array(self.classes, jnp.int32)))
+        return asked._replace(label_QxA=jnp.where(asked.label_QxA >= 0, draw(keys_Q), asked.label_QxA))
+
     def _answer(self, params, memory, batch, rng, train):
         """(logits, the questions, the new statistics)."""
-        asked = self.ask(memory, batch, rng)
+        asked = self.relabel(self.ask(memory, batch, rng), batch, rng)
         logits, _, stats = self._read(params, memory, asked, keys_lib.example_keys(rng, batch, keys_lib.DROPOUT), train)
         return logits, asked, stats
 
@@ -135,9 +149,14 @@ class Pretext(OnEncoder):
 
 
 def shared_fields(config: Mapping[str, Any], picture: int = 0) -> dict[str, Any]:
-    """The fields that every task takes from a recipe: `config.model` is the encoder, `objective.view`, `objective.eval_view`. `picture`: the
-    side of the view, where the encoder gets only parts of it.
+    """The fields that every task takes from a recipe: `config.model` is the encoder, `objective.view`, `eval_view`, and `random_labels` where it
+    is there. `picture`: the side of the view, where the encoder gets only parts of it.
     """
+    return encoder_fields(config, picture) | {"random_labels": config["objective"].get("random_labels", False)}
+
+
+def encoder_fields(config: Mapping[str, Any], picture: int = 0) -> dict[str, Any]:
+    """Those of them that a method has that trains one encoder and is no task of answers."""
     encoder, c = models.build(config["model"]), config["objective"]
     pixels = backbone_lib.pixels(encoder)
     return {

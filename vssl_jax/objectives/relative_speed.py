@@ -25,7 +25,7 @@ from vssl_jax.objectives import collapse, losses
 from vssl_jax.objectives import queue as queue_lib
 from vssl_jax.objectives.average import Average
 from vssl_jax.objectives.encoder import OnEncoder
-from vssl_jax.objectives.pretext import ACCURACY, LOSS, shared_fields
+from vssl_jax.objectives.pretext import ACCURACY, LOSS, encoder_fields
 from vssl_jax.objectives.protocol import STATS
 from vssl_jax.objectives.queue import QUEUE
 from vssl_jax.perturb import keys as keys_lib
@@ -170,4 +170,6 @@ def from_config(config: Any) -> RelativeSpeed:
     c = config["objective"]
     own = {name: c[name] for name in ("temperature", "margin")} | {"average": Average(c["decay"])}
     head = Projections((APPEARANCE, SPEED), c["dim"])
-    return RelativeSpeed(head=head, speeds=tuple(c["speeds"]), size=c["queue"], weights=tuple(c["weights"]), **own, **shared_fields(config))
+    return RelativeSpeed(
+        head=head, speeds=tuple(c["speeds"]), size=c["queue"], weights=tuple(c["weights"]), **own, **encoder_fields(config)
+    )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from vssl_jax import batch as batch_lib
 
 # What a key is for. Every objective folds these in first, so that two uses in one step never share a draw.
-VIEW, MASK, DECODER_MASK, DROPOUT, MIX, SECOND_VIEW, SPEED, TASK = range(8)
+VIEW, MASK, DECODER_MASK, DROPOUT, MIX, SECOND_VIEW, SPEED, TASK, LABEL = range(9)
 
 
 def example_keys(rng: jax.Array, batch: batch_lib.Batch, purpose: int) -> jax.Array:
