@@ -10,7 +10,7 @@ Variants: none (many hours on two cores), `:smoke` (seconds a method).
 
 import importlib
 
-from configs import instrument
+from configs import contrastive, instrument
 from vssl_jax.errors import unknown_name
 from vssl_jax.instrument import RANDOM_LABELS
 
@@ -50,6 +50,14 @@ JOINT = {
 RECIPES = PRETEXT | JOINT
 # Those with 3 seeds stand for their row: appearance, speed, order, jigsaw; view, spatio-temporal and temporal augmentation, clustering.
 FIRST = ("rotation", "pace", "clip_order", "cubic_puzzle", "simclr", "cvrl", "tclr", "swav", "coclr")
+# What was tried where a method does not beat random weights: name -> (method, changes, seeds). Colors tell the videos of this world apart, and views of a
+# video may be found by their colors alone: gray views, of which brightness and contrast vary more, leave shape and motion.
+GRAY = ({"name": "jitter", "brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2, "prob": 0.8}, {"name": "gray", "prob": 1.0})
+TRIED = {
+    "simclr_gray": ("simclr", {"objective": {"views": contrastive.local_views(color=GRAY)}}, (0, 1, 2)),
+    "simclr_quarter_rate": ("simclr", {"optimizer": {"learning_rate": 5e-4}}, (0,)),
+    "simclr_2000_steps": ("simclr", {"train": {"steps": 2000}}, (0,)),
+}
 # Tasks that are trained on random labels too.
 CONTROLS = ("pace", "clip_order", "cubic_puzzle", "speediness", "odd_one_out", "jigsaw", "frame_order", "order_verification", "temporal_transform")
 
@@ -65,8 +73,13 @@ def get_config(arg: str = ""):
         control = runs[task].copy_and_resolve_references().unlock()
         control.objective.random_labels = True
         runs[task + RANDOM_LABELS] = control
+    for name, (method, changes, _) in TRIED.items() if arg == "" else ():
+        runs[name] = runs[method].copy_and_resolve_references().unlock()
+        for group, values in changes.items():
+            runs[name][group].update(values)
     config.seeds, config.control_seeds = (0, 1, 2), (0,)
     config.seeds_of = {name: (0, 1, 2) if name.removesuffix(RANDOM_LABELS) in FIRST else (0,) for name in runs}
+    config.seeds_of.update({name: seeds for name, (*_, seeds) in TRIED.items() if name in runs})
     del config.controls["vit"]
     config.controls.cnn.backbone = runs["pace"].model.to_dict()
     config.methods = runs
