@@ -2,7 +2,7 @@
 # PYTHON names another interpreter (3.11 or newer); VENV another place.
 
 VENV="${VENV:-.venv}"
-# A step's buffers are mapped anew each time: in pages of 4 KiB their faults take up to a tenth of a step's time on a CPU. Read by glibc alone, at a process's start.
+# A step's buffers are mapped anew each time: in pages of 4 KiB their faults cost time on a CPU (README, "Measured"). Read by glibc alone, at a process's start.
 export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}"
 
 find_python() {

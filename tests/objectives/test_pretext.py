@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
+from configs import dpc_r3d18, relative_speed_r2plus1d10
 from tests.objectives.questions import ALL, SPEC, TASKS, ask, labels, started, zeroed
 from tests.train import tiny
 from vssl_jax import batch as batch_lib
-from vssl_jax import pretrain
+from vssl_jax import config as config_lib
+from vssl_jax import objectives, pretrain
+from vssl_jax.errors import UserError
 from vssl_jax.objectives.protocol import STATS
 from vssl_jax.train import sharding
 
@@ -65,7 +68,7 @@ def test_every_class_is_as_likely(name):
 
 @each_of_all
 def test_random_labels_leave_the_pieces_and_have_nothing_to_do_with_them(name):
-    """The control: pieces bit for bit the task's own; answers uniform, and independent of those that were right."""
+    """The control: pieces bit for bit the task's own; answers uniform, and independent of those that were right under the same key."""
     task = ALL[name]
     control = dataclasses.replace(task, random_labels=True)
     batch = tiny.batches(1, SPEC)[0]
@@ -74,8 +77,12 @@ def test_random_labels_leave_the_pieces_and_have_nothing_to_do_with_them(name):
     other = control.relabel(asked, batch, jax.random.key(0))
     np.testing.assert_array_equal(asked.pieces_QxPxTxHxWx3, other.pieces_QxPxTxHxWx3)
     keys = jax.random.split(jax.random.key(1), 400)
-    drawn = np.concatenate(jax.jit(jax.vmap(lambda k: control.relabel(asked, batch, k).label_QxA))(keys))
-    right = np.tile(asked.label_QxA, (400, 1))
+    memory = started(task)[1]
+    truth = (
+        jax.jit(jax.vmap(lambda k: task.ask(memory, batch, k).label_QxA))(keys) if name in TASKS else np.tile(asked.label_QxA, (400, 1, 1))
+    )
+    relabel = jax.vmap(lambda k, label: control.relabel(asked._replace(label_QxA=label), batch, k).label_QxA)
+    right, drawn = np.concatenate(truth), np.concatenate(jax.jit(relabel)(keys, truth))
     np.testing.assert_array_equal(drawn < 0, right < 0)
     for a, classes in enumerate(task.classes):
         counts = np.zeros((classes, classes))
@@ -194,3 +201,11 @@ def test_yuv_planes_are_cut_like_pictures():
     asked = ask(task, tiny.batches(1, spec)[0])
     assert asked.pieces_QxPxTxHxWx3.shape == (16, 3, 4, 16, 16, 3)
     np.testing.assert_array_equal(asked.label_QxA, ask(task).label_QxA)
+
+
+@pytest.mark.parametrize("recipe", [relative_speed_r2plus1d10, dpc_r3d18])
+def test_where_there_are_no_labels_random_ones_are_refused(recipe):
+    config = config_lib.to_dict(recipe.get_config("smoke"))
+    config["objective"]["random_labels"] = True
+    with pytest.raises(UserError, match=r"objective\.random_labels: .* has no labels"):
+        objectives.build(config)

@@ -189,8 +189,8 @@ def apart(x_BxD: jax.Array, weight_B: jax.Array) -> jax.Array:
 
 
 def from_config(config: Any) -> DPC:
-    """`objective.blocks`, `frames` of a block (0: the encoder's), `predicted`, `dim`, `memory_rows` (0: DPC, else MemDPC), `dropout`, and what every task
-    has (objectives/pretext.py).
+    """`objective.blocks`, `frames` of a block (0: the encoder's), `predicted`, `dim`, `memory_rows` (0: DPC, else MemDPC), `dropout`, and what
+    a method on one encoder has (objectives/pretext.py).
     """
     c, shared = config["objective"], encoder_fields(config)
     head = Predictive(**{name: c[name] for name in ("dim", "predicted", "memory_rows", "dropout")})

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from vssl_jax import batch as batch_lib
 from vssl_jax import models
+from vssl_jax.errors import UserError
 from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.models import layout, piece_heads
 from vssl_jax.objectives.encoder import OnEncoder
@@ -152,11 +153,17 @@ def shared_fields(config: Mapping[str, Any], picture: int = 0) -> dict[str, Any]
     """The fields that every task takes from a recipe: `config.model` is the encoder, `objective.view`, `eval_view`, and `random_labels` where it
     is there. `picture`: the side of the view, where the encoder gets only parts of it.
     """
-    return encoder_fields(config, picture) | {"random_labels": config["objective"].get("random_labels", False)}
+    return _fields(config, picture) | {"random_labels": config["objective"].get("random_labels", False)}
 
 
-def encoder_fields(config: Mapping[str, Any], picture: int = 0) -> dict[str, Any]:
-    """Those of them that a method has that trains one encoder and is no task of answers."""
+def encoder_fields(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of them that a method has that trains one encoder and whose targets are no labels. Raises UserError where random ones are asked for."""
+    if config["objective"].get("random_labels", False):
+        raise UserError(f"objective.random_labels: {config['objective']['name']} has no labels that could be drawn; leave it out")
+    return _fields(config)
+
+
+def _fields(config: Mapping[str, Any], picture: int = 0) -> dict[str, Any]:
     encoder, c = models.build(config["model"]), config["objective"]
     pixels = backbone_lib.pixels(encoder)
     return {
