@@ -165,6 +165,24 @@ def test_a_control_differs_from_its_task_by_the_labels_alone():
         assert config.seeds_of[name] == config.seeds_of[task] and config.tuned[name] == config.tuned[task]
 
 
+def test_what_fails_is_named_at_the_end_and_holds_up_no_other(tmp_path, monkeypatch, capsys):
+    tried = []
+
+    def measured(task, _):
+        tried.append(task.name)
+        if task.name.startswith("rotation/"):
+            raise UserError("it diverged")
+        return row(task.name, task.seed, 0.5) | {"digest": task.digest, "seconds": 1.0}
+
+    monkeypatch.setattr(instrument, "measure", measured)
+    recipe = Path(__file__).parents[1] / "configs" / "tables" / "methods.py"
+    with pytest.raises(UserError, match=r"not measured: rotation, seed 0 \(it diverged\)$"):
+        instrument.main([f"--config={recipe}:smoke", f"--workdir={tmp_path}", "--only=^(rotation|pace|simclr)/"])
+    assert [name for name in tried if name.startswith("rotation/")] == ["rotation/task"]
+    kept = [json.loads(line)["name"] for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert kept == [name for name in tried if name != "rotation/task"] and "simclr/knn" in kept and "simclr/knn" in capsys.readouterr().out
+
+
 def test_a_pretext_task_is_measured_by_its_own_accuracy_too(tmp_path, capsys):
     recipe = str(Path(__file__).parents[1] / "configs" / "tables" / "methods.py")
     cache = tuple(f"--config.{data}.cache={tmp_path}" for data in ("methods.rotation.data", "methods.rotation.eval.test", "test"))

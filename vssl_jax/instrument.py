@@ -367,11 +367,18 @@ def main(argv: list[str]) -> None:
         raise UserError(f"--only={flags_.only} matches no row; rows are {', '.join(sorted({t.name for t in tasks}))}")
     spec = world.find(config.test.world)
     reversal_C = np.array([spec.reversal(label) for label in range(len(spec.classes))])
+    failed: dict[tuple[str, int], str] = {}  # (method, seed) -> why: its other rows would fail alike, those of others need not wait
     for i, task in enumerate(chosen):
-        if results.has(task):
+        who = (task.name.rpartition("/")[0], task.seed)
+        if results.has(task) or who in failed:
             continue
         print(f"[{i + 1}/{len(chosen)}] {task.name}, seed {task.seed}", file=sys.stderr, flush=True)
-        row = measure(task, reversal_C)
+        try:
+            row = measure(task, reversal_C)
+        except UserError as error:
+            failed[who] = str(error)
+            print(f"  failed: {error}", file=sys.stderr, flush=True)
+            continue
         results.add(row)
         print(f"  top-1 {_mean([row['top1']])}, direction {_mean([row['direction']])}, {row['seconds']:.0f} s", file=sys.stderr, flush=True)
     found = group(results.rows(), tasks)
@@ -379,6 +386,8 @@ def main(argv: list[str]) -> None:
     print("\n".join(verdicts(found, config)))
     if flags_.readme:
         readme.put(Path(flags_.readme), "methods", method_table(found))
+    if failed:
+        raise UserError("not measured: " + "; ".join(f"{name}, seed {seed} ({why})" for (name, seed), why in failed.items()))
 
 
 if __name__ == "__main__":
