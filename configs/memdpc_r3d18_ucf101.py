@@ -17,7 +17,10 @@ from vssl_jax import config as config_lib
 
 
 def get_config(arg: str = ""):
-    return predictive.recipe(arg, _paper, own={"memory_rows": 256})
+    config = predictive.recipe(arg, _paper, own={"memory_rows": 256}).unlock()
+    if arg:
+        config.optimizer.learning_rate = 1e-3  # at all others' 2e-3 it diverges between steps 150 and 200
+    return config.lock()
 
 
 def _paper(config):

@@ -1,8 +1,8 @@
 """What the recipes of dense predictive coding share.
 
 `:local` is of the same size as every other method's (configs/pretext.py): the small CNN on the embedded dataset's 64-pixel videos, 500 steps of 32 videos, one
-rate. Crop and colors are those of the joint embeddings (configs/contrastive.py), but that colors are drawn for every frame, as the authors do: colors that
-last would tell a video from all others.
+rate (MemDPC half of it). Crop and colors are those of the joint embeddings (configs/contrastive.py), but that colors are drawn for every frame, as the
+authors do: colors that last would tell a video from all others.
 """
 
 from collections.abc import Callable, Mapping

@@ -65,7 +65,9 @@ def test_the_work_is_counted(name):
 
 @each
 def test_local_is_of_everybodys_size(name):
-    c, other = recipe(name, "local"), recipe("rotation_r3d18", "local")
+    c, other = recipe(name, "local"), recipe("rotation_r3d18", "local").copy_and_resolve_references().unlock()
+    if PUBLISHED[name][-1]:
+        other.optimizer.learning_rate /= 2  # with a memory the training diverges at everybody's rate
     for group in ("model", "optimizer", "eval", "checkpoint", "guard"):
         assert c[group].to_dict() == other[group].to_dict()
     assert c.train.to_dict() == other.train.to_dict() | {"knn_every": 250}
