@@ -19,7 +19,9 @@ from vssl_jax.perturb.view import IMAGENET_MEAN, IMAGENET_STD
 
 
 def get_config(arg: str = ""):
-    return pretext.recipe(arg, _paper, local={"queue": 1024}, smoke={"queue": 16, "dim": 8}, frames=lambda config: 2 * span(config))
+    # Of 500 steps an average of .999 would end with six tenths of its random weights.
+    local = {"queue": 1024, "decay": 0.99}
+    return pretext.recipe(arg, _paper, local=local, smoke={"queue": 16, "dim": 8}, frames=lambda config: 2 * span(config))
 
 
 def span(config):

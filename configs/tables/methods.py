@@ -55,6 +55,10 @@ FIRST = ("rotation", "pace", "clip_order", "cubic_puzzle", "simclr", "byol", "cv
 GRAY = ({"name": "jitter", "brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2, "prob": 0.8}, {"name": "gray", "prob": 1.0})
 TRIED = {
     "simclr_gray": ("simclr", {"objective": {"views": contrastive.local_views(color=GRAY)}}, (0, 1, 2)),
+    # Most of the numbers of motion statistics have no order, and by least squares a network may answer with their means.
+    "motion_statistics_classes": ("motion_statistics", {"objective": {"error": "cross_entropy"}}, (0,)),
+    # Which video a clip is of can be told by its colors, and that is the larger part of the loss: without it speed alone is left.
+    "relative_speed_alone": ("relative_speed", {"objective": {"weights": (0.0, 1.0)}}, (0,)),
     "simclr_quarter_rate": ("simclr", {"optimizer": {"learning_rate": 5e-4}}, (0,)),
     "simclr_2000_steps": ("simclr", {"train": {"steps": 2000}}, (0,)),
 }
