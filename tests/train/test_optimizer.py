@@ -26,10 +26,10 @@ def run(optimizer, grads=GRADS, params=PARAMS):
     """Parameters after each step, and what was logged."""
     state, out, logged = optimizer.init(params), [], []
     for step, grad in enumerate(grads):
-        updates, state, info = optimizer.update(grad, state, params, jnp.int32(step))
+        updates, state = optimizer.update(grad, optimizer_lib.global_norm(grad), state, params, jnp.int32(step))
         params = optax.apply_updates(params, updates)
         out.append(params)
-        logged.append({k: float(v) for k, v in info.items()})
+        logged.append({k: float(v) for k, v in optimizer.scalars(jnp.int32(step)).items()})
     return out, logged
 
 

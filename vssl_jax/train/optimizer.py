@@ -32,12 +32,13 @@ DECAY_RULES = (
 
 
 class Optimizer(NamedTuple):
-    """init(params) -> state; update(grads, state, params, step) -> (updates, state, scalars for the log); `named`: the parts that have a factor on
-    their rate.
+    """init(params) -> state; update(grads, norm, state, params, step) -> (updates, state), `norm` the `global_norm` of the gradients; scalars(step) -> what
+    the log shows of the schedules; `named`: the parts that have a factor on their rate.
     """
 
     init: Callable[[Any], Any]
-    update: Callable[[Any, Any, Any, jax.Array], tuple[Any, Any, dict[str, jax.Array]]]
+    update: Callable[[Any, jax.Array, Any, Any, jax.Array], tuple[Any, Any]]
+    scalars: Callable[[jax.Array], dict[str, jax.Array]]
     named: tuple[str, ...] = ()
 
 
@@ -176,9 +177,12 @@ def build(config: Mapping[str, Any], steps: int, batch_size: int, clock: Schedul
         decay_mask(params)  # a gap in the rules is an error at the start, not at step 1
         return {"scale": before.init(params), "momentum": after.init(params)}
 
-    def update(grads, state, params, step):
-        lr, wd = rate(clock(step)), weight_decay(clock(step))
-        norm = global_norm(grads)
+    def scalars(step):
+        return {"learning_rate": rate(clock(step)), "weight_decay": weight_decay(clock(step))}
+
+    def update(grads, norm, state, params, step):
+        now = scalars(step)
+        lr, wd = now["learning_rate"], now["weight_decay"]
         if config.clip_norm > 0:
             grads = jax.tree.map(lambda g: g * jnp.minimum(1.0, config.clip_norm / (norm + 1e-6)).astype(g.dtype), grads)
         updates, first = before.update(grads, state["scale"], params)
@@ -189,6 +193,6 @@ def build(config: Mapping[str, Any], steps: int, batch_size: int, clock: Schedul
         for part in set(config.rates) & set(params):
             factors[part] = jax.tree.map(lambda f, rate=config.rates[part]: f * rate, factors[part])
         updates = jax.tree.map(lambda u, f: -lr * f * u, updates, factors)
-        return updates, {"scale": first, "momentum": second}, {"learning_rate": lr, "weight_decay": wd}
+        return updates, {"scale": first, "momentum": second}
 
-    return Optimizer(init, update, tuple(config.rates))
+    return Optimizer(init, update, scalars, tuple(config.rates))
