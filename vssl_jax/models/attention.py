@@ -50,7 +50,7 @@ def _cudnn(q, k, v):
 
 
 def _chunked(q_BxNxHxhd, k_BxNxHxhd, v_BxNxHxhd):
-    """Queries by chunks, scores recomputed in the backward pass: the N x N scores are never in memory, only N x CHUNK of them."""
+    """Queries by chunks, whose scores the backward pass makes again: the N x N scores are never in memory, only N x CHUNK of them."""
     length = q_BxNxHxhd.shape[1]
     chunks = -(-length // CHUNK)
     size = -(-length // chunks)
@@ -59,16 +59,55 @@ def _chunked(q_BxNxHxhd, k_BxNxHxhd, v_BxNxHxhd):
     )  # heads first: one matrix product per head, without strides
     q = jnp.pad(q, ((0, 0), (0, 0), (0, chunks * size - length), (0, 0)))  # rows of zeros are cut off below
     q = jnp.moveaxis(q.reshape(*q.shape[:2], chunks, size, q.shape[-1]), 2, 0)
-
-    @jax.checkpoint
-    def one(q_BxHxSxhd):
-        scores = jnp.einsum("bhqd,bhkd->bhqk", q_BxHxSxhd, k, preferred_element_type=jnp.float32)
-        weights = jax.nn.softmax(scores * q_BxHxSxhd.shape[-1] ** -0.5, axis=-1)
-        return jnp.einsum("bhqk,bhkd->bhqd", weights.astype(v.dtype), v)
-
-    out = jnp.moveaxis(jax.lax.map(one, q), 0, 2)
+    out = jnp.moveaxis(_of_chunks(q, k, v), 0, 2)
     out = out.reshape(*out.shape[:2], chunks * size, out.shape[-1])[:, :, :length]
     return jnp.swapaxes(out, 1, 2)
+
+
+_einsum = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+
+
+@jax.custom_vjp
+def _of_chunks(q_CxBxHxSxhd, k_BxHxNxhd, v_BxHxNxhd):
+    """Attention of C chunks of queries, [C,B,H,S,hd]. Its gradient is by hand (Dao et al. 2022, https://arxiv.org/abs/2205.14135, appendix B.4): with the
+    logarithm of each softmax's sum the weights come of the scores in one pass, and the softmax's own gradient needs no sum over the keys.
+    """
+    return _of_chunks_forward(q_CxBxHxSxhd, k_BxHxNxhd, v_BxHxNxhd)[0]
+
+
+def _of_chunks_forward(q, k, v):
+    def one(q_BxHxSxhd):
+        scores = _einsum("bhqd,bhkd->bhqk", q_BxHxSxhd * q.shape[-1] ** -0.5, k)
+        most = jnp.max(scores, axis=-1, keepdims=True)
+        weights = jnp.exp(scores - most)
+        total = jnp.sum(weights, axis=-1, keepdims=True)
+        out = _einsum("bhqk,bhkd->bhqd", weights.astype(v.dtype), v) / total
+        return out.astype(v.dtype), most + jnp.log(total)
+
+    out, log_total = jax.lax.map(one, q)
+    return out, (q, k, v, out, log_total)
+
+
+def _of_chunks_backward(kept, d_out):
+    q, k, v, out, log_total = kept
+    scale = q.shape[-1] ** -0.5
+
+    def one(sums, chunk):
+        dk, dv = sums
+        q, out, log_total, d_out = chunk
+        weights = jnp.exp(_einsum("bhqd,bhkd->bhqk", q * scale, k) - log_total)
+        dv += _einsum("bhqk,bhqd->bhkd", weights.astype(d_out.dtype), d_out)
+        along = jnp.sum(d_out.astype(jnp.float32) * out, axis=-1, keepdims=True)  # sum over keys of weight x its gradient
+        d_scores = (weights * (_einsum("bhqd,bhkd->bhqk", d_out, v) - along)).astype(q.dtype)
+        dk += _einsum("bhqk,bhqd->bhkd", d_scores, q * scale)
+        return (dk, dv), (_einsum("bhqk,bhkd->bhqd", d_scores, k) * scale).astype(q.dtype)
+
+    zeros = jnp.zeros(k.shape, jnp.float32)
+    (dk, dv), dq = jax.lax.scan(one, (zeros, zeros), (q, out, log_total, d_out))
+    return dq, dk.astype(k.dtype), dv.astype(v.dtype)
+
+
+_of_chunks.defvjp(_of_chunks_forward, _of_chunks_backward)
 
 
 def _splash(q_BxNxHxhd, k_BxNxHxhd, v_BxNxHxhd):
