@@ -48,8 +48,8 @@ JOINT = {
     "uber_nce": "uber_nce_s3d_ucf101",
 }
 RECIPES = PRETEXT | JOINT
-# Those with 3 seeds stand for their row: appearance, speed, order, jigsaw; view, temporal and spatio-temporal augmentation, clustering.
-FIRST = ("rotation", "pace", "clip_order", "cubic_puzzle", "simclr", "byol", "cvrl", "swav", "coclr")
+# Those with 3 seeds stand for their row: appearance, speed, order, jigsaw; view, temporal (two) and spatio-temporal augmentation, clustering.
+FIRST = ("rotation", "pace", "clip_order", "cubic_puzzle", "simclr", "byol", "tclr", "cvrl", "swav", "coclr")
 # What was tried where a method does not beat random weights: name -> (method, changes, seeds). Colors tell the videos of this world apart, and views of a
 # video may be found by their colors alone: gray views, of which brightness and contrast vary more, leave shape and motion.
 GRAY = ({"name": "jitter", "brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2, "prob": 0.8}, {"name": "gray", "prob": 1.0})
