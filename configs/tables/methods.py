@@ -4,7 +4,7 @@ questions. What that gains over random weights as well is not the task's merit.
 
   python -m vssl_jax.instrument --config=configs/tables/methods.py --workdir=runs/methods --results=.results/methods.jsonl --readme=README.md
 
-goes on where it was stopped; --only=^rotation measures one of them. One method of each row of the survey has 3 seeds, and so has CoCLR; the others 1.
+goes on where it was stopped; --only=^rotation measures one of them. One method of each row of the survey has 3 seeds, and so have CoCLR and TCLR; the others 1.
 Variants: none (many hours on two cores), `:smoke` (seconds a method).
 """
 
@@ -57,7 +57,7 @@ TRIED = {
     "simclr_gray": ("simclr", {"objective": {"views": contrastive.local_views(color=GRAY)}}, (0, 1, 2)),
     # Most of the numbers of motion statistics have no order, and by least squares a network may answer with their means.
     "motion_statistics_classes": ("motion_statistics", {"objective": {"error": "cross_entropy"}}, (0,)),
-    # Which video a clip is of can be told by its colors, and that is the larger part of the loss: without it speed alone is left.
+    # Which video a clip is of may be told by its colors, and that is the larger part of the loss: without it speed alone is left.
     "relative_speed_alone": ("relative_speed", {"objective": {"weights": (0.0, 1.0)}}, (0,)),
     "simclr_quarter_rate": ("simclr", {"optimizer": {"learning_rate": 5e-4}}, (0,)),
     "simclr_2000_steps": ("simclr", {"train": {"steps": 2000}}, (0,)),
