@@ -2,7 +2,7 @@
 
 Paper: none defines this task. Schiappa, Rawat, Shah, "Self-Supervised Learning for Videos: A Survey", ACM Computing Surveys 2023, describes it in words
 (predict an appearance-modifying change: color, rotation, random noise). What is adjusted and the levels are this project's choice;
-clip, crop, rate, decay and epochs are those of the rotation recipe.
+clip and crop are those of the rotation recipe, rate and decay those of clip order prediction.
 Command: python -m vssl_jax.main --config=configs/appearance_change_r3d18.py --config.data.path=VIDEOS --workdir=RUN
 Hardware and hours of the original: there is no original.
 Expected: not known.

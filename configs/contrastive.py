@@ -34,6 +34,7 @@ def recipe(
     config.data.source = "folder"
     config.data.layout = "yuv420"
     paper(config)
+    config.eval = config_lib.evaluation_like(config)
     if variant in ("local", "smoke"):
         _objective(config, {"views": local_views(), "head": {"hidden": (64,), "dim": 32}, **local})
         pretext.small_size(config)

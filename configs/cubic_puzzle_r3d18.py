@@ -4,8 +4,8 @@ Paper: Kim, Cho, Kweon, "Self-Supervised Video Representation Learning with Spac
 Command: python -m vssl_jax.main --config=configs/cubic_puzzle_r3d18.py --config.data.path=VIDEOS --workdir=RUN
 Hardware and hours of the original: not stated.
 Expected: UCF101 65.8 and HMDB51 33.7 after fine-tuning (as published).
-Reproduced here: not yet run at full size. The paper's 2 x 2 x 4 grid, pieces of 80 x 80 x 16, one color channel and the rotation term; rate, decay, epochs
-and batch are those of clip order prediction.
+Reproduced here: not yet run at full size. The paper's 2 x 2 x 4 grid, pieces of 80 x 80 x 16, one color channel and the rotation term; rate and decay are
+those of clip order prediction, epochs and batch this project's choice. In `:local` a piece is as long as its cell: no gap between pieces in time.
 
 Variants: `:local` trains a small CNN on the embedded dataset in minutes on a CPU; `:smoke` runs the same code at toy size in seconds.
 """

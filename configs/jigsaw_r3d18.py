@@ -5,7 +5,8 @@ Command: python -m vssl_jax.main --config=configs/jigsaw_r3d18.py --config.data.
 Hardware and hours of the original: not stated.
 Expected: UCF101 55.4 and HMDB51 27.0 after fine-tuning (as published, with CaffeNet on single frames).
 Reproduced here: not yet run at full size. The paper's three frames of 2 x 2 tiles and 1000 permutations, chosen so that the nearest two differ in 5 places
-and not in 2; the network is a 3-D one that sees tiles of four consecutive frames; rate, decay, epochs and batch are those of clip order prediction.
+and not in 2; the network is a 3-D one that sees tiles of four consecutive frames. Rate and decay are those of clip order prediction, epochs and batch this
+project's choice.
 
 Variants: `:local` trains a small CNN on the embedded dataset in minutes on a CPU; `:smoke` runs the same code at toy size in seconds.
 """

@@ -5,7 +5,7 @@ Command: python -m vssl_jax.main --config=configs/odd_one_out_r3d18_ucf101.py --
 Hardware and hours of the original: not stated.
 Expected: UCF101 60.3 and HMDB51 32.5 after fine-tuning (as published, with CaffeNet on stacks of frame differences).
 Reproduced here: not yet run at full size. The paper's six clips of which one is out of order; the network sees the clips themselves and not the differences of
-frames, and rate, decay, epochs and batch are those of clip order prediction.
+frames, and rate, epochs and batch are those of clip order prediction, whose decay spares biases and normalization here.
 
 Variants: `:local` trains a small CNN on the embedded dataset in minutes on a CPU; `:smoke` runs the same code at toy size in seconds.
 """

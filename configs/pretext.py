@@ -1,7 +1,8 @@
 """What the recipes of pretext tasks share: a recipe says what its paper changes, and what its task is at small size.
 
 `:local` is the same for every task, so that their numbers can stand in one table: the small CNN on the embedded dataset's 64-pixel videos, 8 frames a clip,
-500 steps of 32 videos, one rate; only the task and the frames that it needs differ.
+500 steps of 32 videos, one rate; only the task and the frames that it needs differ. All see the whole picture, unflipped and in its colors, so the guards
+that a paper puts into its view (moved frames, one color channel) are in its own recipe and in `:smoke`.
 """
 
 from collections.abc import Callable, Mapping
@@ -38,13 +39,17 @@ def recipe(
     config = config_lib.base()
     config.data.source = "folder"
     config.data.layout = "yuv420"
+    config.train.picture_every = 1000
     paper(config)
+    config.eval = config_lib.evaluation_like(config)
     if variant in ("local", "smoke"):
         config.objective.update(local if variant == "local" else {**local, **smoke})
+        view = config.objective.view.to_dict()
         small_size(config)
         config.objective.view = WHOLE
         if variant == "smoke":
             toy_size(config)
+            config.objective.view = view
         config.data.sampler.frames = frames(config)
     elif variant:
         raise unknown_name("variant", variant, ("local", "smoke"))
@@ -75,13 +80,13 @@ def clips(config: ConfigDict, frames: int, stride: int = 1, canvas: tuple[int, i
     """
     config.data.sampler.update({"frames": frames, "stride": stride})
     config.data.canvas = canvas
-    config.data.max_broken_fraction = too_short
+    config.data.max_short_fraction = too_short
 
 
 def small_size(config: ConfigDict) -> None:
     config.model = {"name": "cnn_small", "frames": LOCAL_FRAMES, "size": 64, "dtype": "auto"}
     videomae.small(config, frames=LOCAL_FRAMES, size=64)
-    config.data.num_examples, config.data.max_broken_fraction = 0, 0.05
+    config.data.num_examples, config.data.max_short_fraction = 0, 0.05
     config.data.sampler.stride = 1
     config.train.update({"epochs": 0, "batch_size": 32, "steps": 500, "log_every": 50, "picture_every": 250, "validate_every": 250})
     config.optimizer = config_lib.optimizer()

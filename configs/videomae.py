@@ -48,7 +48,8 @@ def _paper(backbone: str, data: dict, epochs: int, batch_size: int):
     # AdamW (.9, .95), decay .05; both rates are per 256 clips; the warm-up starts from 0.
     config.optimizer.learning_rate = data["learning_rate"]
     config.optimizer.final_learning_rate = 1e-5
-    config.checkpoint.every = 1000
+    config.checkpoint.every = config.train.picture_every = 1000
+    config.eval = config_lib.evaluation_like(config)
     return config
 
 

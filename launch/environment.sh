@@ -1,4 +1,5 @@
-# Sourced by the launch scripts: makes .venv with this project and the extras named in $EXTRAS, unless it is there and setup.py has not changed.
+# Sourced by the launch scripts: makes .venv with this project and the extras named in $EXTRAS, unless it has them and setup.py has not changed.
+# What another script has put there stays.
 # PYTHON names another interpreter (3.11 or newer); VENV another place.
 
 VENV="${VENV:-.venv}"
@@ -18,20 +19,27 @@ find_python() {
 }
 
 make_environment() {
-  local stamp wanted python
-  stamp="$VENV/installed"
-  wanted="$EXTRAS $(cksum < setup.py)"
-  if [ -x "$VENV/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
-    return
+  local stamp made have="" extra missing="" python
+  stamp="$VENV/installed" # setup.py's checksum, and the extras
+  made="$(cksum < setup.py)"
+  if [ -x "$VENV/bin/python" ] && [ "$(head -n 1 "$stamp" 2>/dev/null)" = "$made" ]; then
+    have="$(tail -n +2 "$stamp")"
   fi
+  for extra in ${EXTRAS//,/ }; do
+    case ",$have," in
+      *",$extra,"*) ;;
+      *) missing=1 have="${have:+$have,}$extra" ;;
+    esac
+  done
+  [ -n "$missing" ] || return 0
   python="$(find_python)" || return 1
   echo "installing into $VENV (once)" >&2
   "$python" -m venv "$VENV"
   # uv resolves and downloads several times faster than pip. Compiled once here and not at the first import: that takes TensorFlow 12 s, and every
   # time where PYTHONDONTWRITEBYTECODE is set.
   "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check uv
-  "$VENV/bin/uv" pip install --quiet --compile-bytecode --python "$VENV/bin/python" --editable ".[$EXTRAS]"
-  echo "$wanted" > "$stamp"
+  "$VENV/bin/uv" pip install --quiet --compile-bytecode --python "$VENV/bin/python" --editable ".[$have]"
+  printf '%s\n' "$made" "$have" > "$stamp"
 }
 
 make_environment

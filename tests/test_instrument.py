@@ -104,7 +104,7 @@ def test_a_row_is_measured_once_and_older_settings_are_not_read(tmp_path, capsys
 
 
 def test_a_pattern_that_matches_no_row_is_one_line(tmp_path):
-    with pytest.raises(UserError, match="--only=contrl matches no row; rows are control/cnn/coded/mean"):
+    with pytest.raises(UserError, match="--only=contrl matches no cell; cells are control/cnn/drawn/ordered"):
         instrument.main([RECIPE, f"--workdir={tmp_path}", "--only=contrl"])
 
 

@@ -457,7 +457,7 @@ def test_a_recipe_that_does_not_fit_is_refused_by_numbers(tmp_path, monkeypatch)
         (["protocols=knm"], "unknown protocol 'knm': did you mean 'knn'?"),
         (["train.sampler.frames=8"], "the model takes clips of"),
         (["test.world=slide-2"], "training and test data have other classes (8, such as"),
-        (["train.source=folder", "train.path={here}/films"], "have no labels: name a labeled source in eval.train"),
+        (["train.source=folder", "train.path={here}/films"], "have no labels: name a labeled source in train"),
         (["train.source=folder", "train.path={here}/labeled"], "training and test data have other classes (1, such as 'one'"),
         (["knn.k=99"], "set k lower"),
     ],

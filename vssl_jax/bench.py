@@ -65,10 +65,9 @@ def end_to_end(stepper: bench_step.Stepper, config: ConfigDict, steps: int, warm
     """The pipeline feeding the step as a run does; `data_wait` is the share of the time that the step waits for its batch."""
     from vssl_jax import pretrain
     from vssl_jax.data import pipeline
-    from vssl_jax.data.broken import BrokenRecord
-    from vssl_jax.data.recipe import build_input
+    from vssl_jax.data.recipe import broken_record, build_input
 
-    input = build_input(config.data, config.train.batch_size, config.seed, BrokenRecord(config.data.max_broken_fraction))
+    input = build_input(config.data, config.train.batch_size, config.seed, broken_record(config.data))
     pretrain.check_needs(stepper.plan.objective, input.source.keys)
     made = pipeline.batches(input, 0, jax.process_index(), jax.process_count())
     walls, waits = [], []

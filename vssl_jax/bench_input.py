@@ -16,14 +16,13 @@ from ml_collections import ConfigDict
 from vssl_jax.batch import Spec
 from vssl_jax.bench_step import spread
 from vssl_jax.data import pipeline
-from vssl_jax.data.broken import BrokenRecord
 from vssl_jax.data.corpus import corpus
 from vssl_jax.data.decode import decode_only, read_frames
 from vssl_jax.data.files import FileSource, FileVideo
 from vssl_jax.data.index import BrokenVideo
 from vssl_jax.data.order import index_at, sample_rng
 from vssl_jax.data.plain import read_plainly
-from vssl_jax.data.recipe import build_input
+from vssl_jax.data.recipe import broken_record, build_input
 from vssl_jax.data.row import Input
 from vssl_jax.errors import UserError
 
@@ -152,7 +151,7 @@ def measure(config: ConfigDict, clips: int, repeats: int) -> dict[str, Any]:
     config = config.copy_and_resolve_references()
     config.data.memory_gb = 0.0  # frames that are kept are not read
     batch_size = min(config.train.batch_size, PIPELINE_BATCH)
-    broken = BrokenRecord(config.data.max_broken_fraction)
+    broken = broken_record(config.data)
     input = build_input(config.data, batch_size, config.seed, broken)
     sampler = {name: value for name, value in config.data.sampler.items() if name in ("frames", "stride", "clips")}
     out = {"source": config.data.source, "videos": len(input.source), "canvas": list(config.data.canvas), "sampler": sampler}

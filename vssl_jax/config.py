@@ -24,6 +24,7 @@ def data(split: str = "train") -> dict[str, Any]:
         "classes": "",  # a text file of class names, one a line; empty: from the data
         "split": split,
         "num_examples": 0,  # length of the published training set: turns epochs into steps
+        "tfds_dir": "",  # where TFDS' prepared data are; empty: TFDS' own place
         "world": "slide-8",  # difficulty of the embedded dataset
         "world_videos": 0,  # how many to build; 0: the difficulty's own number
         "cache": "",  # where the embedded dataset is built; empty: ~/.cache/vssl_jax
@@ -33,7 +34,8 @@ def data(split: str = "train") -> dict[str, Any]:
         "layout": "rgb",  # rgb, or yuv420: half the conversion work on the host
         "canvas": (256, 340),  # rows, columns
         "sampler": {"name": "dense", "frames": 16, "stride": 4, "clips": 1, "target_fps": 0.0, "pad": False},
-        "max_broken_fraction": 0.05,
+        "max_broken_fraction": 0.05,  # above it a run stops
+        "max_short_fraction": 0.05,  # the same of videos that are too short for a clip
         "flow": "",  # a folder of flow that was computed before (data/stored_flow.py); empty: none is read
         # Which recording a video was cut from: a regular expression whose first group is the same in the names of all its videos, as in UCF101's
         # v_Run_g01_c02.avi r"(v_.*_g\d+)_c\d+"; empty: every video is a recording of its own.
@@ -130,6 +132,21 @@ def evaluation() -> ConfigDict:
     )
 
 
+def evaluation_like(config: ConfigDict) -> ConfigDict:
+    """`eval` of a recipe whose videos for it only the user can name (eval.train.path, eval.test.path): read as those of training are, the clips as long as
+    the model's; no protocol until one is asked for. Call it when data, model and objective are filled in.
+    """
+    made = evaluation()
+    made.protocols = ()
+    for split in (made.train, made.test):
+        split.update(
+            {"source": "folder"} | {name: config.data[name] for name in ("layout", "canvas", "max_broken_fraction", "max_short_fraction")}
+        )
+        split.sampler.update({"name": "views", "frames": config.model.frames, "stride": config.data.sampler.stride})
+    made.view = made.finetune.eval_view = config.objective.eval_view.to_dict()
+    return made
+
+
 def by_epochs(config: ConfigDict, epochs: int, warmup_epochs: int, num_examples: int, repeats: int = 1) -> None:
     """Sets steps and warm-up to follow train.batch_size, train.epochs and data.num_examples lazily, so that overriding one of those moves them too.
 
@@ -213,6 +230,8 @@ def read_overrides(config: ConfigDict, argv: Sequence[str]) -> list[str]:
 def _unknown_key(key: str, known: Sequence[str]) -> UserError:
     """Nearest are the neighbors in the key's group, then the same name in another group, then what is spelt alike as a whole."""
     group, _, name = key.rpartition(".")
+    if group in known and not any(path.startswith(f"{group}.") for path in known):
+        return UserError(f"no setting --config.{key}: {group} has no settings in this recipe")
     beside = {path.rpartition(".")[2]: path for path in known if path.rpartition(".")[0] == group}
     by_depth = sorted(known, key=lambda path: (path.startswith("eval."), path.count(".")), reverse=True)
     anywhere = {path.rpartition(".")[2]: path for path in by_depth}
@@ -303,7 +322,7 @@ LIMITS: tuple[tuple[str, str, Callable[[Any, ConfigDict], bool]], ...] = (
     (r"(^|\.)(optimizer\.(b1|b2|momentum)|guard\.decay|smoothing)$", "0 or more and below 1", lambda v, _: 0 <= v < 1),
     (r"(^|\.)(layer_decay|fps|temperature|trust_coefficient)$", "above 0", lambda v, _: v > 0),
     (r"(^|\.)mask_ratio$", "above 0 and below 1", lambda v, _: 0 < v < 1),
-    (r"(^|\.)(max_broken_fraction|flip)$", "from 0 to 1", lambda v, _: 0 <= v <= 1),
+    (r"(^|\.)(max_broken_fraction|max_short_fraction|flip)$", "from 0 to 1", lambda v, _: 0 <= v <= 1),
     (r"(^|\.)dtype$", "auto, float32 or bfloat16", lambda v, _: v in ("auto", "float32", "bfloat16")),
     (r"(^|\.)layout$", "rgb or yuv420", lambda v, _: v in ("rgb", "yuv420")),
     (r"(^|\.)tubelet$", "(frames, rows, columns), each 1 or more", lambda v, _: _whole(v, count=3)),

@@ -24,9 +24,8 @@ from vssl_jax import batch as batch_lib
 from vssl_jax import cli
 from vssl_jax import config as config_lib
 from vssl_jax.data import pipeline
-from vssl_jax.data.broken import BrokenRecord
 from vssl_jax.data.index import BrokenVideo
-from vssl_jax.data.recipe import build_input
+from vssl_jax.data.recipe import broken_record, build_input
 from vssl_jax.data.row import Input
 from vssl_jax.data.source import UNLABELED, Source
 from vssl_jax.data.subset import Subset, balanced
@@ -98,16 +97,18 @@ def open_study(config: ConfigDict, workdir: Path | None) -> Study:
     test = _open(config, "test", workdir)
     if set(config.protocols) == {CLASSIFIER}:
         if not test.source.classes:
-            raise UserError("the test data of the evaluation have no labels: name a labeled source in eval.test")
+            raise UserError("the test data of the evaluation have no labels: name a labeled source in test.* of its settings")
         return Study(config, None, test, test.source.classes)
     train = _open(config, "train", workdir)
     if not train.source.classes:
-        raise UserError("the training data of the evaluation have no labels: name a labeled source in eval.train")
+        raise UserError("the training data of the evaluation have no labels: name a labeled source in train.* of its settings")
     if train.source.classes != test.source.classes:
         both = [
             f"{len(classes)}{f', such as {classes[0]!r}' if classes else ''}" for classes in (train.source.classes, test.source.classes)
         ]
-        raise UserError(f"training and test data have other classes ({both[0]}; and {both[1]}): give both the same data.classes file")
+        raise UserError(
+            f"training and test data have other classes ({both[0]}; and {both[1]}): name one file of them in train.classes and test.classes"
+        )
     return Study(config, train, test, train.source.classes)
 
 
@@ -115,7 +116,7 @@ def _open(config: ConfigDict, split: str, workdir: Path | None) -> Input:
     """The input that config.train or config.test describes. Raises UserError that says which of the two it is about."""
     data = config[split]
     try:
-        broken = BrokenRecord(data.max_broken_fraction, workdir, data=split)
+        broken = broken_record(data, workdir, data=split, group=f"the evaluation's {split}")
         return build_input(data, config.batch_size, 0, broken, shuffle=split == "train")
     except UserError as error:
         raise UserError(f"the evaluation's {split} data ({split}.* of its settings): {error}") from error

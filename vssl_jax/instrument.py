@@ -11,7 +11,8 @@ The proof is a table of rows, each a model that was trained and read on held-out
   control/NET/FILM/ORDER    NET trained with all labels; FILM 'drawn' (before the codec) or 'coded'; ORDER 'ordered', or how the order of
                             frames was lost. Ordered, a control must learn the task; without order, no model can know a direction.
   METHOD/PROTOCOL           what a protocol reads from a backbone that METHOD pretrained without labels ('random-NET': that nothing did)
-  METHOD/task               how METHOD does its own task on held-out videos: the accuracy of its (first) answer, in the column top-1
+  METHOD/task               how METHOD does its own task on held-out videos: in the column top-1 the accuracy of what it is named for, where it has several
+                            (`own_metric` of the config)
   METHOD_random_labels/...  the same of the method's control, whose answers had nothing to do with the questions (objective.random_labels)
   METHOD/retrieval          hit@k (evals/retrieval.py): in the column top-1 that of the least k
 
@@ -24,7 +25,6 @@ import functools
 import hashlib
 import json
 import math
-import re
 import sys
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -36,7 +36,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from vssl_jax import cli, evaluate, pretrain, readme
+from vssl_jax import cli, evaluate, pretrain, readme, table_cli
 from vssl_jax import config as config_lib
 from vssl_jax.data import pipeline, world
 from vssl_jax.data.broken import BrokenRecord
@@ -65,6 +65,7 @@ class Task:
     steps: int  # of the training that the row is about: of the control, or of the pretraining
     settings: Mapping[str, Any]
     measure: Callable[[], tuple[np.ndarray, np.ndarray] | dict[str, Any]]  # or the row's own numbers
+    metric: str = ""  # which of several numbers of its own task is the row's top-1
 
     @property
     def digest(self) -> str:
@@ -150,9 +151,9 @@ def methods(config: ConfigDict, films: Films, workdir: Path) -> Iterator[Task]:
             pretrained = functools.partial(latest.get, (name, seed), functools.partial(_pretrained, run, seed, folder))
             settings = {"run": plain, "train": config_lib.to_dict(config.train)}
             if run.train.validate_every > 0:
-                yield Task(
-                    f"{name}/{OWN}", seed, plain["train"]["steps"], settings, functools.partial(_own_task, pretrained, folder, films)
-                )
+                metric = config.get("own_metric", {}).get(name, "accuracy")
+                measure = functools.partial(_own_task, pretrained, folder, films, metric)
+                yield Task(f"{name}/{OWN}", seed, plain["train"]["steps"], settings, measure, metric)
             yield from _protocols(name, pretrained, tables, config, films, seed, plain["train"]["steps"], settings, config.tuned[name])
     for net, name in config.random.items():
         model = config_lib.to_dict(config.methods[name].model)
@@ -173,13 +174,12 @@ def _pretrained(run: ConfigDict, seed: int, folder: Path) -> subject.Subject:
     return subject.load(pretrain.pretrain(config.lock(), folder))[0]
 
 
-def _own_task(pretrained: Callable[[], subject.Subject], folder: Path, films: Films) -> dict[str, Any]:
-    """The last validation of a pretraining, which is on the test videos."""
+def _own_task(pretrained: Callable[[], subject.Subject], folder: Path, films: Films, metric: str) -> dict[str, Any]:
+    """The last validation of a pretraining, which is on the test videos; top-1 is its `metric` (None: the method has no such number)."""
     pretrained()
     found = [line for line in read_metrics(folder) if any(key.startswith("validation/") for key in line)]
     last = {key.removeprefix("validation/"): value for key, value in found[-1].items() if key.startswith("validation/")}
-    accuracy = next((value for key, value in last.items() if key.endswith("accuracy")), None)
-    return {"n": len(films()[1].source), "top1": accuracy, "direction": None, "task": last}
+    return {"n": len(films()[1].source), "top1": last.get(metric), "direction": None, "task": last}
 
 
 def _protocols(
@@ -265,11 +265,12 @@ def _mean(values: list[float | None]) -> str:
 
 def group(rows: list[dict[str, Any]], tasks: list[Task]) -> dict[str, list[dict[str, Any]]]:
     """{name: rows}, in the order of `tasks` and only with their settings: what older settings gave stays in the file, unread."""
-    wanted = {(t.name, t.seed, t.digest) for t in tasks}
+    wanted = {(t.name, t.seed, t.digest): t for t in tasks}
     found = {t.name: [] for t in tasks}
     for row in rows:
-        if (row["name"], row["seed"], row["digest"]) in wanted:
-            found[row["name"]].append(row)
+        if task := wanted.get((row["name"], row["seed"], row["digest"])):
+            chosen = {"top1": row["task"].get(task.metric), "metric": task.metric} if task.metric else {}
+            found[row["name"]].append(row | chosen)
     return {name: own for name, own in found.items() if own}
 
 
@@ -345,9 +346,10 @@ def _heading(protocol: str, methods: Iterable[Mapping[str, list[dict[str, Any]]]
 
 
 def _cell(rows: list[dict[str, Any]]) -> str:
-    """The mean; with it the means of hit@k for the other k, to two places."""
+    """The mean; with it the means of hit@k for the other k, to two places, or which of a method's own numbers it is, where it is no plain accuracy."""
     more = [np.mean([row["retrieval"][name] for row in rows]) for name in list(rows[0].get("retrieval", ()))[1:]]
-    return " / ".join([_mean([r["top1"] for r in rows])] + [f"{value:.2f}" for value in more])
+    mean, which = _mean([r["top1"] for r in rows]), rows[0].get("metric", "").removesuffix("accuracy").strip("/").replace("_", " ")
+    return " / ".join([mean] + [f"{value:.2f}" for value in more]) + (f" ({which})" if mean and which else "")
 
 
 def _flags(values: flags.FlagValues) -> None:
@@ -362,9 +364,7 @@ def main(argv: list[str]) -> None:
     cli.use_compilation_cache()
     films, results = Films(config, workdir), Results(Path(flags_.results) if flags_.results else workdir / "results.jsonl")
     tasks = [*controls(config, films), *methods(config, films, workdir)]
-    chosen = [task for task in tasks if re.search(flags_.only, task.name)]
-    if not chosen:
-        raise UserError(f"--only={flags_.only} matches no row; rows are {', '.join(sorted({t.name for t in tasks}))}")
+    chosen = table_cli.chosen(flags_.only, tasks)
     spec = world.find(config.test.world)
     reversal_C = np.array([spec.reversal(label) for label in range(len(spec.classes))])
     failed: dict[tuple[str, int], str] = {}  # (method, seed) -> why: its other rows would fail alike, those of others need not wait

@@ -22,8 +22,7 @@ from vssl_jax import export as export_lib
 from vssl_jax import jobs as jobs_lib
 from vssl_jax import objectives
 from vssl_jax.data import pipeline
-from vssl_jax.data.broken import BrokenRecord
-from vssl_jax.data.recipe import build_input, preload
+from vssl_jax.data.recipe import broken_record, build_input, preload
 from vssl_jax.data.row import Input
 from vssl_jax.data.subset import Subset
 from vssl_jax.errors import UserError
@@ -143,6 +142,10 @@ def _on_start(objective: Objective, config: ConfigDict, clips: int, workdir: Pat
     return say
 
 
+def _process() -> tuple[int, int]:
+    return jax.process_index(), jax.process_count()
+
+
 def _validation_input(config: ConfigDict, objective: Objective, training: Input, workdir: Path) -> Input:
     """The videos of eval.test, in batches of as many as training has: one clip of each for a method that tells their labels; for one that asks
     something of its own, as many and as long clips as training has.
@@ -154,7 +157,7 @@ def _validation_input(config: ConfigDict, objective: Objective, training: Input,
         data["sampler"] = config_lib.to_dict(config.data)["sampler"]
     else:
         data["sampler"]["clips"] = 1
-    broken = BrokenRecord(data["max_broken_fraction"], workdir, jax.process_index(), data="validation")
+    broken = broken_record(data, workdir, data="validation", group="eval.test", process=_process())
     try:
         return build_input(data, training.spec.batch_size, 0, broken, shuffle=False)
     except UserError as error:
@@ -168,7 +171,7 @@ def _labeled_inputs(config: ConfigDict, workdir: Path) -> tuple[Input, Input]:
     made = []
     for split in ("train", "test"):
         data = config.eval[split]
-        broken = BrokenRecord(data.max_broken_fraction, workdir, jax.process_index(), data=f"knn.{split}")
+        broken = broken_record(data, workdir, data=f"knn.{split}", group=f"eval.{split}", process=_process())
         try:
             made.append(build_input(data, config.train.batch_size, 0, broken, shuffle=False))
         except UserError as error:
@@ -186,7 +189,7 @@ def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter, moments
     data, names or sizes.
     """
     objective = build_objective(config)
-    broken = BrokenRecord(config.data.max_broken_fraction, workdir, jax.process_index())
+    broken = broken_record(config.data, workdir, process=_process())
     input = build_input(config.data, config.train.batch_size, config.seed, broken)
     check_needs(objective, input.source.keys)
     check_classes(objective, input.source.classes)

@@ -48,7 +48,7 @@ def chosen(only: str, cells: Sequence[Named]) -> list[Named]:
     except re.error as error:
         raise UserError(f"--only={only} is no regular expression: {error}") from error
     if not found:
-        raise UserError(f"--only={only} matches no cell; cells are {', '.join(cell.name for cell in cells)}")
+        raise UserError(f"--only={only} matches no cell; cells are {', '.join(dict.fromkeys(cell.name for cell in cells))}")
     return found
 
 

@@ -48,6 +48,16 @@ JOINT = {
     "uber_nce": "uber_nce_s3d_ucf101",
 }
 RECIPES = PRETEXT | JOINT
+# The number of a method's own task, where it answers several questions: what the method is named for.
+OWN_METRIC = {
+    "appearance_change": "color/accuracy",
+    "coclr": "rgb/accuracy",
+    "cubic_puzzle": "order/accuracy",
+    "motion_statistics": "motion/accuracy",
+    "relative_speed": "speed/accuracy",
+    "tclr": "instance/dense/accuracy",
+    "temporal_transform": "form/accuracy",
+}
 # Those with 3 seeds stand for their row: appearance, speed, order, jigsaw; view, temporal (two) and spatio-temporal augmentation, clustering.
 FIRST = ("rotation", "pace", "clip_order", "cubic_puzzle", "simclr", "byol", "tclr", "cvrl", "swav", "coclr")
 # What was tried where a method does not beat random weights: name -> (method, changes, seeds). Colors tell the videos of this world apart, and views of a
@@ -81,13 +91,15 @@ def get_config(arg: str = ""):
         runs[name] = runs[method].copy_and_resolve_references().unlock()
         for group, values in changes.items():
             runs[name][group].update(values)
-    config.seeds, config.control_seeds = (0, 1, 2), (0,)
+    config.seeds, config.control_seeds = (0, 1, 2), (0, 1, 2)
     config.seeds_of = {name: (0, 1, 2) if name.removesuffix(RANDOM_LABELS) in FIRST else (0,) for name in runs}
     config.seeds_of.update({name: seeds for name, (*_, seeds) in TRIED.items() if name in runs})
     del config.controls["vit"]
     config.controls.cnn.backbone = runs["pace"].model.to_dict()
+    config.controls.cnn.steps = runs["pace"].train.steps
     config.methods = runs
     config.random = {"cnn": "pace"}
+    config.own_metric = {name: OWN_METRIC[of] for name in runs if (of := TRIED.get(name, (name.removesuffix(RANDOM_LABELS),))[0]) in OWN_METRIC}
     config.net_of = {name: "cnn" for name in runs}
     config.protocols = ("knn", "retrieval", "linear")
     tuned = instrument.tuned(steps=400, batch_size=32, rate=2e-3) | {"labels": (200,)}

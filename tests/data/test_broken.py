@@ -91,6 +91,33 @@ def test_the_limit_itself_is_allowed():
     assert len(take(make_input(source, BrokenRecord(0.2)), 6)) == 6
 
 
+def test_short_videos_have_a_limit_of_their_own():
+    """A task that needs long clips leaves many videos out, which says nothing for damaged ones."""
+    record = BrokenRecord(0.1, max_short=0.5)
+    for i in range(5):
+        record.add(f"short {i}", BrokenVideo("too_short", ""), 10)
+    record.add("damaged", BrokenVideo("corrupt", ""), 10)
+    with pytest.raises(UserError, match=r"more than data\.max_broken_fraction=0\.1 allows"):
+        record.add("damaged too", BrokenVideo("corrupt", ""), 10)
+    record = BrokenRecord(0.9, max_short=0.1, group="eval.test")
+    record.add("short", BrokenVideo("too_short", ""), 10)
+    with pytest.raises(UserError, match=r"more than eval\.test\.max_short_fraction=0\.1 allows"):
+        record.add("short too", BrokenVideo("too_short", ""), 10)
+
+
+@pytest.mark.parametrize("reader", [batches, epoch])
+def test_a_host_judges_by_what_it_reads(reader):
+    """Of twenty, one sees a twentieth of the videos: nearly all of them may be broken without being 5 % of all."""
+    source = ArraySource(200, broken={i: "corrupt" for i in range(200) if i % 8 < 4})
+    input = make_input(source, BrokenRecord(0.3, processes=4))
+    with pytest.raises(UserError, match=r"16 of the \d+ that this process has read of 200 videos are broken"):
+        list(islice(reader(input, process_index=1, process_count=4), 200))
+    few = make_input(ArraySource(200, broken=dict.fromkeys(range(0, 200, 20), "corrupt")), BrokenRecord(0.3, processes=4))
+    assert len(list(islice(batches(few, process_index=1, process_count=4), 400))) == 400, (
+        "eight epochs: a host meets the others' videos too"
+    )
+
+
 @pytest.mark.timeout(60)
 def test_a_source_without_a_good_video_stops_whatever_the_limit():
     with pytest.raises(UserError, match=r"2 of 2 videos are broken \(2 corrupt\), no readable video"):

@@ -76,7 +76,7 @@ class Stage(NamedTuple):
         (self.project / ".venv" / "bin").mkdir(parents=True)
         (self.project / ".venv" / "bin" / "python").symlink_to(self.home / "python")
         stamp = self.command("cksum", text=(self.project / "setup.py").read_text()).out
-        (self.project / ".venv" / "installed").write_text(f"{extras} {stamp}")
+        (self.project / ".venv" / "installed").write_text(f"{stamp}{extras}\n")
 
 
 def stage(folder: Path) -> Stage:

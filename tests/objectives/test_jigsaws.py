@@ -60,6 +60,22 @@ def test_the_set_is_in_the_memory_with_its_hash_and_is_what_is_asked():
     assert (usual.pieces_QxPxTxHxWx3 != other.pieces_QxPxTxHxWx3).any()
 
 
+def test_a_restored_set_has_to_have_its_hash():
+    memory = started(JIGSAW)[1]
+    JIGSAW.check_restored(memory)
+    with pytest.raises(UserError, match="permutations do not have the hash"):
+        JIGSAW.check_restored(memory | {SET: memory[SET] | {"orders": memory[SET]["orders"][::-1]}})
+
+
+def test_the_report_counts_by_the_set_that_was_asked_with():
+    params, memory = started(JIGSAW)
+    orders = memory[SET]["orders"][::-1]
+    shown = jax.jit(JIGSAW.pictures)(params, memory | {SET: memory[SET] | {"orders": orders}}, tiny.batches(1, SPEC)[0], jax.random.key(0))
+    for label, (said, same) in zip(np.asarray(shown["label"]), np.asarray(shown["prediction"]), strict=True):
+        assert same == int(np.sum(orders[label[0]] == orders[said]))
+        assert JIGSAW.caption(tuple(label), (said, same)).endswith(f"which has {same} of 8 tiles in the same place")
+
+
 def test_pieces_normalized_by_themselves_have_mean_0_and_deviation_1():
     asked = ask(dataclasses.replace(JIGSAW, normalize=True))
     np.testing.assert_allclose(asked.pieces_QxPxTxHxWx3.mean(axis=(2, 3, 4)), 0, atol=1e-5)

@@ -36,5 +36,7 @@ def open_source(config: Mapping) -> Source:
     parameters = inspect.signature(constructor).parameters
     if parameters["path"].default is inspect.Parameter.empty and not str(config["path"]):
         raise UserError(f"data.path is empty: data.source={config['source']} needs to be told where the videos are, --config.data.path=...")
+    if config.get("classes") and "classes" not in parameters:
+        raise UserError(f"data.classes is of no use to data.source={config['source']}, which has class names of its own: leave it empty")
     settings = [name for name in parameters if name != "path" and name in config]
     return constructor(config["path"], **{name: config[name] for name in settings})

@@ -17,7 +17,8 @@ import numpy as np
 
 from vssl_jax.batch import YUV_SPACES
 
-CAUSES = ("missing", "empty", "not_a_video", "no_video_stream", "truncated", "corrupt", "too_short", "unreadable", "no_flow")
+TOO_SHORT = "too_short"
+CAUSES = ("missing", "empty", "not_a_video", "no_video_stream", "truncated", "corrupt", TOO_SHORT, "unreadable", "no_flow")
 MISSING_PACKETS = 0.05  # a file is truncated if more than this part of the packets that its header lists is not there
 
 # AVColorSpace (ITU-T H.273) -> matrix; 2 is unspecified. The last three are no YUV_SPACES: such frames are converted to BT.709.

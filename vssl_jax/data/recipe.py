@@ -22,8 +22,12 @@ def build_sampler(config: Mapping[str, Any]) -> Sampler:
     if config["name"] not in SAMPLERS:
         raise unknown_name("data.sampler.name", config["name"], SAMPLERS)
     constructor = SAMPLERS[config["name"]]
-    fields = {name: config[name] for name in inspect.signature(constructor).parameters if name in config}
-    return constructor(**fields)
+    parameters = inspect.signature(constructor).parameters
+    if config.get("target_fps", 0) > 0 and "target_fps" not in parameters:
+        raise UserError(
+            f"data.sampler.target_fps is {config['target_fps']:g}, which the sampler {config['name']!r} does not have: set it to 0"
+        )
+    return constructor(**{name: config[name] for name in parameters if name in config})
 
 
 def preload(config: Mapping[str, Any]) -> None:
@@ -40,6 +44,19 @@ def check_group(pattern: str) -> None:
         raise UserError(f"data.group={pattern} is no regular expression: {error}") from error
     if groups < 1:
         raise UserError(f"data.group={pattern} has no group in parentheses, which is to say what videos of one recording share")
+
+
+def broken_record(
+    config: Mapping[str, Any],
+    workdir: Path | None = None,
+    *,
+    data: str = "data",
+    group: str | None = None,
+    process: tuple[int, int] = (0, 1),
+) -> BrokenRecord:
+    """The record of the data `config` with its limits; `data` and `group` as BrokenRecord has them, `process` is its number and how many there are."""
+    limits = config["max_broken_fraction"], config["max_short_fraction"]
+    return BrokenRecord(limits[0], workdir, process[0], data, max_short=limits[1], processes=process[1], group=group)
 
 
 def build_input(config: Mapping[str, Any], batch_size: int, seed: int, broken: BrokenRecord, shuffle: bool = True) -> Input:

@@ -86,6 +86,7 @@ def group_of(input: Input, i: int) -> np.int32:
 def _read(input: Input, i: int, rng: np.random.Generator) -> Row:
     """Video i as a row of the batch."""
     spec = input.spec
+    input.broken.meet(i)
     video = input.source.open(i)
     frames_KxT = input.sampler(rng, video.index.seconds, video.span)
     arrays, extent = video.read(frames_KxT.ravel().tolist(), spec.layout, (spec.height, spec.width))

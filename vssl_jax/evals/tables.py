@@ -60,8 +60,8 @@ def check(result: Mapping[str, Any]) -> None:
 
 
 def write_eval(workdir: str | os.PathLike, result: Mapping[str, Any]) -> Path:
-    """Writes WORKDIR/eval.json: whole or not at all. Numbers of other data, features or protocols that stand there are kept as eval.N.json,
-    and said.
+    """Writes WORKDIR/eval.json: whole or not at all. Numbers that stand there, and are of another checkpoint, other data or other settings, are kept as
+    eval.N.json, and said.
     """
     check(result)
     path = Path(workdir) / FILE
@@ -76,9 +76,10 @@ def write_eval(workdir: str | os.PathLike, result: Mapping[str, Any]) -> Path:
     return path
 
 
-def _of(result: Mapping[str, Any]) -> tuple[Any, Any, set[str]]:
-    """What the numbers are of: the data, the features and the protocols."""
-    return result.get("dataset"), result.get("features", "video"), {protocol.get("name") for protocol in result.get("protocols", ())}
+def _of(result: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What the numbers are of: the weights, the data, the features, and the protocols with their settings."""
+    protocols = {protocol.get("name"): protocol.get("settings") for protocol in result.get("protocols", ())}
+    return *(result.get(name) for name in ("checkpoint", "dataset", "features", "inputs")), protocols
 
 
 def read_eval(workdir: str | os.PathLike) -> dict[str, Any] | None:

@@ -86,10 +86,23 @@ class Jigsaw(Pretext):
         pieces, which_N = jax.vmap(shuffle)(keys_Nx3[:, 1], keys_Nx3[:, 2], view_NxSxTxHxWx3)
         return Question(pieces, which_N[:, None])
 
+    def check_restored(self, memory):
+        stored = jax.device_get(memory[SET])
+        if not np.array_equal(jigsaw_lib.digest(stored["orders"]), stored["sha256"]):
+            raise UserError(
+                "the checkpoint's permutations do not have the hash that is stored with them: restore it from a backup, or use a new workdir"
+            )
+
+    def pictures(self, params, memory, batch, rng):
+        """Beside the prediction the number of tiles that its permutation has where the answer's has them: the memory knows the set."""
+        shown = super().pictures(params, memory, batch, rng)
+        orders_BxP = (memory[SET]["orders"][shown[which][:, 0]] for which in ("label", "prediction"))
+        same_B = jnp.sum(jnp.equal(*orders_BxP), axis=1, dtype=jnp.int32)
+        return shown | {"prediction": jnp.column_stack([shown["prediction"], same_B])}
+
     def caption(self, label, prediction):
-        orders = jigsaw_lib.far_apart(self.segments, self.grid**2, self.permutations)
-        same = int(np.count_nonzero(orders[label[0]] == orders[prediction[0]]))
-        return f"Permutation {label[0]}, said {prediction[0]}, which has {same} of {self.pieces} tiles in the same place"
+        said, same = prediction
+        return f"Permutation {label[0]}, said {said}, which has {same} of {self.pieces} tiles in the same place"
 
 
 def from_config(config: Any) -> Jigsaw:

@@ -134,18 +134,21 @@ class Pretext(OnEncoder):
         return 1
 
     def pictures(self, params, memory, batch, rng):
-        """The dense clip, and the pieces of a video's first question side by side; what was asked and what the model says."""
+        """The dense clip, and the pieces of one of a video's questions side by side; what was asked and what the model says. Of video i the i-th question, so
+        that those that stand in the order of their answers are all seen.
+        """
         logits, asked, _ = self._answer(params, memory, batch, rng, train=False)
         videos = batch[batch_lib.WEIGHT].shape[0]
         each = asked.label_QxA.shape[0] // videos
-        pieces = denormalize(asked.pieces_QxPxTxHxWx3[::each], self.view.mean, self.view.std)
+        chosen = jnp.arange(videos) * each + jnp.arange(videos) % each
+        pieces = denormalize(asked.pieces_QxPxTxHxWx3[chosen], self.view.mean, self.view.std)
         bar = jnp.full((*pieces.shape[:1], *pieces.shape[2:4], 2, 3), 0.5)
         row = [part for p in range(pieces.shape[1]) for part in ((bar, pieces[:, p]) if p else (pieces[:, p],))]
         return {
             "clip": unit_rgb(batch)[:, 0],
             "asked": jnp.concatenate(row, axis=3),
-            "label": asked.label_QxA[::each],
-            "prediction": self._said(logits[::each]),
+            "label": asked.label_QxA[chosen],
+            "prediction": self._said(logits[chosen]),
         }
 
 

@@ -87,6 +87,9 @@ class Objective:
         """
         raise NotImplementedError
 
+    def check_restored(self, memory: Memory) -> None:
+        """Raises UserError where the memory that a checkpoint brought back is not what it says it is."""
+
     def moves(self, memory: Memory, turn: Turn) -> jax.Array | bool:
         """Whether the step's update is to be made, by the memory after the loss. Where not, parameters and optimizer stay as they are and the memory
         goes on: a queue fills before anything is learned from it.

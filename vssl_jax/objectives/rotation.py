@@ -1,7 +1,8 @@
 """3DRotNet (Jing et al. 2018, https://arxiv.org/abs/1811.11387, section 3): by how many quarters is the whole clip turned?
 
-All four turns of a clip are in the batch, as in the paper, so no color or scene goes with a label. A view is square. The turn comes after
-crop and flip and before color; what leaks is a border: crops never reach the canvas around the picture.
+All four turns of a clip are in the batch, as in the paper, so no color or scene goes with a label. A view is square. The turn comes last, after
+crop, flip and colors, so a color operation must not depend on where in the picture it is; what leaks is a border: crops never reach the canvas around the
+picture.
 """
 
 from dataclasses import dataclass

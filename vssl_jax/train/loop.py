@@ -186,6 +186,7 @@ def train(plan: Plan) -> TrainState:
         restored = plan.checkpointer.restore_latest(program.state_shapes) if plan.checkpointer else None
         state, start = restored if restored else (_fresh_state(plan, program), 0)
         if restored:
+            plan.objective.check_restored(state.memory)
             log.warning("resuming at step %d", start)
         if plan.on_start:
             plan.on_start(program)
