@@ -110,11 +110,11 @@ def _placement(spec: jax.sharding.PartitionSpec) -> str:
     return ",".join("-" if axis is None else str(axis) for axis in spec) if any(spec) else "replicated"
 
 
-def show_parameters(objective: Objective, program: Program) -> str:
-    """The table of parameters: name, shape, sharding, weight decay."""
+def show_parameters(objective: Objective, program: Program, optimizer: ConfigDict) -> str:
+    """The table of parameters: name, shape, sharding, weight decay by the settings `optimizer`."""
     rows = []
     params = program.state_shapes.params
-    decayed = optimizer_lib.decay_mask(params)
+    decayed = optimizer_lib.decayed(params, optimizer)
     trained = set().union(*[turn.trains or params.keys() for turn in objective.turns])
     for (path, leaf), mask in zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(decayed), strict=True):
         name = sharding.path_name(path)
@@ -133,7 +133,7 @@ def _on_start(objective: Objective, config: ConfigDict, clips: int, workdir: Pat
         needs = "unknown memory" if program.needed_bytes is None else f"{program.needed_bytes / 2**20:,.0f} MiB"
         flops = objective.flops(clips)
         work = "" if flops is None else f", {flops / 1e9:.3g} GFLOP a step"
-        print(show_parameters(objective, program), file=sys.stderr)
+        print(show_parameters(objective, program, config.optimizer), file=sys.stderr)
         print(
             f"{jax.device_count()} x {jax.devices()[0].device_kind}; the step needs {needs} per device{work}; compiled in {program.compile_seconds:.1f} s",
             file=sys.stderr,

@@ -26,6 +26,7 @@ from vssl_jax.objectives.queue import FILLED, POINTER, QUEUE
 from vssl_jax.perturb.clip_view import ClipView
 from vssl_jax.perturb.flow import TVL1
 from vssl_jax.perturb.view import EvalView
+from vssl_jax.train import state as state_lib
 
 SPEC = batch_lib.Spec(batch_size=16, clips=2, frames=2, height=4, width=4, groups=True)
 SIZE = 48
@@ -197,6 +198,11 @@ def test_a_turn_begins_with_an_empty_queue_and_a_copy():
     moved = jax.tree.map(lambda x: x + 1.0, params)
     (_, (after, _)), _ = step("flow", moved, memory)
     assert (after[FILLED], after[POINTER], after[KIND]) == (16, 16, 3)
+    for entry in (QUEUE, OTHER):
+        assert not (after[entry][16:] == memory[entry][16:]).all(axis=1).any() or entry == OTHER
+    np.testing.assert_allclose(np.linalg.norm(after[QUEUE], axis=1), 1, rtol=1e-5)
+    (_, (more, _)), _ = step("flow", moved, after)
+    np.testing.assert_array_equal(more[QUEUE][32:], after[QUEUE][32:])  # as it was begun
     tiny.assert_same_bits(after[EMA]["encoder"], moved["flow_encoder"])
     later = jax.jit(METHOD.after_update)(jax.tree.map(lambda x: x + 1.0, moved), after, jnp.int32(9))
     np.testing.assert_allclose(later[EMA]["encoder"]["pixels"]["bias"] - after[EMA]["encoder"]["pixels"]["bias"], 0.1, rtol=1e-3)
@@ -208,17 +214,18 @@ def plan(cls_method, given, **changes):
 
 
 def test_nothing_is_learned_before_the_queue_is_full_and_the_other_network_never_moves():
-    small = method(initial=1, learning=5)
-    states, _, _ = tiny.advance(plan(small, batches(7, videos())))
-    own = lambda state: {part: state.params[part] for part in ("encoder", "head")}  # noqa: E731
-    for before, after in itertools.pairwise(states[2:5]):  # two of the three batches that fill it
-        tiny.assert_same_bits(before.params, after.params)
-        tiny.assert_same_bits(before.opt, after.opt)
-        assert after.memory[FILLED] > before.memory[FILLED] or after.memory[KIND] != before.memory[KIND]
-    assert states[5].memory[FILLED] == SIZE
-    assert tiny.largest_difference(own(states[5]), own(states[7])) > 1e-4
-    for part in ("flow_encoder", "flow_head"):
-        tiny.assert_same_bits(states[2].params[part], states[7].params[part])
+    """Over all four turns. The batch that fills the queue was compared with one that was not full: it changes nothing either."""
+    small = method(initial=2, learning=5)
+    states, _, _ = tiny.advance(plan(small, batches(14, videos())))
+    for number, (before, after) in enumerate(itertools.pairwise(states)):
+        turn = state_lib.turn_at(small, number)
+        first = sum(t.steps for t in small.turns[: small.turns.index(turn)])
+        for part in before.params:
+            same = tiny.largest_difference(before.params[part], after.params[part]) == 0
+            assert same == (part not in turn.trains or (turn.name in ("rgb", "flow") and number - first < SIZE // 16)), (number, part)
+        if number - first < SIZE // 16 and turn.name in ("rgb", "flow"):
+            tiny.assert_same_bits(before.opt, after.opt)
+            assert after.memory[FILLED] == 16 * (number - first + 1)
 
 
 def test_eight_devices_are_one():
@@ -226,15 +233,16 @@ def test_eight_devices_are_one():
     given = batches(6, videos())
     one, eight = (tiny.advance(tiny.plan(small, given, mesh=mesh)) for mesh in (None, {"data": 4, "fsdp": 2}))
     for a, b in zip(one[1], eight[1], strict=True):
-        # Of 16 clips: where two scores are almost equal, rounding decides.
-        assert a.pop("accuracy") == pytest.approx(b.pop("accuracy"), abs=1 / 16)
-        assert a == pytest.approx(b, rel=1e-3, abs=1e-4)
+        # While nothing is learned a video's key of an epoch ago is its own key: rounding decides which is nearer.
+        assert a.keys() == b.keys() and all(0 <= found.pop("accuracy") <= 1 for found in (a, b))
+        assert a == pytest.approx(b, rel=1e-5, abs=1e-5)
     for a, b in zip(one[0], eight[0], strict=True):
         assert tiny.largest_difference((a.params, a.memory), (b.params, b.memory)) <= 1e-5
 
 
 def test_a_run_that_goes_on_from_a_checkpoint_is_the_same_run(tmp_path):
-    tiny.check_resume(method(initial=1, learning=2), batches(4, videos()), tmp_path)
+    """Stopped while the queue of a turn that mines fills."""
+    tiny.check_resume(method(initial=1, learning=6), batches(7, videos()), tmp_path, at=4)
 
 
 # One cycle.
@@ -264,9 +272,20 @@ def test_the_others_nearest_are_of_the_same_class_and_teach_the_classes():
         right = data[1][nearest] == test[1][:, None]
         return right[:, 0].mean(), right.mean()
 
-    before, after = retrieval(states[whole.initial]), retrieval(states[-1])
+    def precision(state):
+        """Of what the first network would mine of all videos."""
+        z = np.asarray(embed(state.params, state.memory, data[0][:, 0, :1].astype(np.float32) / 127.5 - 1))
+        nearest = np.argsort(np.where(np.eye(len(z), dtype=bool), -np.inf, z @ z.T))[:, ::-1][:, : whole.mined]
+        return np.mean(data[1][nearest] == data[1][:, None])
+
+    before, after = states[whole.initial], states[-1]
     assert np.mean([m["mined/precision"] for m in metrics[-20:]]) > 0.75  # one of four by chance
-    assert after[0] > before[0] + 0.15 and after[1] > before[1] + 0.15, (before, after)
+    assert all(new > old + 0.15 for old, new in zip(retrieval(before), retrieval(after), strict=True)), (
+        retrieval(before),
+        retrieval(after),
+    )
+    assert precision(after) > precision(before) + 0.15, (precision(before), precision(after))
+    assert all("collapse/alarm" in m for m in metrics)
 
 
 @pytest.mark.parametrize("mask", [False, True])

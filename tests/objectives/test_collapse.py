@@ -79,6 +79,21 @@ def test_prototypes_that_are_used_alike_and_one_for_all():
     assert one["usage"] == pytest.approx(0, abs=1e-6) and one["alarm"] == 1
 
 
+def test_fewer_videos_than_prototypes_can_be_on_one_each():
+    """DINO has 65,536 of them: a batch uses as many as it has videos at most."""
+    taken = np.eye(64, dtype=np.float32)
+    even, one = (numbers(random(8), None, taken[used]) for used in (np.arange(8), np.zeros(8, int)))
+    assert even["usage"] == pytest.approx(1) and even["alarm"] == 0
+    assert one["usage"] == pytest.approx(0, abs=1e-6) and one["alarm"] == 1
+
+
+def test_a_small_batch_on_one_axis_raises_the_alarm():
+    """At both ends of it: neither the deviation nor the cosine says so."""
+    ends = np.tile(np.array([1, -1], np.float32), 8)[:, None] * np.eye(1, 32, dtype=np.float32)
+    found = numbers(ends)
+    assert found["rank"] == pytest.approx(1) and found["cosine"] < 0.1 and found["alarm"] == 1
+
+
 def test_no_gradient_passes():
     assert (np.asarray(jax.jit(jax.grad(lambda z: sum(collapse.monitor(z).values())))(random())) == 0).all()
 
@@ -131,10 +146,10 @@ HEAD = MLP((32,), 16)
 
 
 def test_byol_without_a_predictor_raises_the_alarm_and_with_one_does_not():
-    encoder = {"encoder": OneLayer(), "head": HEAD}
-    without = last(BYOL(**averaged() | encoder | {"average": Average(0.0)}), 120)
+    """The target is the network itself (SimSiam), for an average only makes it slower: within 400 steps at .9 neither of them collapses."""
+    fields = averaged() | {"encoder": OneLayer(), "head": HEAD, "average": Average(0.0)}
+    without, whole = (last(BYOL(**fields | {"predictor": predictor}), 120) for predictor in (None, HEAD))
     assert without[collapse.ALARM] == 1 and without["loss"] < 0.05, without
-    whole = last(BYOL(**averaged() | encoder | {"average": Average(0.9), "predictor": HEAD}), 120)
     assert whole[collapse.ALARM] == 0, whole
 
 

@@ -161,15 +161,15 @@ def test_the_statistics_of_both_networks_follow(name):
 
 
 @pytest.mark.parametrize("name", [n for n in METHODS if isinstance(METHODS[n], Taught)])
-def test_the_average_follows_and_starts_as_a_copy(name):
+def test_the_average_starts_as_a_copy_of_loaded_weights_too_and_follows(name):
     params, memory = started(name)
+    parts = [part for part in memory[EMA] if part in params]
+    tiny.assert_same_bits({k: memory[EMA][k] for k in parts}, {k: params[k] for k in parts})
     moved = jax.tree.map(lambda x: x + 1.0, params)
-    follow = jax.jit(METHODS[name].after_update)
-    first = follow(moved, memory | {STATS: {"calls": jnp.int32(5)}}, jnp.int32(0))[EMA]
-    parts = [part for part in first if part in moved]
+    first = METHODS[name].adopt(moved, memory | {STATS: {"calls": jnp.int32(5)}})[EMA]
     tiny.assert_same_bits({k: first[k] for k in parts}, {k: moved[k] for k in parts})
-    assert first[STATS]["calls"] == 5 and {"encoder", "head"} <= set(parts)
-    later = follow(moved, memory, jnp.int32(7))[EMA]
+    assert first[STATS]["calls"] == 5 and {"encoder", "head"} <= set(parts) and first.keys() == memory[EMA].keys()
+    later = jax.jit(METHODS[name].after_update)(moved, memory, jnp.int32(7))[EMA]
     assert later[STATS]["calls"] == memory[EMA][STATS]["calls"]
     for part in parts:
         jax.tree.map(lambda new, old: np.testing.assert_allclose(new - old, 0.1, rtol=1e-4), later[part], memory[EMA][part])
@@ -418,6 +418,14 @@ def test_views_of_a_recipe_that_make_no_sense_are_refused():
 def test_settings_that_make_no_sense_are_refused(make, message):
     with pytest.raises(UserError, match=message):
         make()
+
+
+def test_a_run_that_goes_on_with_larger_batches_renews_the_whole_queue():
+    """Its pointer stands where no batch of that size begins."""
+    memory = queue_lib.push(queue_lib.start(KEY, 32, 6), jnp.ones((4, 6)))
+    for i in range(4):
+        memory = queue_lib.push(memory, jnp.full((8, 6), 2.0 + i))
+    np.testing.assert_array_equal(np.unique(memory[queue_lib.QUEUE]), [2, 3, 4, 5])
 
 
 def test_a_batch_that_does_not_divide_the_queue_is_refused():

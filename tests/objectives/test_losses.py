@@ -170,6 +170,12 @@ def test_sinkhorn_is_the_papers_on_probabilities():
     np.testing.assert_allclose(sinkhorn(score.astype(np.float32), 0.05, 3), q * 20, atol=1e-5)
 
 
+def test_sinkhorn_of_no_row_at_all_is_finite():
+    """A held-out batch may have lost all its videos: its results count nothing, but nothing times NaN is NaN."""
+    found = losses.sinkhorn(np.arange(6, dtype=np.float32).reshape(2, 3), 0.05, 3, np.zeros(2, np.float32))
+    assert np.isfinite(found).all()
+
+
 def test_sinkhorn_leaves_out_rows_of_weight_0():
     score = scores(12, 5, scale=0.3)
     weight = np.float32([1] * 8 + [0] * 4)

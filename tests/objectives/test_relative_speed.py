@@ -130,14 +130,14 @@ def test_a_video_of_weight_0_does_not_count():
     )
 
 
-def test_the_average_follows_and_starts_as_a_copy():
+def test_the_average_starts_as_a_copy_of_loaded_weights_too_and_follows():
     params, memory = started()
+    tiny.assert_same_bits({k: memory[EMA][k] for k in ("encoder", "head")}, params)
     moved = jax.tree.map(lambda x: x + 1.0, params)
-    follow = jax.jit(METHOD.after_update)
-    first = follow(moved, memory | {STATS: {"calls": jnp.int32(5)}}, jnp.int32(0))[EMA]
+    first = METHOD.adopt(moved, memory | {STATS: {"calls": jnp.int32(5)}})[EMA]
     tiny.assert_same_bits({k: first[k] for k in ("encoder", "head")}, moved)
     assert first["stats"]["calls"] == 5
-    later = follow(moved, memory, jnp.int32(7))[EMA]
+    later = jax.jit(METHOD.after_update)(moved, memory, jnp.int32(7))[EMA]
     assert later["stats"]["calls"] == memory[EMA]["stats"]["calls"]
     for part in ("encoder", "head"):
         jax.tree.map(lambda new, old: np.testing.assert_allclose(new - old, 1e-3, rtol=1e-2), later[part], memory[EMA][part])

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import threading
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import pytest
 
 from tests.train import tiny
 from vssl_jax.errors import UserError
+from vssl_jax.objectives.protocol import Turn
 from vssl_jax.train.checkpoint import Checkpointer
 from vssl_jax.train.guard import GuardRule
 from vssl_jax.train.loop import Job, train, with_jobs
@@ -225,3 +227,32 @@ def test_given_weights_stay_the_callers(of):
     tiny.assert_same_bits(jax.device_get(given), fresh)
     tiny.assert_same_bits(*ends)
     assert tiny.largest_difference(ends[0], fresh) > 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Alarmed(tiny.Regression):
+    """Its alarm is up from the first step on; with two turns, at the last step of the first one and never again."""
+
+    turns: ClassVar[tuple[Turn, ...]] = (Turn("early", steps=2), Turn("late", steps=100))
+    always: bool = False
+
+    def loss(self, params, memory, batch, rng, turn):
+        loss, (memory, metrics) = super().loss(params, memory, batch, rng, turn)
+        up = float(self.always or turn.name == "early")
+        return loss, (memory, metrics | {"collapse/alarm": jnp.float32(up), "collapse/std": jnp.float32(0.25)})
+
+
+def alarmed(workdir, **fields):
+    method = Alarmed(**fields)
+    run(workdir, tiny.rows(12), objective=method, optimizers={turn.name: ADAM["main"] for turn in method.turns})
+
+
+def test_an_alarm_that_stays_up_is_said(tmp_path, caplog):
+    alarmed(tmp_path, always=True)
+    assert any("collapse/alarm is up at 5 logged steps in a row" in record.getMessage() for record in caplog.records)
+
+
+def test_the_alarm_of_a_turn_that_has_ended_is_not_said_again(tmp_path, caplog):
+    alarmed(tmp_path)
+    assert not [record for record in caplog.records if "alarm" in record.getMessage()]
+    assert steps_of(tmp_path, "early/collapse/alarm") == [1, 2]

@@ -222,6 +222,20 @@ def test_lars_is_its_formula(nesterov):
         np.testing.assert_allclose(mine["encoder"]["bias"], b, rtol=1e-5, atol=1e-6)
 
 
+def test_each_of_a_stack_of_blocks_has_a_trust_ratio_of_its_own():
+    """Scanned layers are one array: each is updated as it would be alone."""
+    settings = dict(name="lars", learning_rate=2.0, schedule="none", weight_decay=0.01)
+    layers = [p["encoder"]["kernel"] * scale for p, scale in zip(GRADS[:3], (0.1, 1.0, 10.0), strict=True)]
+    grads = [[RNG.normal(size=(4, 3)).astype(np.float32) for _ in layers] for _ in range(3)]
+    tree = lambda name, kernel: {"encoder": {name: {"qkv": {"kernel": kernel}}}}  # noqa: E731
+    stacked, _ = run(tiny.optimizer(**settings), [tree("blocks", np.stack(g)) for g in grads], tree("blocks", np.stack(layers)))
+    for i, layer in enumerate(layers):
+        alone, _ = run(tiny.optimizer(**settings), [tree("block", g[i]) for g in grads], tree("block", layer))
+        np.testing.assert_allclose(
+            stacked[-1]["encoder"]["blocks"]["qkv"]["kernel"][i], alone[-1]["encoder"]["block"]["qkv"]["kernel"], rtol=1e-5
+        )
+
+
 def test_weight_decay_follows_its_own_cosine():
     _, logged = run(tiny.optimizer(steps=4, weight_decay=0.04, weight_decay_final=0.4))
     np.testing.assert_allclose([m["weight_decay"] for m in logged], [0.04, 0.13, 0.31, 0.4], rtol=1e-5)

@@ -146,8 +146,8 @@ def advance(plan: Plan) -> tuple[list[state_lib.TrainState], list[dict[str, floa
     return states, metrics, program
 
 
-def check_resume(objective: Objective, given: list[dict[str, np.ndarray]], folder: Path) -> None:
-    """A run that goes on from its first step's checkpoint ends with the bits of the run that was not stopped."""
+def check_resume(objective: Objective, given: list[dict[str, np.ndarray]], folder: Path, at: int = 1) -> None:
+    """A run that goes on from step `at`'s checkpoint ends with the bits of the run that was not stopped."""
     made = plan(objective, given)
     program, checkpointer = compile_plan(made), Checkpointer(folder, every=1, keep=1)
 
@@ -155,16 +155,16 @@ def check_resume(objective: Objective, given: list[dict[str, np.ndarray]], folde
         for step in range(first, made.steps):
             batch = sharding.global_batch(given[step], made.mesh)
             state, metrics = program.steps[state_lib.turn_at(objective, step).name](state, batch)
-            if step == 0:
-                checkpointer.save(1, state)
+            if step + 1 == at:
+                checkpointer.save(at, state)
                 checkpointer.wait()
         return host((state, metrics))
 
     with jax.set_mesh(made.mesh):
         whole = go(fresh(made), 0)
         restored, step = checkpointer.restore_latest(program.state_shapes)
-        assert step == 1
-        assert_same_bits(whole, go(restored, 1))
+        assert step == at
+        assert_same_bits(whole, go(restored, at))
     checkpointer.close()
 
 

@@ -1,6 +1,7 @@
 """Moving averages of a network: MoCo's keys, BYOL's target, DINO's teacher."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,9 +32,14 @@ class Average:
         return self.final - (self.final - self.decay) * (jnp.cos(math.pi * share) + 1) / 2
 
     def follow(self, average: Any, new: Any, step: jax.Array) -> Any:
-        """After the update of `step`. The first time it is a copy: the network may have come from a checkpoint, its average did not."""
-        decay = jnp.where(step == 0, 0.0, self.at(step))
+        """After the update of `step`."""
+        decay = self.at(step)
         return jax.tree.map(lambda old, x: decay * old + (1 - decay) * x, average, new)
+
+
+def copied(average: Mapping[str, Any], *given: Mapping[str, Any]) -> dict[str, Any]:
+    """The average of a network that has just been loaded: each entry of `average` is a copy of the one that has its name in `given`."""
+    return {name: jax.tree.map(jnp.copy, next(each[name] for each in given if name in each)) for name in average}
 
 
 def build(config: Any, steps: int) -> Average:

@@ -7,12 +7,14 @@ action too. Two such videos often look alike to one network and not to the other
     turns rgb_nce, flow_nce    each network by itself: InfoNCE against a queue of its keys
     turns rgb, flow            in turn, `cycles` times: one network learns, and the other, which stands still, mines its positives
 
-    Step 1) a turn begins with a fresh queue and a key network that is a copy
+    Step 1) a turn begins with a queue of random vectors and a key network that is a copy
     Step 2) keys of the second clip by the learning network's average; what the other network makes of the same clip, in evaluation mode
     Step 3) positives: the own key, the entries of the queue that are of the same source, and the `mined` nearest of the others, by the other network.
             The own key is so near that it hides them: it is left out of the positives 9 times of 10, where there are others (the authors' code)
     Step 4) -log of the positives' share (MIL-NCE), and both keys go into the queues
-    Step 5) nothing is learned before the queue is full
+    Step 5) nothing is learned from a queue that is not full of keys
+
+The authors train every turn of every cycle as a run of its own. Here a turn that comes again goes on with its optimizer's moments.
 """
 
 from collections.abc import Mapping
@@ -38,14 +40,14 @@ from vssl_jax.perturb.view import denormalize
 RGB, FLOW = "rgb", "flow"
 KINDS = ("rgb_nce", "flow_nce", RGB, FLOW)  # of turns
 PREFIX = {RGB: "", FLOW: "flow_"}  # of a network's parts and statistics
-OTHER, SOURCE, CLASS, KIND = "queue_other", "queue_source", "queue_class", "kind"
+OTHER, SOURCE, CLASS, KIND, FULL = "queue_other", "queue_source", "queue_class", "kind", "full"
 
 
 @dataclass(frozen=True)
 class CoCLR(JointEmbedding):
     """Parts: "encoder", "head", which see colors, and "flow_encoder", "flow_head". Memory: their statistics, likewise; "average", of the network that
     learns; "queue", its keys, and "queue_other", the other network's, float32 [size, D], with "queue_source" and "queue_class" int32 [size] and what
-    a queue has besides; "kind", the place in KINDS of the turn that was last, int32.
+    a queue has besides; "kind", the place in KINDS of the turn that was last, int32, and "full", whether the loss that was last had a queue full of keys.
 
     Two views, each of as many frames as the encoder takes, from clips that are one frame longer. `flow_of` "view": flow is of the cropped clip, so a
     mirrored clip has flow to the other side; "film": as in the paper flow is of the film and then cropped and mirrored like a picture.
@@ -99,7 +101,13 @@ class CoCLR(JointEmbedding):
             memory |= {f"{PREFIX[name]}{entry}": tree for entry, tree in own_memory.items()}
         memory |= queue_lib.start(queue_rng, self.size, self.head.dim)
         none = jnp.full((self.size,), -1, jnp.int32)
-        memory |= {OTHER: jnp.copy(memory[queue_lib.QUEUE]), SOURCE: none, CLASS: jnp.copy(none), KIND: jnp.full((), -1, jnp.int32)}
+        memory |= {
+            OTHER: jnp.copy(memory[queue_lib.QUEUE]),
+            SOURCE: none,
+            CLASS: jnp.copy(none),
+            KIND: jnp.full((), -1, jnp.int32),
+            FULL: jnp.zeros((), bool),
+        }
         return params, memory | {EMA: jax.tree.map(jnp.copy, self._network(params, memory, RGB))}
 
     def _network(self, params: Parts, memory: Memory, name: str) -> dict[str, Any]:
@@ -122,12 +130,14 @@ class CoCLR(JointEmbedding):
         seen = zip(plain, replace(self, views=plain).see(batch, rng), strict=True)
         return [flow_view.of_clip(x, view.view.mean, view.view.std, self.flow, self.bound) for view, x in seen]
 
-    def _begin(self, params: Parts, memory: Memory, kind: int, name: str) -> Memory:
+    def _begin(self, params: Parts, memory: Memory, kind: int, name: str, rng: jax.Array) -> Memory:
         """Step 1."""
         new = memory[KIND] != kind
+        fresh = jax.lax.cond(
+            new, lambda: queue_lib.start(rng, self.size, self.head.dim), lambda: {entry: memory[entry] for entry in queue_lib.ENTRIES}
+        )
         average = jax.tree.map(lambda copy, old: jnp.where(new, copy, old), self._network(params, memory, name), memory[EMA])
-        empty = {entry: jnp.where(new, 0, memory[entry]) for entry in (queue_lib.POINTER, queue_lib.FILLED)}
-        return memory | empty | {EMA: jax.lax.stop_gradient(average), KIND: jnp.int32(kind)}
+        return memory | fresh | {EMA: jax.lax.stop_gradient(average), KIND: jnp.int32(kind), FULL: fresh[queue_lib.FILLED] == self.size}
 
     def _watch(self, batch: batch_lib.Batch, rng: jax.Array, name: str) -> Seen:
         return self.see(batch, rng) if name == RGB else self.see_flow(batch, rng)
@@ -155,7 +165,7 @@ class CoCLR(JointEmbedding):
     def loss(self, params, memory, batch, rng, turn):
         kind = KINDS.index(turn.name)
         name, other = ((RGB, FLOW), (FLOW, RGB))[kind % 2]
-        memory, drawn = self._begin(params, memory, kind, name), keys_lib.example_keys(rng, batch, keys_lib.DROPOUT)
+        memory, drawn = self._begin(params, memory, kind, name, rng), keys_lib.example_keys(rng, batch, keys_lib.DROPOUT)
         first, second = self._watch(batch, rng, name)
         query_Bx1xD, running = self.vectors(*2 * (self._network(params, memory, name),), [first], drawn, True)
         key_Bx1xD, average = self.vectors(memory[EMA], memory[EMA], [second], keys_lib.unit_keys(drawn, 1)[:, 0], True)
@@ -182,7 +192,7 @@ class CoCLR(JointEmbedding):
 
     def moves(self, memory, turn):
         """Step 5."""
-        return True if KINDS.index(turn.name) < 2 else memory[queue_lib.FILLED] == self.size
+        return True if KINDS.index(turn.name) < 2 else memory[FULL]
 
     def after_update(self, params, memory, step):
         average, learns_flow = memory[EMA], memory[KIND] % 2 == 1

@@ -5,10 +5,11 @@
     collapse/rank     how many directions are in use: (sum of s)^2 / sum of s^2 over the eigenvalues s of their covariance (the order-2 effective
                       rank, or participation ratio; RankMe's, of order 1, is never less, but needs the eigenvalues)
     collapse/cosine   the mean cosine between two different videos
-    collapse/usage    entropy of how often each prototype is taken, by that of taking all alike, 0 to 1
-    collapse/alarm    1 where std < .3, rank < 1/20 of what is possible, cosine > .9, or usage < .5
+    collapse/usage    entropy of how often each prototype is taken, by the largest possible: of all alike, or, where there are fewer videos than prototypes,
+                      of one each; 0 to 1
+    collapse/alarm    1 where std < .3, rank less than 1/20 of the way from 1 to what is possible, cosine > .9, or usage < .5
 
-A random network raises the alarm as well, and leaves it within its first steps: the loop warns where it stays (train/metrics.py).
+A random network raises the alarm as well, and leaves it within its first steps: the loop warns where it stays (train/alarms.py).
 """
 
 import jax
@@ -35,10 +36,11 @@ def monitor(unit_NxD: jax.Array, weight_N: jax.Array | None = None, taken_NxK: j
         count * (count - 1), 1.0
     )
     possible = jnp.minimum(count - 1, width)
-    alarm = (std < LEAST_STD) | (rank < LEAST_RANK * possible) | (cosine > MOST_COSINE)
+    alarm = (std < LEAST_STD) | (rank < 1 + LEAST_RANK * (possible - 1)) | (cosine > MOST_COSINE)
     made = {"collapse/std": std, "collapse/rank": rank, "collapse/cosine": cosine}
     if taken_NxK is not None:
         share_K = weight @ jax.lax.stop_gradient(taken_NxK) / count
-        made["collapse/usage"] = -jnp.sum(share_K * jnp.log(jnp.maximum(share_K, 1e-12))) / jnp.log(len(share_K))
+        most = jnp.log(jnp.maximum(jnp.minimum(count, len(share_K)), 2))  # soft shares may be more even than one for each video
+        made["collapse/usage"] = jnp.minimum(-jnp.sum(share_K * jnp.log(jnp.maximum(share_K, 1e-12))) / most, 1.0)
         alarm |= made["collapse/usage"] < LEAST_USAGE
     return made | {ALARM: alarm.astype(jnp.float32)}

@@ -3,6 +3,8 @@ network tells from any view, however small or short, which prototypes its moving
 
 Two things keep the average from seeing the same in every video: a running center is taken from its scores, against one prototype for all, and they
 are sharpened by a low temperature, against all prototypes alike.
+
+What is exported and evaluated is the average, the teacher, as the authors of both do.
 """
 
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from vssl_jax.models import projection
 from vssl_jax.models.projection import Prototypes
 from vssl_jax.objectives import collapse, losses
 from vssl_jax.objectives.joint import EMA, Taught, taught_fields
+from vssl_jax.objectives.protocol import ENCODER, STATS, VIDEO
 
 PROTOTYPES, CENTER, STEP = "prototypes", "center", "step"
 
@@ -57,6 +60,9 @@ class DINO(Taught):
         params[PROTOTYPES], _ = projection.start(Prototypes(self.prototypes), own_rng, self.head.dim)
         memory[EMA] |= {PROTOTYPES: jax.tree.map(jnp.copy, params[PROTOTYPES])}
         return params, memory | {CENTER: jnp.zeros(self.prototypes), STEP: jnp.zeros((), jnp.int32)}
+
+    def backbone(self, params, memory, feature=VIDEO):
+        return memory[EMA][ENCODER], memory[EMA][STATS]
 
     def compare(self, params, memory, batch, rng, train):
         views = range(len(self.views))

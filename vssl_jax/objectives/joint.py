@@ -188,12 +188,13 @@ class Taught(JointEmbedding):
             said_BxAxD, memory = said.reshape(*asked_BxAxD.shape[:2], -1), memory | {PREDICTOR_STATS: stats}
         return asked_BxAxD, said_BxAxD, jax.lax.stop_gradient(given_BxGxD), memory
 
+    def adopt(self, params, memory):
+        return memory | {EMA: average_lib.copied(memory[EMA], params, memory)}
+
     def after_update(self, params, memory, step):
         average = memory[EMA]
         moved = self.average.follow({part: average[part] for part in NETWORK}, {part: params[part] for part in NETWORK}, step)
-        # The statistics of a copy are copied too.
-        stats = {name: jax.tree.map(lambda own, new: jnp.where(step == 0, new, own), average[name], memory[name]) for name in RUNNING}
-        return memory | {EMA: average | moved | stats}
+        return memory | {EMA: average | moved}
 
 
 def shared_fields(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -110,6 +110,7 @@ def sinkhorn(score_NxK: jax.Array, epsilon: float, iterations: int, weight_N: ja
     """
     log_NxK = jax.lax.stop_gradient(score_NxK.astype(jnp.float32)) / epsilon
     counted_Nx1 = jnp.ones((len(log_NxK), 1), bool) if weight_N is None else (weight_N > 0)[:, None]
+    counted_Nx1 |= ~jnp.any(counted_Nx1)  # where no row counts, no result does
     log_NxK -= jnp.max(log_NxK)
     for _ in range(iterations):
         log_NxK -= jax.nn.logsumexp(jnp.where(counted_Nx1, log_NxK, -jnp.inf), axis=0, keepdims=True)

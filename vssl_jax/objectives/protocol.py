@@ -87,6 +87,10 @@ class Objective:
         """
         raise NotImplementedError
 
+    def adopt(self, params: Parts, memory: Memory) -> Memory:
+        """Memory of a fresh state whose parameters were loaded from elsewhere: what is made of the parameters, such as an EMA teacher, is made again."""
+        return memory
+
     def check_restored(self, memory: Memory) -> None:
         """Raises UserError where the memory that a checkpoint brought back is not what it says it is."""
 

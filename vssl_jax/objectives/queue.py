@@ -10,7 +10,7 @@ from vssl_jax.errors import UserError
 from vssl_jax.models.projection import unit
 from vssl_jax.objectives.protocol import Memory
 
-QUEUE, POINTER, FILLED = "queue", "pointer", "filled"
+ENTRIES = QUEUE, POINTER, FILLED = "queue", "pointer", "filled"
 
 
 def start(rng: jax.Array, size: int, width: int) -> Memory:
@@ -24,11 +24,12 @@ def push(memory: Memory, keys_NxD: jax.Array, **beside: jax.Array) -> Memory:
     be done once the loss has read them, so that no key is a negative of its own query. Raises UserError where the keys of a batch do not divide the
     queue.
     """
-    size, count, place = len(memory[QUEUE]), len(keys_NxD), memory[POINTER]
+    size, count = len(memory[QUEUE]), len(keys_NxD)
     if size % count:
         raise UserError(
             f"objective.queue is {size}, which the {count} clips of a (micro-)batch do not divide: change it, or train.batch_size"
         )
+    place = memory[POINTER] // count * count  # a run may go on with larger batches than it began with
     written = {
         name: jax.lax.dynamic_update_slice(memory[name], jax.lax.stop_gradient(rows), (place, *(0,) * (rows.ndim - 1)))
         for name, rows in {QUEUE: keys_NxD, **beside}.items()

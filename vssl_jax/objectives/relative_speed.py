@@ -21,6 +21,7 @@ from vssl_jax.errors import UserError
 from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.models import layout
 from vssl_jax.models.projection import Projections
+from vssl_jax.objectives import average as average_lib
 from vssl_jax.objectives import collapse, losses
 from vssl_jax.objectives import queue as queue_lib
 from vssl_jax.objectives.average import Average
@@ -133,12 +134,12 @@ class RelativeSpeed(OnEncoder):
         loss, metrics = self._judge(alike, query, batch)
         return loss, (memory | queue_lib.push(memory, keys_NxD) | {STATS: stats, EMA: memory[EMA] | {"stats": key_stats}}, metrics)
 
+    def adopt(self, params, memory):
+        return memory | {EMA: average_lib.copied(memory[EMA], params, memory)}
+
     def after_update(self, params, memory, step):
         ema = memory[EMA]
-        moved = self.average.follow({part: ema[part] for part in params}, params, step)
-        # The statistics of a copy are copied too.
-        stats = jax.tree.map(lambda old, new: jnp.where(step == 0, new, old), ema["stats"], memory[STATS])
-        return memory | {EMA: moved | {"stats": stats}}
+        return memory | {EMA: ema | self.average.follow({part: ema[part] for part in params}, params, step)}
 
     def held_out(self, params, memory, batch, rng):
         alike, query, *_ = self._compare(params, memory, batch, rng, train=False)

@@ -171,6 +171,8 @@ def _fresh_state(plan: Plan, program: Program) -> TrainState:
             # of the fresh ones a process may hold but a shard.
             place = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings={part: placed[part] for part in given})
             state = state.replace(**{name: fresh | place({part: jax.tree.map(np.asarray, tree) for part, tree in given.items()})})
+    if plan.initial:
+        state = state.replace(memory=jax.jit(plan.objective.adopt, out_shardings=out_shardings.memory)(state.params, state.memory))
     return state
 
 
@@ -206,7 +208,7 @@ class _Run:
         self.plan, self.program, self.feed, self.listener = plan, program, feed, listener
         self.pending: tuple[int, dict[str, jax.Array], dict[str, float]] | None = None
         self.before: dict[str, jax.Array] = {}  # metrics of the step before
-        self.latest: dict[str, dict[str, jax.Array]] = {}  # by turn
+        self.latest: dict[str, dict[str, jax.Array]] = {}  # by turn, since the last log
         self.since = (time.monotonic(), 0, 0.0)  # time, step and waited seconds at the last log
         self.progress: Progress | None = None
         self.alarms = Alarms(log.warning if jax.process_index() == 0 else lambda line: None)
@@ -285,6 +287,7 @@ class _Run:
             if len(self.plan.objective.turns) > 1:  # the logged steps may all be of one turn
                 each = {f"{name}/{k}": v for name, own in self.latest.items() for k, v in own.items() if not k.startswith("guard/")}
                 metrics = metrics | each
+            self.latest.clear()  # of a turn that has ended there is nothing more to say
             self.pending = (step, metrics, rates)
 
     def _flush(self) -> None:

@@ -102,6 +102,13 @@ def decay_mask(params: Any, rules=DECAY_RULES) -> Any:
     return jax.tree_util.tree_map_with_path(one, params)
 
 
+def decayed(params: Any, config: Any) -> Any:
+    """What the update decays by `config`: True or False for each parameter."""
+    return jax.tree.map(
+        lambda rule: max(config.weight_decay, config.weight_decay_final) > 0 and (rule or config.decay_all), decay_mask(params)
+    )
+
+
 def layer_scales(params: Any, decay: float) -> Any:
     """Layer-wise learning-rate factors decay^(depth + 1 - id) (BEiT, section 4; VideoMAE fine-tuning).
 
@@ -128,8 +135,15 @@ def layer_scales(params: Any, decay: float) -> Any:
 
 
 def _lars_trust(coefficient: float) -> optax.GradientTransformation:
-    """LARS scaling (You et al. 2017) of the decayed parameters; biases and norms keep plain SGD."""
-    return optax.masked(optax.scale_by_trust_ratio(trust_coefficient=coefficient), decay_mask)
+    """LARS scaling (You et al. 2017) of the decayed parameters; biases and norms keep plain SGD. Each of a stack of blocks is a layer by itself."""
+    whole = optax.scale_by_trust_ratio(trust_coefficient=coefficient)
+
+    def one(path, update, param):
+        layer = lambda u, p: whole.update(u, whole.init(p), p)[0]  # noqa: E731
+        return (jax.vmap(layer) if "/blocks/" in path_name(path) else layer)(update, param)
+
+    scaled = optax.stateless(lambda updates, params: jax.tree_util.tree_map_with_path(one, updates, params))
+    return optax.masked(scaled, decay_mask)
 
 
 # name -> (config -> (transform before weight decay, transform after it)); decoupled decay comes after the adaptive scaling (AdamW),
@@ -186,8 +200,7 @@ def build(config: Mapping[str, Any], steps: int, batch_size: int, clock: Schedul
         if config.clip_norm > 0:
             grads = jax.tree.map(lambda g: g * jnp.minimum(1.0, config.clip_norm / (norm + 1e-6)).astype(g.dtype), grads)
         updates, first = before.update(grads, state["scale"], params)
-        mask = jax.tree.map(lambda decayed: decayed or config.decay_all, decay_mask(params))
-        updates = jax.tree.map(lambda u, p, m: u + wd * p if m else u, updates, params, mask)
+        updates = jax.tree.map(lambda u, p, decays: u + wd * p if decays else u, updates, params, decayed(params, config))
         updates, second = after.update(updates, state["momentum"], params)
         factors = layer_scales(params, config.layer_decay) if config.layer_decay != 1.0 else jax.tree.map(lambda _: 1.0, params)
         for part in set(config.rates) & set(params):
