@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import CONFIGS, SMOKE, error_line, files, run
-from vssl_jax import bench, cli, config, convert, evaluate, main
+from vssl_jax import bench, cache, cli, config, convert, evaluate, main
 from vssl_jax.errors import UserError
 from vssl_jax.train.preemption import Preempted
 
@@ -332,4 +332,4 @@ def test_compiled_programs_are_kept_where_the_environment_says(monkeypatch):
     assert "jax_compilation_cache_dir" not in updates
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     cli.use_compilation_cache()
-    assert updates["jax_compilation_cache_dir"] == str(cli.CACHE / "xla") and os.path.isabs(cli.CACHE)
+    assert updates["jax_compilation_cache_dir"] == str(cache.FOLDER / "xla") and os.path.isabs(cache.FOLDER)

@@ -18,11 +18,12 @@ OPTIONAL = ("tensorflow", "tensorflow_datasets", "av", "clu", "torch", "transfor
 # room -> the rooms that it may import, besides itself. Modules at the top that put rooms together (main, evaluate, ...) may import all.
 ARROWS = {
     "batch": {"errors"},
+    "cache": set(),
     "errors": set(),
     "chips": set(),
     "compiled": {"chips"},
     "config": {"errors"},
-    "data": {"batch", "errors"},
+    "data": {"batch", "cache", "errors"},
     "platform": set(),
     "perturb": {"batch", "errors", "platform"},
     "models": {"batch", "errors", "platform", "perturb"},

@@ -23,7 +23,7 @@ import jax
 from absl import flags as absl_flags
 from ml_collections import ConfigDict
 
-from vssl_jax import bench_step, cli
+from vssl_jax import bench_step, cache, cli
 from vssl_jax.errors import UserError
 from vssl_jax.train import distributed, sharding
 from vssl_jax.train.feed import Feed
@@ -109,7 +109,7 @@ def main(argv: list[str]) -> None:
 
         if jax.process_count() > 1:
             raise UserError(f"--stage={flags.stage} measures one host: start it on one, or use --stage=step")
-        read, which = bench_input.with_corpus(config, flags.corpus, cli.CACHE)
+        read, which = bench_input.with_corpus(config, flags.corpus, cache.FOLDER)
         _show("input", name, {"corpus": which} | bench_input.measure(read, flags.clips, flags.input_repeats))
     if flags.stage in ("step", "all"):
         counts = (flags.steps, flags.warmup, flags.repeats)

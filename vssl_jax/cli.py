@@ -16,12 +16,11 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from vssl_jax import cache
 from vssl_jax import config as config_lib
 from vssl_jax.errors import UserError
 from vssl_jax.train import lost
 from vssl_jax.train.preemption import EXIT_CODE, Preempted
-
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vssl_jax"
 
 
 TRAINING = ("model", "objective", "optimizer", "train", "checkpoint")  # settings of a recipe that main and bench run
@@ -195,6 +194,6 @@ def _leave(code: int) -> None:
 def use_compilation_cache() -> None:
     """Compiled programs are kept between runs, unless JAX_COMPILATION_CACHE_DIR says where, or is set empty."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(CACHE / "xla"))
+        jax.config.update("jax_compilation_cache_dir", str(cache.FOLDER / "xla"))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)

@@ -147,17 +147,14 @@ def evaluation_like(config: ConfigDict) -> ConfigDict:
     return made
 
 
-def by_epochs(config: ConfigDict, epochs: int, warmup_epochs: int, num_examples: int, repeats: int = 1) -> None:
-    """Sets steps and warm-up to follow train.batch_size, train.epochs and data.num_examples lazily, so that overriding one of those moves them too.
-
-    `repeats` counts how often an epoch shows each video (repeated augmentation).
-    """
+def by_epochs(config: ConfigDict, epochs: int, warmup_epochs: int, num_examples: int) -> None:
+    """Sets steps and warm-up to follow train.batch_size, train.epochs and data.num_examples lazily, so that overriding one of those moves them too."""
     config.train.epochs = epochs
     config.data.num_examples = num_examples
     batch = config.train.get_ref("batch_size")
     examples = config.data.get_ref("num_examples")
-    config.train.steps = config.train.get_ref("epochs") * examples * repeats // batch
-    config.optimizer.warmup_steps = examples * (warmup_epochs * repeats) // batch
+    config.train.steps = config.train.get_ref("epochs") * examples // batch
+    config.optimizer.warmup_steps = examples * warmup_epochs // batch
 
 
 def to_dict(config: ConfigDict) -> dict[str, Any]:

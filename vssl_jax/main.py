@@ -7,7 +7,8 @@
                               after the last step it trains nothing, and exports, evaluates and reports again
   --debug                     show tracebacks
 
-Exit code 0: done; 42: preempted after a save, the same command goes on; other: failed, and one line says why.
+Exit code 0: done. The same command goes on after 42: told to stop (SIGTERM, or once Ctrl-C), and saved; 134: another process was lost; 130: stopped at once, by
+a second Ctrl-C or outside of training. Other: failed, and one line says why.
 """
 
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from vssl_jax import cli, pretrain
+from vssl_jax import cli, objectives, pretrain
 from vssl_jax.objectives.protocol import choose
 from vssl_jax.perturb import recipe
 from vssl_jax.train import distributed, goodput
@@ -33,7 +34,7 @@ def _check_evaluation(config: ConfigDict, classes: tuple[str, ...]) -> None:
     if config.eval and config.eval.protocols and jax.process_index() == 0:
         from vssl_jax import evaluate
 
-        shown = recipe.together(choose(config.eval.features, pretrain.build_objective(config).shown()))
+        shown = recipe.together(choose(config.eval.features, objectives.build(config).shown()))
         evaluate.check(config.eval, config.model, list(shown.values()), classes)
 
 

@@ -7,7 +7,6 @@ import json
 import logging
 import math
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,19 +38,6 @@ from vssl_jax.train.preemption import Preempted
 from vssl_jax.train.progress import ParameterRow, Progress, parameter_table
 
 log = logging.getLogger(__name__)
-
-
-def build_objective(config: ConfigDict) -> Objective:
-    """The recipe's method. Raises UserError for an unknown name, and for one whose settings the recipe does not have."""
-    try:
-        return objectives.build(config)
-    except (KeyError, AttributeError) as error:
-        lacking = re.fullmatch(r"""\W*(\w+)\W*""", str(error))  # how ml_collections names a key that is not there
-        if lacking is None:
-            raise
-        raise UserError(
-            f"objective {config.objective.name!r} needs a setting {lacking[1]!r} that this recipe does not have: start from a recipe of that objective"
-        ) from error
 
 
 def check_needs(objective: Objective, keys: frozenset[str]) -> None:
@@ -134,6 +120,10 @@ def _on_start(objective: Objective, config: ConfigDict, clips: int, workdir: Pat
         flops = objective.flops(clips)
         work = "" if flops is None else f", {flops / 1e9:.3g} GFLOP a step"
         print(show_parameters(objective, program, config.optimizer), file=sys.stderr)
+        if config.mesh.model > 1 and not any("model" in leaf.sharding.spec for leaf in jax.tree.leaves(program.state_shapes.params)):
+            log.warning(
+                "mesh.model=%d splits nothing of %s: those devices all compute the same, set it to 1", config.mesh.model, config.model.name
+            )
         print(
             f"{jax.device_count()} x {jax.devices()[0].device_kind}; the step needs {needs} per device{work}; compiled in {program.compile_seconds:.1f} s",
             file=sys.stderr,
@@ -188,7 +178,7 @@ def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter, moments
     """Everything of a run but the running of it, and the names of the classes that it learns from labels (none: ()). Raises UserError for bad
     data, names or sizes.
     """
-    objective = build_objective(config)
+    objective = objectives.build(config)
     broken = broken_record(config.data, workdir, process=_process())
     input = build_input(config.data, config.train.batch_size, config.seed, broken)
     check_needs(objective, input.source.keys)

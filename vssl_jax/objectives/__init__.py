@@ -1,9 +1,10 @@
 """The registry of methods: name -> (recipe's config -> Objective). A plain dict; adding a method adds a line here and a file beside it."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vssl_jax.errors import unknown_name
+from vssl_jax.errors import UserError, unknown_name
 from vssl_jax.objectives import (
     appearance_change,
     brave,
@@ -69,8 +70,16 @@ OBJECTIVES: dict[str, Callable[[Any], Objective]] = {
 
 
 def build(config: Mapping[str, Any]) -> Objective:
-    """The objective that `config.objective.name` names. Raises UserError for an unknown name."""
+    """The objective that `config.objective.name` names. Raises UserError for an unknown name, and for one whose settings the recipe does not have."""
     name = config["objective"]["name"]
     if name not in OBJECTIVES:
         raise unknown_name("objective", name, OBJECTIVES)
-    return OBJECTIVES[name](config)
+    try:
+        return OBJECTIVES[name](config)
+    except (KeyError, AttributeError) as error:
+        lacking = re.fullmatch(r"""\W*(\w+)\W*""", str(error))  # how ml_collections names a key that is not there
+        if lacking is None:
+            raise
+        raise UserError(
+            f"objective {name!r} needs a setting {lacking[1]!r} that this recipe does not have: start from a recipe of that objective"
+        ) from error

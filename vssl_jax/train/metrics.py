@@ -59,7 +59,7 @@ class MetricsWriter:
         if not enabled:
             return
         if tensorboard and not tensorboard_installed():
-            raise UserError("TensorBoard is on but tensorboardX is not installed: pip install tensorboardX, or switch TensorBoard off")
+            raise UserError("TensorBoard is on but tensorboardX is not installed: pip install tensorboardX")
         self._last_step = max((line["step"] for line in _lines(self._path)), default=-1)
         if tensorboard:
             self._board = _Board(Path(workdir) / TENSORBOARD_FOLDER)
@@ -125,7 +125,7 @@ class MetricsWriter:
         if self._board is None:
             return
         if importlib.util.find_spec("PIL") is None:
-            raise UserError("pictures in TensorBoard need Pillow: pip install pillow, or switch pictures off")
+            raise UserError("pictures in TensorBoard need Pillow: pip install pillow, or set train.picture_every=0")
         frames = {name: pictures.side_by_side(pictures.to_uint8(clip_BxTxHxWx3)) for name, clip_BxTxHxWx3 in videos.items()}
         self._board.put(lambda board: board.videos(step, frames))
 
