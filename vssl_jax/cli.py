@@ -22,7 +22,6 @@ from vssl_jax.errors import UserError
 from vssl_jax.train import lost
 from vssl_jax.train.preemption import EXIT_CODE, Preempted
 
-
 TRAINING = ("model", "objective", "optimizer", "train", "checkpoint")  # settings of a recipe that main and bench run
 
 
