@@ -172,7 +172,7 @@ def test_what_fails_is_named_at_the_end_and_holds_up_no_other(tmp_path, monkeypa
         tried.append(task.name)
         if task.name.startswith("rotation/"):
             raise UserError("it diverged")
-        return row(task.name, task.seed, 0.5) | {"digest": task.digest, "seconds": 1.0}
+        return row(task.name, task.seed, 0.5) | {"digest": task.digest, "seconds": 1.0, "task": {"accuracy": 0.5}}
 
     monkeypatch.setattr(instrument, "measure", measured)
     recipe = Path(__file__).parents[1] / "configs" / "tables" / "methods.py"
@@ -181,6 +181,20 @@ def test_what_fails_is_named_at_the_end_and_holds_up_no_other(tmp_path, monkeypa
     assert [name for name in tried if name.startswith("rotation/")] == ["rotation/task"]
     kept = [json.loads(line)["name"] for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     assert kept == [name for name in tried if name != "rotation/task"] and "simclr/knn" in kept and "simclr/knn" in capsys.readouterr().out
+
+
+def test_of_several_numbers_the_one_that_a_method_is_named_for_is_shown():
+    """Not the first by the alphabet, whatever was written when the row was measured."""
+    task = instrument.Task("relative/task", 0, 7, {}, None, "speed/accuracy")
+    measured = row("relative/task", 0, 0.83) | {"digest": task.digest, "task": {"appearance/accuracy": 0.83, "speed/accuracy": 0.607}}
+    shown = instrument.method_table(instrument.group([measured], [task]))
+    assert "| relative | 0.607 (speed) | 0 |" in shown and "0.83" not in shown
+
+
+def test_every_method_of_several_questions_says_which_is_its_own():
+    config = methods.get_config()
+    assert config.own_metric["relative_speed_alone"] == config.own_metric["relative_speed"] == "speed/accuracy"
+    assert config.own_metric["cubic_puzzle" + instrument.RANDOM_LABELS] == "order/accuracy"
 
 
 def test_a_pretext_task_is_measured_by_its_own_accuracy_too(tmp_path, capsys):
