@@ -45,6 +45,31 @@ PUBLISHED = {
     ),
     "rotation_r3d18": ("r3d18", (16, 112), (16, 2), 32, 0, 0.1, 1e-3, (0.2, 0.4, 0.6, 0.8), {"every": True, "steps": 120_000}),
 }  # fmt: skip
+# What keeps a task from being answered without looking at motion or content, and what else its paper does to the picture:
+# recipe -> (crop, its side's share, flip, what shares a crop, rows of the film, the rest of the view and of the task)
+GUARDS = {
+    "appearance_change_r3d18": ("multiscale", 0.875, 0.5, "clip", 128, {}),  # no colors: they are the question
+    "clip_order_r3d10_ucf101": ("multiscale", 0.875, 0.0, "clip", 128, {}),
+    "cubic_puzzle_r3d18": ("center", 1.0, 0.5, "video", 256, {"color": "one_channel"}),
+    "frame_order_c3d_ucf101": (
+        "multiscale",
+        1 / 3,
+        0.5,
+        "video",
+        240,
+        {"color": "one_channel", "shift": 5 / 80, "by_motion": True, "dropout": 0.5},
+    ),
+    "jigsaw_r3d18": ("multiscale", 0.875, 0.5, "video", 256, {"picture": 224, "gap": 8, "hidden": 512, "dropout": 0.5}),
+    "motion_statistics_r3d10_ucf101": ("multiscale", 0.875, 0.5, "clip", 128, {}),
+    "odd_one_out_r3d18_ucf101": ("multiscale", 0.875, 0.5, "clip", 128, {"hidden": 128, "dropout": 0.5}),
+    "order_verification_c3d_ucf101": ("whole", 1.0, 0.0, "video", 128, {"by_motion": True, "dropout": 0.0}),
+    "pace_r2plus1d10": ("multiscale", 0.875, 0.5, "clip", 128, {"color": "each_frame"}),
+    "playback_rate_r3d10_ucf101": ("center", 0.875, 0.0, "clip", 128, {}),
+    "relative_speed_r2plus1d10": ("random_resized", (0.4, 1.0), 0.5, "clip", 128, {"color": "gray, jitter", "weights": (1.0, 1.0)}),
+    "rotation_r3d18": ("multiscale", 0.875, 0.5, "clip", 128, {}),
+    "speediness_s3dg": ("multiscale", 0.875, 0.5, "video", 256, {}),
+    "temporal_transform_r3d18_ucf101": ("multiscale", 0.5, 0.5, "clip", 256, {"color": "each_frame"}),
+}
 # Whose authors' code decays all parameters.
 PYTORCH = (
     "clip_order_r3d10_ucf101", "motion_statistics_r3d10_ucf101", "pace_r2plus1d10", "playback_rate_r3d10_ucf101", "relative_speed_r2plus1d10",
@@ -65,6 +90,28 @@ def test_published_settings(name):
     assert (o.name, o.learning_rate, o.weight_decay, o.lr_batch, tuple(o.drops)) == (own.pop("optimizer"), rate, decay, 0, drops)
     assert (o.schedule, o.momentum) == (own.pop("schedule", "steps" if drops else "none"), 0.9)
     assert {key: tuple(v) if isinstance(v := c.objective[key], list | tuple) else v for key in own} == own
+
+
+@each
+def test_guards_of_the_papers(name):
+    crop, share, flip, per, rows, own = GUARDS[name]
+    c = recipe(name)
+    view, given = c.objective.view.to_dict(), c.objective.view.crop.to_dict()
+    side = given.get("area") or given.get("fraction") or given.get("scales", (1.0,))[0]
+    assert (given["name"], side) == (crop, share)
+    if crop == "multiscale":  # of one size, anywhere, not stretched
+        assert (len(given["scales"]), given["distort"], given["places"]) == (1, 0, 0)
+    assert (view["flip"], view.get("per", "clip"), c.data.canvas[0], c.data.sampler.pad) == (flip, per, rows, False)
+    colors = ", ".join(op["name"] for op in view["color"])
+    assert (colors, view.get("shift", 0.0)) == (own.pop("color", ""), own.pop("shift", 0.0))
+    assert {key: tuple(v) if isinstance(v := c.objective[key], list | tuple) else v for key in own} == own
+
+
+def test_rates_that_end_above_0():
+    """In the authors' code of RSPNet and of temporal transformations."""
+    ends = {name: (recipe(name).optimizer.final_learning_rate, recipe(name).optimizer.b2) for name in PUBLISHED}
+    assert ends.pop("relative_speed_r2plus1d10")[0] == 1e-4 and ends.pop("temporal_transform_r3d18_ucf101") == (3e-7, 0.99)
+    assert {rate for rate, _ in ends.values()} == {0.0}
 
 
 @each
