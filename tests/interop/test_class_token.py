@@ -13,6 +13,7 @@ from vssl_jax.evals import classifier
 from vssl_jax.interop import class_token, huggingface
 from vssl_jax.models import backbone
 from vssl_jax.models.heads import LinearHead
+from vssl_jax.models.vivit import ViViT
 
 SIZES = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 40, "image_size": 24, "num_frames": 4}
 LABELS = {"id2label": {str(i): f"class {i}" for i in range(5)}, "label2id": {f"class {i}": i for i in range(5)}}
@@ -111,6 +112,47 @@ def test_frames_meet_only_where_they_should(name, reached):
     )(normal(1, 4, 16, 16, 3))
     assert [t for t in range(4) if np.any(inside[0, t])] == reached
     assert all(np.any(pooled[0, t]) for t in range(4))
+
+
+def by_ours(model, params, clip):
+    return jax.jit(lambda params, clip: model.apply({"params": params}, clip).pooled_BxD)(params, clip)
+
+
+def by_transformers(model, params, clip):
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    fields = {
+        name: getattr(model, name)
+        for name in ("name", "width", "depth", "heads", "mlp_ratio", "tubelet", "frames", "size", "temporal_depth")
+    }
+    head = {"linear": {"kernel": np.zeros((model.width, 5), np.float32), "bias": np.zeros(5, np.float32)}}
+    state, config = class_token.to_huggingface({"encoder": params, "head": head}, {"model": fields, "classes": 5})
+    made = transformers.VivitForVideoClassification(
+        transformers.VivitConfig(**{k: config[k] for k in SIZES}, tubelet_size=config["tubelet_size"])
+    )
+    made.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()}, strict=True)
+    with torch.no_grad():
+        return made.eval().vivit(torch.from_numpy(np.asarray(clip).transpose(0, 1, 4, 2, 3).copy())).last_hidden_state[:, 0].numpy()
+
+
+@pytest.mark.parametrize("by", [by_ours, pytest.param(by_transformers, marks=pytest.mark.parity)])
+def test_the_factorised_encoder_is_one_model_1_on_the_class_tokens_of_another(by):
+    """A slot is a film of its own to the first. The second reads class tokens as films of 4 x 4 pixels, by an embedding that picks their entries."""
+    sizes = {"width": 24, "heads": 3, "mlp_ratio": 40 / 24, "size": 24}
+    whole = ViViT(**sizes, depth=2, temporal_depth=3, tubelet=(2, 8, 8), frames=6)
+    in_space = ViViT(**sizes, depth=2, temporal_depth=0, tubelet=(2, 8, 8), frames=2)
+    in_time = ViViT(**sizes | {"size": 4}, depth=3, temporal_depth=0, tubelet=(1, 4, 4), frames=3)
+    clip = normal(2, 6, 24, 24, 3)
+    shapes = jax.eval_shape(whole.init, jax.random.key(0), clip)["params"]
+    params = jax.tree.unflatten(jax.tree.structure(shapes), [0.3 * normal(*x.shape, seed=i) for i, x in enumerate(jax.tree.leaves(shapes))])
+    over_time = {name.removeprefix("time_"): params.pop(name) for name in tuple(params) if name.startswith("time_")}
+    slots = by(in_space, params, clip.reshape(6, 2, 24, 24, 3))
+    films = np.pad(slots, ((0, 0), (0, 24))).reshape(2, 3, 4, 4, 3)
+    expected = by(
+        in_time, over_time | {"patch_embed": {"kernel": np.eye(48, 24, dtype=np.float32), "bias": np.zeros(24, np.float32)}}, films
+    )
+    got = by_ours(whole, params | {f"time_{name}": tree for name, tree in over_time.items()}, clip)
+    assert np.std(expected) > 0.1
+    np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
 @pytest.mark.parity

@@ -1,7 +1,9 @@
-"""On noise no task can be solved: what a reader of pixels gets right there, it reads from how the question was made.
+"""Where a task cannot be solved, what a reader of pixels gets right it reads from how the question was made.
 
-Every frame is noise of its own, so there is neither motion nor a scene. The readers are linear (ridge), trained on half of the questions and tested on the
-other half: one sees the borders of all pieces, one a single frame, one the statistics of every piece. At chance + 3 sigma, all of them.
+Noise: every frame is noise of its own, so there is neither motion nor a scene. Drift: a texture moves at one velocity, forwards as likely as backwards, so
+that many frames tell speed and order, and no single one does. The readers are linear (ridge), trained on half of the questions and tested on the other: one
+sees the borders of all pieces, one a single frame, one how bright and sharp that frame is, one the statistics of every piece. At chance + 3 sigma, all of
+them.
 """
 
 import functools
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.objectives.questions import TASKS, started
+from tests.objectives.test_relative_speed import METHOD as RELATIVE_SPEED
 from vssl_jax import batch as batch_lib
 
 SPEC = batch_lib.Spec(batch_size=128, clips=2, frames=16, height=16, width=16)
@@ -18,17 +21,48 @@ READABLE = {"appearance_change"}  # what was done to the colors can be read from
 QUESTIONS = 1024
 
 
+def noise(rng, shape):
+    return rng.integers(0, 256, shape, np.uint8)
+
+
+def drift(rng, shape):
+    """Textures that move by up to 2 pixels a frame each way and come in again at the other side."""
+    found = np.empty(shape, np.uint8)
+    for place in np.ndindex(shape[:2]):
+        still, velocity = noise(rng, shape[3:]), rng.integers(-2, 3, 2)
+        found[place] = [np.roll(still, t * velocity, axis=(0, 1)) for t in range(shape[2])]
+    return found
+
+
 @functools.cache
-def questions(name):
-    """(pieces [N,P,T,h,w,3] float16, labels [N,A])"""
+def asker(name):
+    """(batch, key) -> (pieces, labels), compiled once."""
+    if name == "relative_speed":  # the query, and whether it is the faster one
+
+        def query(batch, key):
+            clips_3xN, which_N = RELATIVE_SPEED.clips(batch, key)
+            return clips_3xN[0][:, None], which_N[:, None]
+
+        return jax.jit(query)
     task = TASKS[name]
     memory = started(task)[1]
-    make = jax.jit(lambda batch, key: task.ask(memory, batch, key))
-    batch, rng, found = jax.device_get(batch_lib.fake(SPEC, jax.random.key(0))), np.random.default_rng(0), []
-    while sum(len(f.label_QxA) for f in found) < QUESTIONS:
-        batch["video"] = rng.integers(0, 256, batch["video"].shape, np.uint8)
-        found.append(jax.device_get(make(batch, jax.random.key(len(found)))))
-    return np.concatenate([f.pieces_QxPxTxHxWx3.astype(np.float16) for f in found]), np.concatenate([f.label_QxA for f in found])
+
+    def ask(batch, key):
+        asked = task.ask(memory, batch, key)
+        return asked.pieces_QxPxTxHxWx3, asked.label_QxA
+
+    return jax.jit(ask)
+
+
+@functools.cache
+def questions(name, content):
+    """(pieces [N,P,T,h,w,3] float16, labels [N,A])"""
+    batch, rng, pieces, labels = jax.device_get(batch_lib.fake(SPEC, jax.random.key(0))), np.random.default_rng(0), [], []
+    while sum(map(len, labels)) < QUESTIONS:
+        batch["video"] = content(rng, batch["video"].shape)
+        own_pieces, own_labels = jax.device_get(asker(name)(batch, jax.random.key(len(labels))))
+        pieces, labels = [*pieces, own_pieces.astype(np.float16)], [*labels, own_labels]
+    return np.concatenate(pieces), np.concatenate(labels)
 
 
 def borders(pieces):
@@ -39,6 +73,13 @@ def borders(pieces):
 
 def one_frame(pieces):
     return pieces[:, 0, pieces.shape[2] // 2]
+
+
+def one_frames_look(pieces):
+    """How bright, contrasted and sharp it is."""
+    x = one_frame(pieces).astype(np.float32)
+    sharpness = [np.abs(np.diff(x, axis=axis)).mean((1, 2)) for axis in (1, 2)]
+    return np.concatenate([x.mean((1, 2)), x.std((1, 2)), *sharpness], axis=1)
 
 
 def statistics(pieces):
@@ -63,20 +104,27 @@ def accuracy(features, labels, classes):
     return np.mean((x[half:] @ weights + target.mean(0)).argmax(1) == labels[half:]), len(x) - half
 
 
-@pytest.mark.parametrize("read", [borders, one_frame, statistics])
-@pytest.mark.parametrize("name", sorted(set(TASKS) - READABLE))
-def test_noise_tells_nothing(name, read):
-    pieces, labels = questions(name)
-    for a, classes in enumerate(TASKS[name].classes):
-        asked = labels[:, a] >= 0
-        right, count = accuracy(read(pieces[asked]), labels[asked, a], classes)
-        most = np.bincount(labels[asked, a]).max() / asked.sum()
+READINGS = [(noise, borders), (noise, one_frame), (noise, statistics), (drift, one_frame), (drift, one_frames_look)]
+
+
+@pytest.mark.parametrize(("content", "read"), READINGS)
+@pytest.mark.parametrize("name", sorted({*TASKS, "relative_speed"} - READABLE))
+def test_nothing_is_told(name, content, read):
+    pieces, labels = questions(name, content)
+    for own in labels.T:
+        asked = own >= 0
+        right, count = accuracy(read(pieces[asked]), own[asked], own.max() + 1)
+        most = np.bincount(own[asked]).max() / asked.sum()
         assert right <= most + 3 * np.sqrt(most * (1 - most) / count), f"{right:.3f} of {count}, chance {most:.3f}"
 
 
-def test_the_readers_find_a_leak_where_there_is_one():
-    """Borders that are darker in one class, as of a picture that was turned with its letterbox."""
-    pieces, labels = questions("rotation")
-    leaky = pieces.copy()
-    leaky[labels[:, 0] == 1, :, :, 0] *= 0.5
-    assert accuracy(borders(leaky), labels[:, 0], 4)[0] > 0.4
+@pytest.mark.parametrize(("content", "read"), [(noise, borders), (drift, one_frames_look)])
+def test_the_readers_find_a_leak_where_there_is_one(content, read):
+    """Borders that are darker in one class, as of a picture that was turned with its letterbox; then one class blurred, as of frames between frames."""
+    pieces, labels = questions("rotation", content)
+    leaky, one = pieces.copy(), labels[:, 0] == 1
+    if read is borders:
+        leaky[one, :, :, 0] *= 0.5
+    else:
+        leaky[one] = (leaky[one] + np.roll(leaky[one], 1, axis=-2)) / 2
+    assert accuracy(read(leaky), labels[:, 0], 4)[0] > 0.4
