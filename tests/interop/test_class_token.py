@@ -120,12 +120,10 @@ def by_ours(model, params, clip):
 
 def by_transformers(model, params, clip):
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
-    fields = {
-        name: getattr(model, name)
-        for name in ("name", "width", "depth", "heads", "mlp_ratio", "tubelet", "frames", "size", "temporal_depth")
-    }
-    head = {"linear": {"kernel": np.zeros((model.width, 5), np.float32), "bias": np.zeros(5, np.float32)}}
-    state, config = class_token.to_huggingface({"encoder": params, "head": head}, {"model": fields, "classes": 5})
+    names = ("width", "depth", "heads", "mlp_ratio", "tubelet", "frames", "size", "temporal_depth")
+    fields = {"name": "vivit"} | {name: getattr(model, name) for name in names}
+    head = {"linear": {"kernel": np.zeros((model.width, 2), np.float32), "bias": np.zeros(2, np.float32)}}
+    state, config = class_token.to_huggingface({"encoder": params, "head": head}, {"model": fields, "classes": 2})
     made = transformers.VivitForVideoClassification(
         transformers.VivitConfig(**{k: config[k] for k in SIZES}, tubelet_size=config["tubelet_size"])
     )
