@@ -52,6 +52,7 @@ def optimizer() -> dict[str, Any]:
         "schedule": "cosine", "drops": (), "warmup_steps": 0, "weight_decay": 0.05, "weight_decay_final": -1.0, "decay_all": False,
         "clip_norm": 0.0, "layer_decay": 1.0, "b1": 0.9, "b2": 0.95, "eps": 1e-8, "momentum": 0.9, "nesterov": False, "trust_coefficient": 0.001,
         "rates": {},  # part of the method -> what its learning rate is multiplied by
+        "frozen": (),  # patterns of the names of parameters that stay as they are
         "by_turn": False,  # schedules of each turn, where a method has several, and not of the whole training
     }  # fmt: skip
 

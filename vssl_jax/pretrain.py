@@ -100,11 +100,12 @@ def show_parameters(objective: Objective, program: Program, optimizer: ConfigDic
     """The table of parameters: name, shape, sharding, weight decay by the settings `optimizer`."""
     rows = []
     params = program.state_shapes.params
-    decayed = optimizer_lib.decayed(params, optimizer)
+    decayed, frozen = optimizer_lib.decayed(params, optimizer), optimizer_lib.frozen(params, optimizer.frozen)
     trained = set().union(*[turn.trains or params.keys() for turn in objective.turns])
-    for (path, leaf), mask in zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(decayed), strict=True):
+    leaves = zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(decayed), jax.tree.leaves(frozen), strict=True)
+    for (path, leaf), mask, still in leaves:
         name = sharding.path_name(path)
-        factor = (1.0 if mask else 0.0) if name.split("/")[0] in trained else None
+        factor = None if still or name.split("/")[0] not in trained else float(mask)
         rows.append(ParameterRow(name, leaf.shape, _placement(leaf.sharding.spec), factor, math.prod(leaf.shape)))
     return parameter_table(rows)
 

@@ -40,6 +40,7 @@ JOINT = {
     "local_aggregation": "vie_r3d18",
     "coclr": "coclr_s3d_ucf101",
     "moco": "moco_slowonly50",
+    "moco_v3": "moco_v3_vitb",
     "byol": "byol_slowonly50",
     "brave": "brave_tsm50",
     "dino": "dino_timesformer",
@@ -73,6 +74,8 @@ TRIED = {
     "relative_speed_alone": ("relative_speed", {"objective": {"weights": (0.0, 1.0)}}, (0,)),
     "simclr_quarter_rate": ("simclr", {"optimizer": {"learning_rate": 5e-4}}, (0,)),
     "simclr_2000_steps": ("simclr", {"train": {"steps": 2000}}, (0,)),
+    # A network that cannot yet tell the classes does best to find all videos equally alike, and sets out from there.
+    "uber_nce_2000_steps": ("uber_nce", {"train": {"steps": 2000}}, (0,)),
 }
 # Tasks that are trained on random labels too.
 CONTROLS = ("pace", "clip_order", "cubic_puzzle", "speediness", "odd_one_out", "jigsaw", "frame_order", "order_verification", "temporal_transform")

@@ -9,11 +9,13 @@ from tests.configs.recipes import full_size_loss, recipe, shallow
 from vssl_jax import objectives
 from vssl_jax.data import world
 from vssl_jax.objectives.joint import JointEmbedding
-from vssl_jax.perturb.color import ColorJitter, DropChannel, Gamma, Gray, OneOf
+from vssl_jax.perturb.color import ColorJitter, DropChannel, Gamma, Gray, OneOf, Solarize
 from vssl_jax.perturb.convolve import RandomConvolution
 from vssl_jax.perturb.crop import SquareCrop
 from vssl_jax.perturb.erase import Cutout
 from vssl_jax.perturb.view import IMAGENET_MEAN, IMAGENET_STD
+from vssl_jax.train import optimizer
+from vssl_jax.train.sharding import path_name
 
 SLOWONLY = ("slowonly_r50", (8, 224), ("dense", 8, 9))
 COLOR = ("jitter", "gray", "blur")
@@ -27,6 +29,13 @@ PUBLISHED = {
     "moco_slowonly50": (
         SLOWONLY, 4, 512, 200, 35, ("sgd", 0.1, 64, 1e-4), ((2048, 2048), 128), 4,
         {"temperature": 0.1, "queue": 65_536, "every": True, "scale": 4.0, "average": {"decay": 0.994, "final": 1.0}},
+    ),
+    "moco_v3_vitb": (
+        ("vit_base", (16, 224), ("dense", 16, 4)), 1, 4096, 300, 40, ("adamw", 1.5e-4, 256, 0.1), ((4096, 4096), 256), 2,
+        {
+            "temperature": 0.2, "queue": 0, "every": True, "scale": 0.8, "average": {"decay": 0.99, "final": 1.0},
+            "predictor": {"hidden": (4096,), "dim": 256, "norm_last": True},
+        },
     ),
     "byol_slowonly50": (
         SLOWONLY, 2, 512, 200, 35, ("lars", 0.6, 64, 1e-6), ((4096,), 256), 2,
@@ -139,6 +148,20 @@ def test_slowonlys_colors(name):
             and gray == Gray(0.2)
             and (blur.prob, blur.sigma) == (0.5, (0.1, 2.0))
         )
+
+
+def test_moco_v3s_views_and_what_is_frozen():
+    """Of one clip; in blur and solarization they differ as BYOL's do."""
+    c = recipe("moco_v3_vitb")
+    views = objectives.build(c).views
+    for view, blurred, more in zip(views, (1.0, 0.1), ((), (Solarize(0.2),)), strict=True):
+        jitter, gray, blur, *rest = view.view.color
+        assert (jitter, gray, blur.prob, blur.sigma) == (ColorJitter(0.4, 0.4, 0.2, 0.1, 0.8, shuffle=True), Gray(0.2), blurred, (0.1, 2.0))
+        assert (view.clip, view.view.crop.area, view.view.flip) == (0, (0.08, 1.0), 0.5) and tuple(rest) == more
+    assert c.objective.head.norm_last and c.optimizer.b2 == 0.999
+    params = full_size_loss(c, videos=2)[0].params
+    frozen = [path_name(path) for path, still in jax.tree_util.tree_leaves_with_path(optimizer.frozen(params, c.optimizer.frozen)) if still]
+    assert frozen == ["encoder/patch_embed/bias", "encoder/patch_embed/kernel"]
 
 
 def test_braves_views_and_rates():

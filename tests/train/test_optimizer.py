@@ -157,6 +157,14 @@ def test_a_part_s_rate_is_its_factor_of_the_step(name):
     assert tiny.largest_difference(alone, jax.tree.map(np.zeros_like, alone)) > 1e-4 and logged["learning_rate"] == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lars"])
+def test_what_is_frozen_neither_moves_nor_decays(name):
+    settings = dict(name=name, learning_rate=0.1, schedule="none", weight_decay=0.1)
+    ours, plain = (run(tiny.optimizer(**settings, frozen=frozen))[0][-1]["encoder"] for frozen in (("^encoder/ker",), ()))
+    tiny.assert_same_bits(ours, plain | {"kernel": PARAMS["encoder"]["kernel"]})
+    assert np.all(plain["kernel"] != PARAMS["encoder"]["kernel"])
+
+
 def test_adamw_is_optax_adamw():
     changes = dict(learning_rate=1e-2, schedule="none", weight_decay=0.1, b1=0.9, b2=0.95, eps=1e-8)
     ours, _ = run(tiny.optimizer(**changes))

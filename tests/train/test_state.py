@@ -94,3 +94,12 @@ def test_a_rate_of_a_part_that_the_method_does_not_have_is_refused():
         made = state_lib.build_optimizers(Relay(), ConfigDict(config_lib.optimizer() | {"rates": rates}), 8, 1)
         with pytest.raises(UserError, match=wrong) if wrong else contextlib.nullcontext():
             jax.eval_shape(lambda made=made: state_lib.init(Relay(), made, 0, None))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "wrong"), [("^gen/", ""), ("gnn/kernel", "did you mean 'gen/kernel'"), ("gen(", "no regular expression")]
+)
+def test_a_frozen_parameter_that_the_method_does_not_have_is_refused(pattern, wrong):
+    with pytest.raises(UserError, match=wrong) if wrong else contextlib.nullcontext():
+        made = state_lib.build_optimizers(Relay(), ConfigDict(config_lib.optimizer() | {"frozen": (pattern,)}), 8, 1)
+        jax.eval_shape(lambda: state_lib.init(Relay(), made, 0, None))

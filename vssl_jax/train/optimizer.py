@@ -8,7 +8,7 @@ them.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -33,13 +33,14 @@ DECAY_RULES = (
 
 class Optimizer(NamedTuple):
     """init(params) -> state; update(grads, norm, state, params, step) -> (updates, state), `norm` the `global_norm` of the gradients; scalars(step) -> what
-    the log shows of the schedules; `named`: the parts that have a factor on their rate.
+    the log shows of the schedules; `named`: the parts that have a factor on their rate; `frozen`: patterns of the parameters that do not move.
     """
 
     init: Callable[[Any], Any]
     update: Callable[[Any, jax.Array, Any, Any, jax.Array], tuple[Any, Any]]
     scalars: Callable[[jax.Array], dict[str, jax.Array]]
     named: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,11 @@ def decayed(params: Any, config: Any) -> Any:
     )
 
 
+def frozen(params: Any, patterns: Sequence[str]) -> Any:
+    """True for each parameter whose name one of the patterns is found in."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: any(re.search(pattern, path_name(path)) for pattern in patterns), params)
+
+
 def layer_scales(params: Any, decay: float) -> Any:
     """Layer-wise learning-rate factors decay^(depth + 1 - id) (BEiT, section 4; VideoMAE fine-tuning).
 
@@ -174,10 +180,16 @@ def build(config: Mapping[str, Any], steps: int, batch_size: int, clock: Schedul
     lr_batch 0 means absolute rates. `rates`, {part: factor}, multiplies the rate of whole parts: the update itself, since LARS and Adam would
     divide a factor of the gradient out again. `clip_norm` 0 means no clipping. `weight_decay_final` below 0 means a constant decay, else a
     cosine to it (V-JEPA). `decay_all` decays biases, normalization and tokens too, as PyTorch's optimizers do where nothing is said
-    (LARS scales none of them, decayed or not).
+    (LARS scales none of them, decayed or not). Parameters whose names a pattern of `frozen` is found in neither move nor decay; their gradients count
+    in the norm.
     """
     if config.name not in OPTIMIZERS:
         raise unknown_name("optimizer", config.name, OPTIMIZERS)
+    for pattern in config.frozen:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise UserError(f"optimizer.frozen has {pattern!r}, which is no regular expression: {error}") from error
     scale = batch_size / config.lr_batch if config.lr_batch else 1.0
     rate = WarmupCosine(
         peak=config.learning_rate * scale, total=steps, warmup=config.warmup_steps, start=config.start_learning_rate * scale,
@@ -205,7 +217,9 @@ def build(config: Mapping[str, Any], steps: int, batch_size: int, clock: Schedul
         factors = layer_scales(params, config.layer_decay) if config.layer_decay != 1.0 else jax.tree.map(lambda _: 1.0, params)
         for part in set(config.rates) & set(params):
             factors[part] = jax.tree.map(lambda f, rate=config.rates[part]: f * rate, factors[part])
-        updates = jax.tree.map(lambda u, f: -lr * f * u, updates, factors)
+        updates = jax.tree.map(
+            lambda u, f, still: jnp.zeros_like(u) if still else -lr * f * u, updates, factors, frozen(params, config.frozen)
+        )
         return updates, {"scale": first, "momentum": second}
 
-    return Optimizer(init, update, scalars, tuple(config.rates))
+    return Optimizer(init, update, scalars, tuple(config.rates), tuple(config.frozen))

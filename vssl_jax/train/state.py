@@ -4,6 +4,7 @@
 for bit.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from vssl_jax.objectives.protocol import Memory, Objective, Parts
 from vssl_jax.train import optimizer as optimizer_lib
 from vssl_jax.train.guard import Guard
 from vssl_jax.train.optimizer import Optimizer
+from vssl_jax.train.sharding import path_name
 
 
 @flax.struct.dataclass
@@ -76,13 +78,17 @@ def build_optimizers(objective: Objective, config: Mapping[str, Any], steps: int
 
 
 def init(objective: Objective, optimizers: Mapping[str, Optimizer], seed: int, batch: Any) -> TrainState:
-    """A fresh state. `batch` gives shapes; jit this with out_shardings, or eval_shape it. Raises UserError where an optimizer names a part that the
-    method does not have.
+    """A fresh state. `batch` gives shapes; jit this with out_shardings, or eval_shape it. Raises UserError where an optimizer names a part or a parameter
+    that the method does not have.
     """
     rng = jax.random.key(seed)
     params, memory = objective.init(jax.random.fold_in(rng, jnp.uint32(0xFFFFFFFF)), batch)
     for part in {name for optimizer in optimizers.values() for name in optimizer.named} - set(params):
         raise unknown_name("part in optimizer.rates", part, sorted(params))
+    names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    for pattern in {pattern for optimizer in optimizers.values() for pattern in optimizer.frozen}:
+        if not any(re.search(pattern, name) for name in names):
+            raise unknown_name("parameter in optimizer.frozen", pattern, names)
     opt = {turn.name: optimizers[turn.name].init(trained(params, turn.trains)) for turn in objective.turns}
     guards = {turn.name: Guard.fresh() for turn in objective.turns}
     return TrainState(step=jnp.zeros((), jnp.int32), rng=rng, params=params, opt=opt, memory=memory, guard=guards)
