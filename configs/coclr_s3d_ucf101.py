@@ -90,8 +90,9 @@ def _paper(config):
     }  # fmt: skip
     config.data.num_examples = pretext.NUM_EXAMPLES["ucf101"]
     epoch = config.data.get_ref("num_examples") // config.train.get_ref("batch_size")
-    config.objective.initial, config.objective.learning = epoch * 300, epoch * 100
-    config.train.epochs = 2 * 300 + 2 * 2 * 100
+    config.train.epochs = 1000  # of both networks together: three tenths for InfoNCE of either, a tenth for either in each cycle
+    tenth = config.train.get_ref("epochs") // 10
+    config.objective.initial, config.objective.learning = epoch * (tenth * 3), epoch * tenth
     config.train.steps = (
         config.objective.get_ref("initial") * 2 + config.objective.get_ref("learning") * config.objective.get_ref("cycles") * 2
     )

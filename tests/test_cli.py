@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from ml_collections import ConfigDict
 
 from tests.commands import CONFIGS, SMOKE, error_line, files, run
 from vssl_jax import bench, cache, cli, config, convert, evaluate, main
@@ -102,6 +103,31 @@ def test_a_value_of_another_type_is_refused(tmp_path, argument, says):
 def test_a_value_outside_its_limits_is_refused(tmp_path, key, value, says):
     line = mistaken(main.main, tmp_path, SMOKE, f"--config.{key}={value}")
     assert line.startswith(f"error: {key} is ") and line.endswith(f"it must be {says}")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("paces", (1, 1.5), "whole numbers, each 1 or more"),
+        ("rates", (0, 1), "whole numbers, each 1 or more"),
+        ("speeds", (1, 1.5), "whole numbers, each 1 or more"),
+        ("widths", (), "whole numbers, each 1 or more"),
+        ("gaps", (4,), "(fewest, most), whole numbers of 1 or more"),
+        ("resize", (0.5,), "(least, most), or empty"),
+        ("count", -1, "1 or more"),
+        ("chunk", -4, "0 or more"),
+        ("dropout", 1.0, "0 or more and below 1"),
+    ],
+)
+def test_a_methods_setting_outside_its_limits_is_refused(key, value, says):
+    with pytest.raises(UserError) as told:
+        config.check_values(ConfigDict({"objective": {key: value}}))
+    assert str(told.value).endswith(f"it must be {says}")
+
+
+@pytest.mark.parametrize("objective", [{"speeds": 4}, {"speeds": (1, 2)}, {"resize": ()}, {"rates": {}}, {"dropout": 0.5}])
+def test_a_methods_setting_within_them_is_not(objective):
+    config.check_values(ConfigDict({"objective": objective}))
 
 
 def test_only_a_setting_that_is_true_or_false_can_be_negated(tmp_path):

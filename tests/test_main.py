@@ -289,7 +289,7 @@ def test_a_run_told_to_stop_while_it_trains_goes_on_and_has_no_report_where_none
         ("data.videos=0", "needs videos >= 1"),
         ("optimizer.name=adamww", "unknown optimizer 'adamww': did you mean 'adamw'?"),
         ("optimizer.schedule=cosin", "unknown schedule 'cosin': did you mean 'cosine'?"),
-        ("optimizer.warmup_steps=5", "optimizer.warmup_steps=5 is more than train.steps=2"),
+        ("optimizer.warmup_steps=5", "optimizer.warmup_steps=5 is more than the 2 steps"),
         ("objective.name=videomea", "unknown objective 'videomea': did you mean 'videomae'?"),
         ("objective.name=classify", "objective 'classify' needs a setting"),
         ("objective.view.crop.name=whoel", "unknown crop 'whoel': did you mean 'whole'?"),

@@ -143,7 +143,9 @@ def evaluation_like(config: ConfigDict) -> ConfigDict:
         split.update(
             {"source": "folder"} | {name: config.data[name] for name in ("layout", "canvas", "max_broken_fraction", "max_short_fraction")}
         )
-        split.sampler.update({"name": "views", "frames": config.model.frames, "stride": config.data.sampler.stride})
+        split.sampler.update(
+            {"name": "views", "frames": config.model.frames} | {key: config.data.sampler[key] for key in ("stride", "target_fps", "pad")}
+        )
     made.view = made.finetune.eval_view = config.objective.eval_view.to_dict()
     return made
 
@@ -310,6 +312,15 @@ LIMITS: tuple[tuple[str, str, Callable[[Any, ConfigDict], bool]], ...] = (
         "1 or more",
         lambda v, _: v >= 1,
     ),
+    (r"(^|\.)objective\.count$", "1 or more", lambda v, _: v >= 1),
+    (r"(^|\.)objective\.chunk$", "0 or more", lambda v, _: v >= 0),
+    (r"(^|\.)gaps$", "(fewest, most), whole numbers of 1 or more", lambda v, _: _whole(v, count=2)),
+    (
+        r"(^|\.)objective\.(paces|rates|speeds|widths)$",
+        "whole numbers, each 1 or more",
+        lambda v, _: _whole(v) if isinstance(v, tuple | list) else v >= 1,
+    ),
+    (r"(^|\.)objective\.resize$", "(least, most), or empty", lambda v, _: len(v) in (0, 2)),
     (r"(^|\.)(linear|attentive|finetune)\.steps$", "1 or more", lambda v, _: v >= 1),
     (
         r"(^|\.)(epochs|warmup_epochs|num_examples|world_videos|workers|every|picture_every|validate_every|knn_every|knn_videos|short_side|spike_factor|spike_after|memory_gb)$",
@@ -317,7 +328,7 @@ LIMITS: tuple[tuple[str, str, Callable[[Any, ConfigDict], bool]], ...] = (
         lambda v, _: v >= 0,
     ),
     (r"(^|\.)optimizer\.(warmup_steps|lr_batch|clip_norm|weight_decay|\w*learning_rate|eps|rates\.\w+)$", "0 or more", lambda v, _: v >= 0),
-    (r"(^|\.)(optimizer\.(b1|b2|momentum)|guard\.decay|smoothing)$", "0 or more and below 1", lambda v, _: 0 <= v < 1),
+    (r"(^|\.)(optimizer\.(b1|b2|momentum)|guard\.decay|smoothing|dropout)$", "0 or more and below 1", lambda v, _: 0 <= v < 1),
     (r"(^|\.)(layer_decay|fps|temperature|trust_coefficient)$", "above 0", lambda v, _: v > 0),
     (r"(^|\.)mask_ratio$", "above 0 and below 1", lambda v, _: 0 < v < 1),
     (r"(^|\.)(max_broken_fraction|max_short_fraction|flip)$", "from 0 to 1", lambda v, _: 0 <= v <= 1),

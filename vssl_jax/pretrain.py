@@ -70,7 +70,8 @@ def check_places(objective: Objective, videos: int) -> None:
 def _count_epochs(config: ConfigDict, videos: int) -> None:
     """Says so where the recipe's steps were counted for a data set of another length."""
     counted, batch_size = config.data.num_examples, config.train.batch_size
-    by_epochs = config.train.steps == config.train.epochs * counted // batch_size > 0  # and not set by hand
+    epochs, steps = config.train.epochs, config.train.steps
+    by_epochs = steps > 0 and steps in (epochs * counted // batch_size, epochs * (counted // batch_size))  # and not set by hand
     if by_epochs and abs(videos - counted) > 0.05 * counted:
         seen = config.train.steps * batch_size / videos
         log.warning(

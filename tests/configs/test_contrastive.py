@@ -310,6 +310,20 @@ def test_coclrs_settings_and_turns():
     assert [(t.name, t.steps) for t in turns] == lasting and c.train.steps == sum(t.steps for t in turns)
 
 
+def test_coclrs_turns_follow_the_epochs():
+    c = recipe("coclr_s3d_ucf101").unlock()
+    c.train.epochs, c.data.num_examples, c.train.batch_size = 10, 640, 64
+    assert [turn.steps for turn in objectives.build(c).turns] == [30, 30, 10, 10, 10, 10] and c.train.steps == 100
+
+
+@each
+def test_clips_of_evaluation_are_as_fast_as_those_of_training(name):
+    c = recipe(name)
+    for split in (c.eval.train, c.eval.test):
+        assert all(split.sampler[key] == c.data.sampler[key] for key in ("stride", "target_fps", "pad"))
+    assert recipe(name, "local").eval.test.sampler.target_fps == 0
+
+
 @pytest.mark.parametrize("variant", ["", "local", "smoke"])
 def test_coclrs_turns_fill_the_training_once(variant):
     c = recipe("coclr_s3d_ucf101", variant)

@@ -14,6 +14,7 @@ from vssl_jax.errors import UserError
 from vssl_jax.models import flops as flops_lib
 from vssl_jax.models.cnn import CNN
 from vssl_jax.models.projection import MLP
+from vssl_jax.objectives.protocol import Turn
 from vssl_jax.perturb.clip_view import ClipView
 from vssl_jax.perturb.crop import WholePicture
 from vssl_jax.perturb.view import EvalView, RandomView
@@ -115,3 +116,9 @@ def test_the_work_is_that_of_either_size():
 def test_other_than_two_views_are_refused():
     with pytest.raises(UserError, match=r"objective.views has 3"):
         dataclasses.replace(BRAVE, views=(NARROW, BROAD, BROAD), predictor=MLP((8,), 6))
+
+
+def test_a_network_that_is_only_a_target_is_in_no_turn():
+    """Weight decay alone would end in zeros."""
+    (turn,) = dataclasses.replace(BRAVE, both=False).turns
+    assert set(turn.trains) == {"encoder", "head", "predictor"} and BRAVE.turns == (Turn(),)

@@ -23,7 +23,8 @@ from vssl_jax.objectives.average import Average
 from vssl_jax.objectives.coclr import CLASS, KIND, KINDS, OTHER, SOURCE, CoCLR
 from vssl_jax.objectives.joint import EMA
 from vssl_jax.objectives.queue import FILLED, POINTER, QUEUE
-from vssl_jax.perturb.clip_view import ClipView
+from vssl_jax.perturb import flow_view, pieces
+from vssl_jax.perturb.clip_view import ANYWHERE, ClipView
 from vssl_jax.perturb.flow import TVL1
 from vssl_jax.perturb.view import EvalView
 from vssl_jax.train import state as state_lib
@@ -325,9 +326,26 @@ def test_a_mirrored_clip_moves_the_other_way_unless_flow_is_of_the_film(flow_of)
         assert moved > 0.2  # colors are jittered as a picture's are
 
 
+@pytest.mark.parametrize(("flow_of", "stride"), [("view", 1), ("view", 2), ("film", 1), ("film", 2)])
+def test_colors_and_flow_are_of_the_same_stretch_wherever_it_begins(monkeypatch, flow_of, stride):
+    """With the first frame of two in place of their flow."""
+    monkeypatch.setattr(flow_view, "of_film", lambda batch, *_: pieces.without_last(batch, 1))
+    monkeypatch.setattr(flow_view, "of_clip", lambda clip, *_: clip[:, :-1])
+    view = ClipView(dataclasses.replace(VIEW, size=4), 2, first=ANYWHERE, stride=stride)
+    made = method(CoCLR, frames=2, views=(view, dataclasses.replace(view, clip=1)), view=view.view, flow_of=flow_of)
+    batch = tiny.batches(1, batch_lib.Spec(16, 2, 9, 4, 4))[0]
+    frames = np.arange(9, dtype=np.uint8).reshape(1, 1, -1, 1, 1, 1)
+    colors, flow = jax.jit(lambda batch: (made.see(batch, KEY), made.see_flow(batch, KEY)))(
+        dict(batch, video=np.broadcast_to(frames, batch["video"].shape))
+    )
+    tiny.assert_same_bits(colors, flow)
+    assert len(np.unique(colors[0][:, 0])) > 3
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"views": (ClipView(VIEW, 1), ClipView(VIEW, 1, stride=2))}, "strides 1 and 2"),
         ({"mined": 48}, "fewer than the queue"),
         ({"flow_of": "clip"}, "flow_of"),
         ({"drop_own": 2.0}, "from 0 to 1"),

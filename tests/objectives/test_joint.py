@@ -18,6 +18,7 @@ from vssl_jax.models.cnn import CNN
 from vssl_jax.models.projection import MLP
 from vssl_jax.objectives import queue as queue_lib
 from vssl_jax.objectives.average import Average
+from vssl_jax.objectives.byol import BYOL
 from vssl_jax.objectives.dino import CENTER, DINO
 from vssl_jax.objectives.joint import EMA, Taught, build_views
 from vssl_jax.objectives.moco import MoCo
@@ -394,8 +395,8 @@ def test_views_of_a_recipe_that_make_no_sense_are_refused():
     for entry, message in (
         ({"flip": 0.5}, "needs a crop"),
         ({"crop": {"name": "whole"}, "flp": 0.5}, "flip"),
-        ({"crop": {"name": "whole"}, "order": "mean"}, "has none of flow, without_last, order"),
-        ({"crop": {"name": "whole"}, "flow": {}}, "has none of flow, without_last, order"),
+        ({"crop": {"name": "whole"}, "order": "mean"}, "unknown field of view 'order'"),
+        ({"crop": {"name": "whole"}, "flow": {}}, "unknown field of view 'flow'"),
     ):
         with pytest.raises(UserError, match=message):
             build_views([entry], encoder)
@@ -412,6 +413,8 @@ def test_views_of_a_recipe_that_make_no_sense_are_refused():
         (lambda: SimCLR(temperature=0.0, **fields()), "above 0"),
         (lambda: MoCo(size=-1, **averaged()), "0 or more"),
         (lambda: DINO(prototypes=8, large=3, **averaged()), "from 1 to all"),
+        (lambda: DINO(prototypes=8, **averaged(predictor=MLP((8,), 6))), "foretells nothing"),
+        (lambda: BYOL(**averaged(predictor=MLP((8,), 5))), r"predictor.dim is 5 and objective.head.dim 6"),
         (lambda: Average(1.2), "from 0 to 1"),
         (lambda: Average(0.9, final=1.0), "steps 1 or more"),
         (lambda: MLP((0,), 6), "1 or more"),
@@ -431,6 +434,7 @@ def test_a_run_that_goes_on_with_larger_batches_renews_the_whole_queue():
     memory = queue_lib.push(queue_lib.start(KEY, 32, 6), jnp.ones((4, 6)))
     for i in range(4):
         memory = queue_lib.push(memory, jnp.full((8, 6), 2.0 + i))
+        assert memory[queue_lib.FILLED] == 8 * (i + 1)
     np.testing.assert_array_equal(np.unique(memory[queue_lib.QUEUE]), [2, 3, 4, 5])
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from configs import dpc_r3d18, relative_speed_r2plus1d10
+from configs import dpc_r3d18, pace_r2plus1d10, relative_speed_r2plus1d10, simclr_slowonly50
 from tests.objectives.questions import ALL, SPEC, TASKS, ask, labels, started, zeroed
 from tests.train import tiny
 from vssl_jax import batch as batch_lib
@@ -206,9 +206,16 @@ def test_yuv_planes_are_cut_like_pictures():
     np.testing.assert_array_equal(asked.label_QxA, ask(task).label_QxA)
 
 
-@pytest.mark.parametrize("recipe", [relative_speed_r2plus1d10, dpc_r3d18])
+@pytest.mark.parametrize("recipe", [relative_speed_r2plus1d10, dpc_r3d18, simclr_slowonly50])
 def test_where_there_are_no_labels_random_ones_are_refused(recipe):
     config = config_lib.to_dict(recipe.get_config("smoke"))
     config["objective"]["random_labels"] = True
-    with pytest.raises(UserError, match=r"objective\.random_labels: .* has no labels"):
+    with pytest.raises(UserError, match=r"objective\.random_labels: .* asks no question"):
+        objectives.build(config)
+
+
+def test_what_only_an_evaluation_is_shown_is_no_view_of_a_task():
+    config = config_lib.to_dict(pace_r2plus1d10.get_config("smoke"))
+    config["objective"]["view"]["order"] = "mean"
+    with pytest.raises(UserError, match="unknown field of view 'order'"):
         objectives.build(config)

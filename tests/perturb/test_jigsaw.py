@@ -35,3 +35,9 @@ def test_a_set_is_a_function_of_its_arguments_and_its_hash_tells_sets_apart():
 def test_more_than_there_are_is_refused(count):
     with pytest.raises(UserError, match="2 to 24"):
         jigsaw.far_apart(1, 4, count)
+
+
+@pytest.mark.parametrize(("frames", "tiles"), [(2, 9), (1, 16)])
+def test_more_than_can_be_compared_are_refused(frames, tiles):
+    with pytest.raises(UserError, match="smaller grid"):
+        jigsaw.far_apart(frames, tiles, 100)

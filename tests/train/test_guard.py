@@ -81,6 +81,12 @@ def test_a_cpus_update_copies_no_state(form):
     assert copies == (form == "choice")  # or the test could not tell
 
 
+def test_without_any_youth_the_first_norm_is_no_spike():
+    """There is nothing yet to compare it with."""
+    _, metrics, _ = tiny.advance(tiny.plan(tiny.Regression(), tiny.rows(3), guard=GuardRule(spike_after=0)))
+    assert metrics[2]["guard/skipped"] == 0
+
+
 @pytest.mark.parametrize("rule", [GuardRule(spike_factor=20.0, spike_after=100), GuardRule(spike_factor=0.0, spike_after=0)])
 def test_spikes_pass_while_young_and_where_the_test_is_off(rule):
     good = tiny.rows(3)

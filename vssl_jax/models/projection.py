@@ -86,6 +86,14 @@ class Prototypes(nn.Module):
         return jnp.matmul(z_NxD, unit(kernel_DxK.T).T, precision=jax.lax.Precision.HIGHEST)
 
 
+def check_predictor(predictor: MLP, head: MLP) -> None:
+    """Raises UserError where what it foretells is no vector of the head's width."""
+    if predictor.dim != head.dim:
+        raise UserError(
+            f"objective.predictor.dim is {predictor.dim} and objective.head.dim {head.dim}: what is foretold has the head's width, set both alike"
+        )
+
+
 def start(module: nn.Module, rng: jax.Array, width: int) -> tuple[Tree, Tree]:
     """Fresh (params, statistics) of an MLP or of Prototypes for vectors of that width."""
     variables = module.lazy_init(rng, jax.ShapeDtypeStruct((1, width), jnp.float32))

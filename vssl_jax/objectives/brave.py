@@ -21,7 +21,7 @@ from vssl_jax.models import projection
 from vssl_jax.models.projection import MLP, unit
 from vssl_jax.objectives import collapse, losses
 from vssl_jax.objectives.joint import ENCODER, HEAD, HEAD_STATS, PREDICTOR, PREDICTOR_STATS, JointEmbedding, shared_fields
-from vssl_jax.objectives.protocol import STATS, Memory, Parts
+from vssl_jax.objectives.protocol import STATS, Memory, Parts, Turn
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb import recipe
 
@@ -32,7 +32,7 @@ NARROW, BROAD = "", "broad_"  # what a network's parts and statistics begin with
 class BraVe(JointEmbedding):
     """Parts: "encoder", which sees the first view, the narrow one, "broad_encoder", a network of the same kind for the second, and for both of them
     "head" and "predictor". Memory: "stats", "broad_stats", "head_stats", "predictor_stats". The narrow network is what is embedded, exported and
-    evaluated. Without `both` the broad view foretells nothing, and then its network is never trained.
+    evaluated. Without `both` the broad view foretells nothing, and its network stays as it was drawn.
     """
 
     predictor: MLP = field(default_factory=MLP)
@@ -42,6 +42,12 @@ class BraVe(JointEmbedding):
         super().__post_init__()
         if len(self.views) != 2:
             raise UserError(f"BraVe compares a narrow view and a broad one, objective.views has {len(self.views)}")
+
+        projection.check_predictor(self.predictor, self.head)
+
+    @property
+    def turns(self):
+        return (Turn(),) if self.both else (Turn(trains=(ENCODER, HEAD, PREDICTOR)),)
 
     def init(self, rng, batch):
         narrow_rng, broad_rng, own_rng = jax.random.split(rng, 3)

@@ -32,7 +32,7 @@ from vssl_jax.objectives import queue as queue_lib
 from vssl_jax.objectives.average import Average
 from vssl_jax.objectives.joint import ACCURACY, EMA, ENCODER, HEAD, HEAD_STATS, LOSS, RUNNING, JointEmbedding, Seen, shared_fields
 from vssl_jax.objectives.protocol import STATS, VIDEO, Memory, Parts, Turn, part_of
-from vssl_jax.perturb import flow_view
+from vssl_jax.perturb import flow_view, pieces
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb.flow import TVL1
 from vssl_jax.perturb.view import denormalize
@@ -72,6 +72,10 @@ class CoCLR(JointEmbedding):
         super().__post_init__()
         if len(self.views) != 2:
             raise UserError(f"CoCLR compares two views, objective.views has {len(self.views)}")
+        if self.views[0].stride != self.views[1].stride:
+            raise UserError(
+                f"CoCLR's views have strides {self.views[0].stride} and {self.views[1].stride}: flow is found of frames equally far apart in both"
+            )
         if self.flow_of not in flow_view.FLOW_OF:
             raise unknown_name("objective.flow_of", self.flow_of, flow_view.FLOW_OF)
         if not (
@@ -121,13 +125,18 @@ class CoCLR(JointEmbedding):
     def backbone(self, params, memory, feature=VIDEO):
         return params[part_of(feature, ENCODER)], memory[part_of(feature, STATS)]
 
+    def see(self, batch, rng):
+        """Without what only flow needs of a clip, its last frame: a view that begins anywhere then begins where its flow does."""
+        behind = 1 if self.flow_of == flow_view.OF_FILM else self.views[0].stride
+        return super().see(pieces.without_last(batch, behind), rng)
+
     def see_flow(self, batch: batch_lib.Batch, rng: jax.Array) -> Seen:
-        """The views of `see`, as flow: the same crops and flips, and, where flow is of the film, colors."""
+        """The views of `see`, as flow: the same stretches, crops and flips, and, where flow is of the film, colors."""
         flow_view.check_stored(batch, self.flow_of)
         if self.flow_of == flow_view.OF_FILM:
-            return self.see(flow_view.of_film(batch, self.flow, self.bound), rng)
+            return super().see(flow_view.of_film(batch, self.flow, self.bound), rng)
         plain = tuple(replace(view, frames=view.frames + 1, view=replace(view.view, color=())) for view in self.views)
-        seen = zip(plain, replace(self, views=plain).see(batch, rng), strict=True)
+        seen = zip(plain, JointEmbedding.see(replace(self, views=plain), batch, rng), strict=True)
         return [flow_view.of_clip(x, view.view.mean, view.view.std, self.flow, self.bound) for view, x in seen]
 
     def _begin(self, params: Parts, memory: Memory, kind: int, name: str, rng: jax.Array) -> Memory:

@@ -30,7 +30,7 @@ class DINO(Taught):
     "center" float32 [K], "step"; and the prototypes' average in "average".
 
     The average sees the first `large` views. The center moves by 1 - `center_decay` of the batch's mean; 1 keeps it at 0. The prototypes get no
-    gradient in the first `frozen` steps; that weight decay makes them shorter changes no score.
+    gradient in the first `frozen` steps; that weight decay makes them shorter changes no score (Adam's, through its gradients, would turn them).
     """
 
     prototypes: int = 65_536
@@ -42,6 +42,8 @@ class DINO(Taught):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.predictor:
+            raise UserError("DINO foretells nothing: leave objective.predictor out")
         if not (
             self.prototypes >= 2
             and self.temperature > 0

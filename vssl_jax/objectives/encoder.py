@@ -1,13 +1,15 @@
 """What all methods share that train one backbone with a head on it: its start, its features, its embedding, its export."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from vssl_jax import batch as batch_lib
+from vssl_jax.errors import UserError
 from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.models import flops as flops_lib
 from vssl_jax.objectives.protocol import STATS, VIDEO, Memory, Objective, Parts, Tree, choose
@@ -24,6 +26,14 @@ def embed(method: Objective, params: Parts, memory: Memory, batch: batch_lib.Bat
         out, _ = backbone_lib.apply(method.encoder, *method.backbone(params, memory, name), clips, train=False, method="features")
         found[name] = jnp.mean(out.pooled_BxD.reshape(*views.shape[:2], -1), axis=1)
     return found
+
+
+def refuse_random_labels(config: Mapping[str, Any]) -> None:
+    """Raises UserError where a control on random labels is asked for of a method that is no question with answers (objectives/pretext.py)."""
+    if config["objective"].get("random_labels", False):
+        raise UserError(
+            f"objective.random_labels: {config['objective']['name']} asks no question whose answers could be drawn; leave it out"
+        )
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from vssl_jax.models.backbone import Features
 from vssl_jax.models.projection import MLP
 from vssl_jax.objectives import average as average_lib
 from vssl_jax.objectives.average import Average
-from vssl_jax.objectives.encoder import OnEncoder
+from vssl_jax.objectives.encoder import OnEncoder, refuse_random_labels
 from vssl_jax.objectives.protocol import STATS, Memory, Parts
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb import recipe
@@ -155,6 +155,11 @@ class Taught(JointEmbedding):
     average: Average = field(default_factory=Average)
     predictor: MLP | None = None
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.predictor:
+            projection.check_predictor(self.predictor, self.head)
+
     def init(self, rng, batch):
         base_rng, own_rng = jax.random.split(rng)
         params, memory = super().init(base_rng, batch)
@@ -201,6 +206,7 @@ def shared_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that every method takes from a recipe: `config.model` is the encoder; `objective.views` (see `build_views`), `eval_view`, `head`
     (models/projection.py), `chunk`, and `pairing` (perturb/clip_view.py; empty or left out: none).
     """
+    refuse_random_labels(config)
     encoder, c = models.build(config["model"]), config["objective"]
     pixels = backbone_lib.pixels(encoder)
     views = build_views(c["views"], encoder)
@@ -235,9 +241,7 @@ def build_views(config: Sequence[Mapping[str, Any]], encoder: Any) -> tuple[Clip
         pixels, repeat = backbone_lib.pixels(encoder), entry.pop("repeat", 1)
         if "size" in entry:
             pixels = pixels._replace(size=entry.pop("size"))
-        if "crop" not in entry or set(recipe.SHOWN) & set(entry):
-            raise UserError(f"an entry of objective.views needs a crop and has none of {', '.join(recipe.SHOWN)}, got {sorted(entry)}")
-        view = ClipView(recipe.build_view(entry, pixels), **{"frames": encoder.frames} | fields)
+        view = ClipView(recipe.build_random_view(entry, pixels), **{"frames": encoder.frames} | fields)
         made += [view] * repeat
     if not made:
         raise UserError("objective.views is empty: name the views that a video is seen in")

@@ -16,10 +16,9 @@ import jax.numpy as jnp
 
 from vssl_jax import batch as batch_lib
 from vssl_jax import models
-from vssl_jax.errors import UserError
 from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.models import layout, piece_heads
-from vssl_jax.objectives.encoder import OnEncoder
+from vssl_jax.objectives.encoder import OnEncoder, refuse_random_labels
 from vssl_jax.objectives.protocol import STATS, Memory
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb import recipe
@@ -161,8 +160,7 @@ def shared_fields(config: Mapping[str, Any], picture: int = 0) -> dict[str, Any]
 
 def encoder_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     """Those of them that a method has that trains one encoder and whose targets are no labels. Raises UserError where random ones are asked for."""
-    if config["objective"].get("random_labels", False):
-        raise UserError(f"objective.random_labels: {config['objective']['name']} has no labels that could be drawn; leave it out")
+    refuse_random_labels(config)
     return _fields(config)
 
 
@@ -172,6 +170,6 @@ def _fields(config: Mapping[str, Any], picture: int = 0) -> dict[str, Any]:
     return {
         "encoder": encoder,
         "frames": encoder.frames,
-        "view": recipe.build_view(c["view"], pixels._replace(size=picture) if picture else pixels),
+        "view": recipe.build_random_view(c["view"], pixels._replace(size=picture) if picture else pixels),
         "eval_view": recipe.build_eval_view(c["eval_view"], pixels),
     }

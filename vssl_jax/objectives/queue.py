@@ -34,4 +34,4 @@ def push(memory: Memory, keys_NxD: jax.Array, **beside: jax.Array) -> Memory:
         name: jax.lax.dynamic_update_slice(memory[name], jax.lax.stop_gradient(rows), (place, *(0,) * (rows.ndim - 1)))
         for name, rows in {QUEUE: keys_NxD, **beside}.items()
     }
-    return written | {POINTER: (place + count) % size, FILLED: jnp.minimum(memory[FILLED] + count, size)}
+    return written | {POINTER: (place + count) % size, FILLED: jnp.clip(place + count, memory[FILLED], size)}

@@ -152,7 +152,7 @@ def from_config(config: Any) -> VideoMAE:
         encoder=encoder,
         decoder=decoder,
         mask=Tube(c.mask_ratio),
-        view=recipe.build_view(c.view, backbone_lib.pixels(encoder)),
+        view=recipe.build_random_view(c.view, backbone_lib.pixels(encoder)),
         eval_view=recipe.build_eval_view(c.eval_view, backbone_lib.pixels(encoder)),
         normalize_target=c.normalize_target,
     )

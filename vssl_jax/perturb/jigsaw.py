@@ -6,6 +6,7 @@ largest mean distance. The usual choice by the mean alone leaves near-duplicates
 
 import functools
 import hashlib
+import math
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,8 @@ import numpy as np
 
 from vssl_jax.errors import UserError
 from vssl_jax.perturb import pieces as pieces_lib
+
+MOST = math.factorial(10)  # candidates: a gigabyte or less
 
 
 def of_frames_and_tiles(frames: int, tiles: int) -> np.ndarray:
@@ -34,8 +37,13 @@ def of_all(tiles: int) -> np.ndarray:
 def far_apart(frames: int, tiles: int, count: int, seed: int = 0) -> np.ndarray:
     """`count` permutations of frames x tiles pieces, int32 [count, frames * tiles], the same for the same arguments; the first is drawn.
 
-    Candidates keep the tiles of a frame together. Raises UserError where there are not so many.
+    Candidates keep the tiles of a frame together. Raises UserError where there are not so many, or more than can be compared.
     """
+    every = math.factorial(frames) * math.factorial(tiles) ** frames
+    if every > MOST:
+        raise UserError(
+            f"{frames} frames of {tiles} tiles have {every:,} permutations, of which none are chosen beyond {MOST:,}: take fewer, or a smaller grid"
+        )
     candidates = of_all(tiles) if frames == 1 else of_frames_and_tiles(frames, tiles)
     if not 2 <= count <= len(candidates):
         raise UserError(f"objective.permutations is {count}: {frames} frames of {tiles} tiles have 2 to {len(candidates)}")

@@ -101,18 +101,23 @@ def together(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, An
 
 
 def build_view(config: Mapping[str, Any], pixels: Pixels) -> View:
-    """The random view of a recipe for a backbone that takes `pixels`: `crop` and the entries of `color` by name, other entries are
-    RandomView's fields, and those of `shown`.
-    """
+    """As `build_random_view`, with the entries of `shown`."""
+    entries = {key: config[key] for key in SHOWN if key in config}
+    return shown(build_random_view({key: value for key, value in config.items() if key not in SHOWN}, pixels), entries)
+
+
+def build_random_view(config: Mapping[str, Any], pixels: Pixels) -> RandomView:
+    """The random view of a recipe for a backbone that takes `pixels`: `crop` and the entries of `color` by name, other entries are RandomView's fields."""
     fields = dict(config)
-    entries = {key: fields.pop(key) for key in SHOWN if key in fields}
+    if "crop" not in fields:
+        raise UserError(f"a view needs a crop, this one has {', '.join(sorted(fields)) or 'nothing'}")
     crop_config, colors = fields.pop("crop"), fields.pop("color", ())
     ops = tuple(_color(c, pixels) for c in colors)
     known = [f.name for f in dataclasses.fields(RandomView) if f.name not in Pixels._fields]
     for field in fields:
         if field not in known:
             raise unknown_name("field of view", field, known)
-    return shown(RandomView(crop=_named("crop", crop_config, CROPS), color=ops, **pixels._asdict(), **fields), entries)
+    return RandomView(crop=_named("crop", crop_config, CROPS), color=ops, **pixels._asdict(), **fields)
 
 
 def build_eval_view(config: Mapping[str, Any], pixels: Pixels) -> View:

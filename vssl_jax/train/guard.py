@@ -51,7 +51,7 @@ def judge(guard: Guard, rule: GuardRule, loss: jax.Array, norm: jax.Array, moves
     """
     accept = jnp.isfinite(loss) & jnp.isfinite(norm) & (guard.in_a_row < rule.max_in_a_row)
     if rule.spike_factor > 0:
-        accept &= (guard.accepted < rule.spike_after) | (norm <= rule.spike_factor * guard.norm_mean)
+        accept &= (guard.accepted < max(rule.spike_after, 1)) | (norm <= rule.spike_factor * guard.norm_mean)
     one, counts = accept.astype(jnp.int32), accept & moves
     # A plain mean while young, an exponential one after: the mean needs no bias correction.
     weight = jnp.maximum(1.0 - rule.decay, 1.0 / (guard.accepted + 1).astype(jnp.float32))

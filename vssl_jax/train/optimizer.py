@@ -65,7 +65,10 @@ class WarmupCosine:
         if bool(self.drops) != (self.decay == "steps") or not all(0 < share < 1 for share in self.drops):
             raise UserError(f"optimizer.drops is {self.drops}: it is for schedule='steps', shares of train.steps between 0 and 1")
         if self.warmup > self.total:
-            raise UserError(f"optimizer.warmup_steps={self.warmup} is more than train.steps={self.total}: lower one or raise the other")
+            raise UserError(
+                f"optimizer.warmup_steps={self.warmup} is more than the {self.total} steps of the training (with optimizer.by_turn: of a turn): lower "
+                "it, or train longer"
+            )
 
     def __call__(self, step: jax.Array) -> jax.Array:
         step = jnp.asarray(step, jnp.float32)
