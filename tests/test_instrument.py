@@ -103,6 +103,31 @@ def test_a_row_is_measured_once_and_older_settings_are_not_read(tmp_path, capsys
     assert "shuffled" not in out, "a row of other settings does not stand beside this one"
 
 
+def test_rows_on_other_test_videos_are_other_rows():
+    """And those of the usual ones have the digests that they had before test videos counted."""
+    digests = set()
+    for changes in ({}, {"split": "validation"}, {"world_videos": 8}):
+        config = methods.get_config("smoke").unlock()
+        config.test.update(changes)
+        task = next(t for t in instrument.methods(config, None, Path()) if t.name == "pace/knn")
+        assert ("test" in task.settings) == bool(changes)
+        digests.add(task.digest)
+    assert len(digests) == 3
+
+
+def test_a_training_with_other_settings_has_another_folder(monkeypatch):
+    """In the folder of the first, which is finished, nothing would be trained."""
+    folders = []
+    monkeypatch.setattr(instrument, "_pretrained", lambda run, seed, folder: folders.append(folder))
+    monkeypatch.setattr(instrument, "_tables", lambda *_: None)
+    monkeypatch.setattr(instrument, "_frozen", lambda protocol, tables, *_: tables())
+    for rate in (1e-3, 2e-3):
+        config = methods.get_config("smoke").unlock()
+        config.methods.pace.optimizer.learning_rate = rate
+        next(t for t in instrument.methods(config, None, Path("runs")) if t.name == "pace/knn").measure()
+    assert len(set(folders)) == 2 and all(folder.name.startswith("pace-0-") for folder in folders)
+
+
 def test_a_pattern_that_matches_no_row_is_one_line(tmp_path):
     with pytest.raises(UserError, match="--only=contrl matches no cell; cells are control/cnn/drawn/ordered"):
         instrument.main([RECIPE, f"--workdir={tmp_path}", "--only=contrl"])

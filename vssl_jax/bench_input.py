@@ -55,6 +55,7 @@ def with_corpus(config: ConfigDict, which: str | None, cache: Path) -> tuple[Con
     config = config.copy_and_resolve_references()
     if which == MADE:
         config.data.source, config.data.path, config.data.classes = "folder", corpus(cache / "bench"), ""
+        config.data.group = config.data.flow = ""  # they go by the recipe's own films
     return config, which
 
 

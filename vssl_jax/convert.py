@@ -23,6 +23,8 @@ def convert(source: str, target: str) -> str:
     """Converts and returns one line about what was done. Raises UserError where either side is not what it should be."""
     from vssl_jax.train import checkpoint  # orbax takes seconds to import: not before the arguments are read
 
+    if torchvision.is_torchvision(source) or huggingface.is_huggingface(source):
+        checkpoint.check_place(target)
     if torchvision.is_torchvision(source):
         state = torchvision.read(source)
         parts, meta = torchvision.from_torchvision(state)
@@ -116,6 +118,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(convert(args.source, args.target))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {args.target} cannot be written: {error}", file=sys.stderr)
         return 1
     return 0
 

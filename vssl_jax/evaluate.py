@@ -21,7 +21,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vssl_jax import batch as batch_lib
-from vssl_jax import cli
+from vssl_jax import cli, folders
 from vssl_jax import config as config_lib
 from vssl_jax.data import pipeline
 from vssl_jax.data.index import BrokenVideo
@@ -29,6 +29,7 @@ from vssl_jax.data.recipe import broken_record, build_input
 from vssl_jax.data.row import Input
 from vssl_jax.data.source import UNLABELED, Source
 from vssl_jax.data.subset import Subset, balanced
+from vssl_jax.data.synthetic import Synthetic
 from vssl_jax.errors import UserError, unknown_name
 from vssl_jax.evals import classifier, features, gallery, probes, subject, tables
 from vssl_jax.evals.classification import Classification, binomial_stderr, classify, seed_stderr
@@ -152,6 +153,8 @@ def check(config: ConfigDict, model: Mapping[str, Any], shown: Sequence[Mapping[
             most = max(config.finetune.labels)
             if most > len(study.train.source):
                 raise UserError(f"finetune.labels asks for {most} labels of {len(study.train.source)} training videos: lower it, 0 is all")
+            if most > 0 and isinstance(study.train.source, Synthetic):
+                raise UserError("train.source=synthetic has no films to choose labels of: set finetune.labels=0, or name another source")
             for own in shown:
                 probes.check_fine_tuning(config.finetune, model, own, study.train)
 
@@ -325,12 +328,17 @@ def evaluate(config: ConfigDict, checkpoint: Path, workdir: Path) -> dict[str, A
         "inputs": {name: config_lib.to_dict(config)[name] for name in ("train", "test", "view")},
         "protocols": rows,
     }
-    tables.write_eval(workdir, result)
     print(tables.result_table(result), flush=True)
+    tables.write_eval(workdir, result)
     if results.tables is not None:
         show_features(study, results.tables, workdir)
     print(f"evaluated in {time.monotonic() - start:.0f} s", file=sys.stderr)
     return result
+
+
+def _evaluate_into(config: ConfigDict, checkpoint: Path, workdir: Path) -> None:
+    with folders.writable(workdir, "the workdir", "--workdir=DIR"):
+        evaluate(config, checkpoint, workdir)
 
 
 def main(argv: list[str]) -> None:
@@ -344,7 +352,7 @@ def main(argv: list[str]) -> None:
     checkpoint = Path(config.checkpoint).absolute()
     workdir = Path(flags.workdir).absolute() if flags.workdir else checkpoint.parent if checkpoint.name == "export" else checkpoint
     with cli.stoppable("stopped while evaluating; nothing of it was kept, and the same command starts it anew"):
-        distributed.on_first(lambda: evaluate(config, checkpoint, workdir))
+        distributed.on_first(lambda: _evaluate_into(config, checkpoint, workdir))
 
 
 if __name__ == "__main__":

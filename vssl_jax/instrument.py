@@ -69,8 +69,19 @@ class Task:
 
     @property
     def digest(self) -> str:
-        """Of what is set otherwise than by default: a setting that comes later leaves the rows that stand as they are."""
-        return hashlib.sha256(json.dumps(config_lib.told(self.settings, _defaults()), sort_keys=True).encode()).hexdigest()[:12]
+        return _digest(self.settings)
+
+
+def _digest(settings: Mapping[str, Any]) -> str:
+    """Of what is set otherwise than by default: a setting that comes later leaves the rows that stand as they are."""
+    return hashlib.sha256(json.dumps(config_lib.told(settings, _defaults()), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _videos(config: ConfigDict) -> dict[str, Any]:
+    """What a row is measured on: {"train": settings}, and "test" where those are not what training's suggest."""
+    train, test = config_lib.to_dict(config.train), config_lib.to_dict(config.test)
+    suggested = train | {"split": "test", "sampler": train["sampler"] | {"name": "views"}}
+    return {"train": train} | ({"test": test} if test != suggested else {})
 
 
 @functools.cache
@@ -131,7 +142,7 @@ def controls(config: ConfigDict, films: Films) -> Iterator[Task]:
             model = tuned.pop("backbone")
             if order != ORDERED:
                 tuned["view"], tuned["eval_view"] = tuned["view"] | {"order": order}, tuned["eval_view"] | {"order": order}
-            settings = {"control": tuned, "model": model, "film": film, "train": config_lib.to_dict(config.train)}
+            settings = {"control": tuned, "model": model, "film": film} | _videos(config)
             measure = functools.partial(_tune, lambda model=model, seed=seed: _fresh(model, seed), films, film, tuned, 0, seed)
             yield Task(f"control/{net}/{film}/{order}", seed, tuned["steps"], settings, measure)
 
@@ -147,9 +158,10 @@ def methods(config: ConfigDict, films: Films, workdir: Path) -> Iterator[Task]:
     for name, run in config.methods.items():
         plain = config_lib.to_dict(run)
         for seed in config.get("seeds_of", {}).get(name, config.seeds):
-            folder = workdir / f"{name}-{seed}"
+            # Of these settings alone: with others a finished training would be gone on with, and trained no more.
+            folder = workdir / f"{name}-{seed}-{_digest({'run': plain})}"
             pretrained = functools.partial(latest.get, (name, seed), functools.partial(_pretrained, run, seed, folder))
-            settings = {"run": plain, "train": config_lib.to_dict(config.train)}
+            settings = {"run": plain} | _videos(config)
             if run.train.validate_every > 0:
                 metric = config.get("own_metric", {}).get(name, "accuracy")
                 measure = functools.partial(_own_task, pretrained, folder, films, metric)
@@ -159,7 +171,7 @@ def methods(config: ConfigDict, films: Films, workdir: Path) -> Iterator[Task]:
         model = config_lib.to_dict(config.methods[name].model)
         for seed in config.seeds:
             fresh = functools.partial(latest.get, (f"random-{net}", seed), functools.partial(_fresh, model, seed))
-            settings = {"model": model, "train": config_lib.to_dict(config.train)}
+            settings = {"model": model} | _videos(config)
             yield from _protocols(f"random-{net}", fresh, tables, config, films, seed, 0, settings, config.tuned[f"random_{net}"])
 
 

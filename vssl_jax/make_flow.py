@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vssl_jax import batch as batch_lib
+from vssl_jax import folders
 from vssl_jax.data import SOURCES, open_source
 from vssl_jax.data.broken import BrokenRecord
 from vssl_jax.data.index import BrokenVideo
@@ -137,9 +138,9 @@ def main() -> None:
         source = open_source({"source": args.source, "path": args.path, **source_settings(args.source, extra)})
         broken = BrokenRecord(args.max_broken_fraction, args.out)
         path = str(Path(args.path).resolve()) if Path(args.path).exists() else args.path
-        written = make_flow(
-            source, args.out, settings, broken, {"source": args.source, "path": path, **source_settings(args.source, extra)}
-        )
+        about = {"source": args.source, "path": path, **source_settings(args.source, extra)}
+        with folders.writable(Path(args.out), "the folder", "--out=DIR"):
+            written = make_flow(source, args.out, settings, broken, about)
     except UserError as error:
         sys.exit(f"error: {error}")
     print(f"{written} videos written now, of {len(source)}, in {args.out}; broken: {broken.counts() or 'none'}")

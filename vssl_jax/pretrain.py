@@ -18,8 +18,8 @@ from ml_collections import ConfigDict
 from vssl_jax import batch as batch_lib
 from vssl_jax import config as config_lib
 from vssl_jax import export as export_lib
+from vssl_jax import folders, objectives
 from vssl_jax import jobs as jobs_lib
-from vssl_jax import objectives
 from vssl_jax.data import pipeline
 from vssl_jax.data.recipe import broken_record, build_input, preload
 from vssl_jax.data.row import Input
@@ -231,32 +231,6 @@ def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter, moments
 
 
 @contextlib.contextmanager
-def _writable(workdir: Path, main: bool) -> Iterator[None]:
-    """Makes the workdir, and keeps others out of it where `main` says that this process is the one that writes. Folders that were made for it are taken
-    away again where the body fails before anything is in them.
-
-    Raises UserError where the workdir cannot be made or written, or another run is in it.
-    """
-    made = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise UserError(f"the workdir {workdir} is a file, or would lie in one: give another --workdir=DIR") from error
-    except OSError as error:
-        raise UserError(f"the workdir {workdir} cannot be made ({error.strerror}): give another --workdir=DIR") from error
-    try:
-        if not os.access(workdir, os.R_OK | os.W_OK | os.X_OK):
-            raise UserError(f"the workdir {workdir} may not be written: mend its permissions, or give another --workdir=DIR")
-        with _alone(workdir) if main else contextlib.nullcontext():
-            yield
-    except BaseException:
-        with contextlib.suppress(OSError):  # not empty: a run is in it
-            for folder in made:
-                folder.rmdir()
-        raise
-
-
-@contextlib.contextmanager
 def _alone(workdir: Path) -> Iterator[None]:
     """Holds the folder's lock, which goes when the process does. File systems that know no locks have none."""
     folder = os.open(workdir, os.O_RDONLY)
@@ -289,7 +263,8 @@ def pretrain(
     main = jax.process_index() == 0
     moments = goodput.Recorder(workdir if main else None, started)
     preload(config.data)
-    with _writable(workdir, main), MetricsWriter(workdir, enabled=main) as writer:
+    alone = _alone(workdir) if main else contextlib.nullcontext()
+    with folders.writable(workdir, "the workdir", "--workdir=DIR"), alone, MetricsWriter(workdir, enabled=main) as writer:
         plan, classes = build_plan(config, workdir, writer, moments)
         before(classes)
         if main:

@@ -76,6 +76,14 @@ def test_a_folder_is_listed_in_order_with_its_labels(tree):
     assert batch_lib.LABEL in source.keys
 
 
+def test_numbers_are_names_of_folders_like_others(tmp_path):
+    for name in ("20240131", "7"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.mp4").write_bytes(b"x")
+    source = folder(tmp_path)
+    assert source.classes == ("20240131", "7") and [entry.label for entry in source.entries] == [0, 1]
+
+
 def test_files_at_the_top_have_no_labels(tmp_path):
     (tmp_path / "b.mp4").write_bytes(b"x")
     (tmp_path / "a.mkv").write_bytes(b"x")
@@ -145,6 +153,7 @@ def sheet(tmp_path):
         ("films/a.mp4,run\nfilms/b.mp4,jump\n", [1, 0], [None, None]),
         ("films/a.mp4,0,1.5\nfilms/b.mp4,2,3\n", [-1, -1], [(0, 1.5), (2, 3)]),
         ("films/a.mp4,run,0,1.5\nfilms/b.mp4,run,,\n", [0, 0], [(0, 1.5), None]),
+        ("Path, Label\nfilms/a.mp4,1\nfilms/b.mp4,0\n", [1, 0], [None, None]),
         ("label,path\nrun,films/a.mp4\njump,films/b.mp4\n", [1, 0], [None, None]),
         ("start,end,path\n0,1,films/a.mp4\n,,films/b.mp4\n", [-1, -1], [(0, 1), None]),
         ("films/a.mp4,10\nfilms/b.mp4,2\n", [10, 2], [None, None]),
@@ -191,6 +200,8 @@ def test_two_parts_of_one_film_are_two_videos(sheet):
         ("films/a.mp4,run,1,2,3\n", "line 1: 5 columns"),
         ("path,lable\nfilms/a.mp4,run\n", "line 1) 'lable': did you mean 'label'?"),
         ("path,start\nfilms/a.mp4,1\n", "start and end together"),
+        ("video_path,label\nfilms/a.mp4,1\n", "line 1 names columns, but none of them path"),
+        ("films/a.mp4,20240131\n", "the label 20240131 would be one of 20,240,132 classes"),
         ("films/a.mp4,run\n\nfilms/b.mp4,\n", "line 3: the label is empty"),
         ("path,start,end\nfilms/a.mp4,0,one\n", "line 2: start '0' and end 'one' must be seconds"),
         ("films/a.mp4,3,2\n", "line 1: start 3 and end 2 must be 0 <= start < end"),
@@ -202,7 +213,7 @@ def test_two_parts_of_one_film_are_two_videos(sheet):
 def test_mistakes_in_a_manifest_are_named_with_their_line(sheet, text, words):
     with pytest.raises(UserError) as caught:
         manifest(sheet(text))
-    assert words in one_line(caught) and "list.csv" in one_line(caught)
+    assert words in one_line(caught) and ("list.csv" in one_line(caught) or "classes" in words)
 
 
 def test_a_manifest_that_is_not_there(tmp_path):

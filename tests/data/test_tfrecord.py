@@ -131,6 +131,37 @@ def test_settings_of_a_source_have_the_types_of_their_defaults():
             source_settings("tfds", [bad])
 
 
+def test_a_set_of_shards_that_is_not_whole_is_refused(shards, tmp_path):
+    for shard in sorted(shards.iterdir())[:-1]:
+        (tmp_path / shard.name).write_bytes(shard.read_bytes())
+    left = [shard.name for shard in tmp_path.glob("*.tfrecord")]
+    with pytest.raises(UserError, match=f"of 3 shards .* {3 - len(left)} are not there"):
+        open_source({"source": "tfrecord", "path": str(tmp_path)})
+    assert len(open_source({"source": "tfrecord", "path": str(tmp_path / left[0])})) > 0  # one that is named is read
+
+
+def test_what_is_stopped_leaves_no_part_of_a_shard(tmp_path):
+    """Ctrl-C while the second video of the second shard is read: the first, which is whole, stays."""
+
+    class Stopped(ArraySource):
+        def open(self, i):
+            if i == 3:
+                raise KeyboardInterrupt
+            return super().open(i)
+
+    with pytest.raises(KeyboardInterrupt):
+        make_shards(Stopped(6), tmp_path, Settings(3, workers=1), BrokenRecord(0.0))
+    assert [shard.name for shard in tmp_path.glob("shard*.tfrecord")] == ["shard-00000-of-00003.tfrecord"]
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(films, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setattr(sys, "argv", ["make_shards", "--source=folder", f"--path={films}", "--shards=2", f"--out={tmp_path}/file"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert "is a file, or would lie in one: give another --out=DIR" in str(caught.value)
+
+
 def test_shards_are_not_written_over_others(shards):
     with pytest.raises(UserError, match="holds shards already"):
         make_shards(ArraySource(2), shards, Settings(1), BrokenRecord(1.0))

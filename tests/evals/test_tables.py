@@ -85,3 +85,11 @@ def test_numbers_of_other_data_or_protocols_are_kept(tmp_path, caplog):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["eval.1.json", "eval.2.json", "eval.json"] and len(caplog.records) == 2
     assert tables.read_eval(tmp_path) == first
     assert [json.loads((tmp_path / f"eval.{n}.json").read_text()) for n in (1, 2)] == [again, other]
+
+
+@pytest.mark.parametrize("less", [{"seeds": [0]}, {"baseline": None, "baseline_stderr": None}])
+def test_numbers_of_more_seeds_or_with_a_baseline_are_kept(tmp_path, less):
+    more = result(protocol(seeds=[0, 1, 2]))
+    for each in (more, result(protocol(seeds=[0, 1, 2]) | less)):
+        tables.write_eval(tmp_path, each)
+    assert json.loads((tmp_path / "eval.1.json").read_text()) == more

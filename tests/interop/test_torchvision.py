@@ -105,7 +105,7 @@ def test_every_missing_extra_and_misshapen_key_is_listed():
 def test_other_networks_are_refused():
     with pytest.raises(UserError, match="none of torchvision's r3d_18, mc3_18, r2plus1d_18, s3d"):
         torchvision.from_torchvision({"conv1.weight": np.zeros(3)})
-    for model in ({"name": "r3d10_vcop"}, {"name": "s3d_g"}, {"name": "r3d18", "width": 8}):
+    for model in ({"name": "r3d10_vcop"}, {"name": "s3d_g"}, {"name": "r3d18", "width": 8}, {"name": "r3d18", "last_time_stride": 1}):
         with pytest.raises(UserError, match="torchvision has no"):
             torchvision.to_torchvision({}, {"model": model})
 

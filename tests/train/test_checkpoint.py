@@ -227,6 +227,16 @@ def test_an_export_comes_back_from_its_folder_and_from_the_workdir(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["export"]
 
 
+def test_an_export_takes_no_other_folders_place(tmp_path):
+    """A finished run, named by mistake."""
+    for path, message in ((tmp_path / "run", "holds other things than an export"), (tmp_path / "run" / "eval.json", "is a file")):
+        (tmp_path / "run" / "checkpoints").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "run" / "eval.json").write_text("{}")
+        with pytest.raises(UserError, match=message):
+            save_export(path, PARTS, {"step": 1})
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["checkpoints", "eval.json"]
+
+
 def test_a_missing_or_damaged_export_is_one_line(tmp_path):
     with pytest.raises(UserError, match="holds no export"):
         load_export(tmp_path)

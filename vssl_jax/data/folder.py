@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from vssl_jax.data.files import FileEntry, FileSource, absolute
-from vssl_jax.data.source import UNLABELED, number_labels, read_class_names
+from vssl_jax.data.source import UNLABELED, name_labels, read_class_names
 from vssl_jax.errors import UserError
 
 EXTENSIONS = frozenset(".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split())
@@ -38,7 +38,7 @@ def folder_source(path: str, classes: str = "") -> FileSource:
     if not nested:
         return FileSource([FileEntry(absolute(file), UNLABELED) for file in files])
     labels = [file.relative_to(root).parts[0] for file in files]
-    names, numbers = number_labels(labels, read_class_names(classes) if classes else ())
+    names, numbers = name_labels(labels, read_class_names(classes) if classes else ())
     return FileSource([FileEntry(absolute(file), numbers[label]) for file, label in zip(files, labels, strict=True)], names)
 
 

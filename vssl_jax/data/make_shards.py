@@ -10,11 +10,13 @@ import argparse
 import inspect
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from vssl_jax import folders
 from vssl_jax.data import SOURCES, open_source
 from vssl_jax.data.broken import BrokenRecord
 from vssl_jax.data.index import BrokenVideo
@@ -58,8 +60,9 @@ def make_shards(source: Source, out: str | Path, settings: Settings, broken: Bro
 
     def write(shard: int) -> int:
         path = out / f"shard-{shard:05d}-of-{settings.shards:05d}.tfrecord"
-        return _write_shard(source, range(bounds[shard], bounds[shard + 1]), path, settings, broken)
+        return _write_shard(source, range(bounds[shard], bounds[shard + 1]), path, settings, broken, stop)
 
+    stop = threading.Event()
     with ThreadPoolExecutor(settings.workers if settings.workers else processors()) as pool:
         written = 0
         try:
@@ -67,21 +70,28 @@ def make_shards(source: Source, out: str | Path, settings: Settings, broken: Bro
                 written += videos
                 print(f"shard {shard + 1} of {settings.shards}: {written} videos", file=sys.stderr)
         except BaseException:
+            stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return written
 
 
-def _write_shard(source: Source, videos: range, path: Path, settings: Settings, broken: BrokenRecord) -> int:
+def _write_shard(source: Source, videos: range, path: Path, settings: Settings, broken: BrokenRecord, stop: threading.Event) -> int:
+    """How many videos were written. Where it is told to stop there is no shard."""
     partial, written = path.with_suffix(".partial"), 0
     with tensorflow().io.TFRecordWriter(str(partial)) as writer:
         for i in videos:
+            if stop.is_set():
+                break
             try:
                 writer.write(_record(source, i, settings))
                 written += 1
             except BrokenVideo as error:
                 broken.add(source.name(i), error, len(source))
-    os.replace(partial, path)
+    if stop.is_set():
+        partial.unlink()
+    else:
+        os.replace(partial, path)
     return written
 
 
@@ -135,9 +145,13 @@ def main() -> None:
         source = open_source({"source": args.source, "path": args.path, **source_settings(args.source, extra)})
         settings = Settings(args.shards, args.quality, tuple(args.canvas) if args.canvas else None, args.workers)
         broken = BrokenRecord(args.max_broken_fraction, args.out)
-        written = make_shards(source, args.out, settings, broken)
+        with folders.writable(Path(args.out), "the folder", "--out=DIR"):
+            written = make_shards(source, args.out, settings, broken)
     except UserError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print(f"interrupted: shards that were whole are in {args.out}; remove them, they cannot be added to", file=sys.stderr)
+        sys.exit(130)
     print(f"{written} of {len(source)} videos in {args.shards} shards in {args.out}; broken: {broken.counts() or 'none'}")
 
 

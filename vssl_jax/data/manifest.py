@@ -1,6 +1,6 @@
 """A list of videos as a CSV file: `path[,label][,start,end]`.
 
-With a header line the columns may stand in any order; the first line is a header if its cells are names of columns. Without one the number
+With a header line the columns may stand in any order; the first line is a header if one of its cells is `path`. Without one the number
 of columns says which they are: path / path,label / path,start,end / path,label,start,end. Relative paths are relative to the CSV's folder.
 Labels are names, or integers from 0 (when all are). start and end are seconds from the first frame. Quoting is as in any CSV, '#' begins no
 comment (it occurs in file names), empty lines are passed over.
@@ -65,8 +65,10 @@ def _read(path: str) -> list[tuple[int, list[str]]]:
 
 def _columns(path: str, row: tuple[int, list[str]]) -> tuple[str, ...] | None:
     """The header's columns, or None where the first line is a video."""
-    number, cells = row
+    number, cells = row[0], [cell.lower() for cell in row[1]]
     if "path" not in cells:
+        if set(cells) & set(COLUMNS) and not (Path(path).parent / row[1][0]).exists():
+            raise UserError(f"{path} line {number} names columns, but none of them path: call the column of the videos' files so")
         return None
     for cell in cells:
         if cell not in COLUMNS:

@@ -92,21 +92,33 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
     return names
 
 
-def number_labels(labels: Iterable[str], classes: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, int]]:
-    """(class names, label -> number). Given `classes` are kept as they are; else the labels are sorted, by value where all are non-negative
-    integers."""
-    found = set(labels)
-    integers = all(label.isascii() and label.isdigit() for label in found)
-    if not classes:
-        if integers and found:
-            classes = tuple(str(i) for i in range(max(map(int, found)) + 1))
-        else:
-            classes = tuple(sorted(found))
+MOST_CLASSES = 100_000
+
+
+def name_labels(labels: Iterable[str], classes: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, int]]:
+    """(class names, label -> number) of labels that are names. Given `classes` are kept as they are; else they are the labels, sorted."""
+    classes = classes if classes else tuple(sorted(set(labels)))
     numbers = {name: i for i, name in enumerate(classes)}
-    if integers and not found <= set(numbers):
-        if max(map(int, found)) >= len(classes):
-            raise UserError(f"label {max(map(int, found))} is beyond the {len(classes)} class names: labels count from 0")
-        return classes, {label: int(label) for label in found}
-    for label in sorted(found - set(numbers)):
+    for label in sorted(set(labels) - set(numbers)):
         raise unknown_name("class", label, classes)
     return classes, numbers
+
+
+def number_labels(labels: Iterable[str], classes: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, int]]:
+    """(class names, label -> number). Labels that are all non-negative integers are numbers, and their classes all from 0 to the largest; others are names."""
+    found = set(labels)
+    integers = bool(found) and all(label.isascii() and label.isdigit() for label in found)
+    if not integers:
+        return name_labels(found, classes)
+    if not classes:
+        largest = max(map(int, found))
+        if largest >= MOST_CLASSES:
+            raise UserError(
+                f"the label {largest} would be one of {largest + 1:,} classes: integers count classes from 0; name a file of class names, or write names"
+            )
+        classes = tuple(str(i) for i in range(largest + 1))
+    if set(classes) >= found:
+        return name_labels(found, classes)
+    if max(map(int, found)) >= len(classes):
+        raise UserError(f"label {max(map(int, found))} is beyond the {len(classes)} class names: labels count from 0")
+    return classes, {label: int(label) for label in found}

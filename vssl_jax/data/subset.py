@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vssl_jax.data.source import Source, Video
+from vssl_jax.data.synthetic import Synthetic
 from vssl_jax.errors import UserError
 
 
@@ -14,6 +15,10 @@ class Subset:
 
     source: Source
     members: tuple[int, ...]
+
+    def __post_init__(self):
+        if isinstance(self.source, Synthetic):
+            raise UserError("data.source=synthetic is read whole: a few of its videos cannot be chosen")
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vssl_jax import batch as batch_lib
-from vssl_jax.data.source import UNLABELED, keys_with_labels
+from vssl_jax.data.source import UNLABELED, Video, keys_with_labels
 from vssl_jax.errors import UserError
 
 
@@ -32,6 +32,9 @@ class Synthetic:
 
     def name(self, i: int) -> str:
         return f"synthetic {i}"
+
+    def open(self, i: int) -> Video:
+        raise UserError("data.source=synthetic makes whole batches on the device and has no films to open: name another source")
 
     def make(self, indices_B: np.ndarray, spec: batch_lib.Spec) -> dict[str, jax.Array]:
         """The batch of the videos numbered `indices_B` (int32; -1 is padding, WEIGHT 0), whatever `spec.batch_size` says."""

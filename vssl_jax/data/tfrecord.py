@@ -12,6 +12,8 @@ Twelve times the bytes of H.264, and the fastest to read: frames are chosen befo
     beside them    classes.txt        the class names, one a line
 """
 
+import collections
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -75,12 +77,26 @@ def tfrecord_source(path: str, classes: str = "", fps: float = 25.0) -> TFRecord
         raise UserError(
             f"the folder {path} holds no file with '.tfrecord' in its name: make shards with python -m vssl_jax.data.make_shards"
         )
+    _check_whole([shard.name for shard in shards] if root.is_dir() else [])
     beside = shards[0].parent / CLASSES_FILE
     names = read_class_names(classes) if classes else read_class_names(beside) if beside.exists() else ()
     source = TFRecordSource([str(shard.absolute()) for shard in shards], names, fps)
     if not len(source):
         raise UserError(f"the shards in {path} hold no record")
     return source
+
+
+def _check_whole(names: Sequence[str]) -> None:
+    """Raises UserError where of shards that count themselves, as in shard-00003-of-00016.tfrecord, some are not there."""
+    sets = collections.defaultdict(set)
+    for name in names:
+        if match := re.search(r"(\d+)-of-(\d+)", name):
+            sets[name[: match.start()], int(match[2]), name[match.end() :]].add(int(match[1]))
+    for (before, count, behind), numbers in sets.items():
+        if len(numbers) < count:
+            raise UserError(
+                f"of {count} shards {before}...{behind} {count - len(numbers)} are not there: copy or make them again, or rename those that are to be read"
+            )
 
 
 def serialize(frames: Sequence[bytes], seconds: Sequence[float], label: int, label_name: str, origin: str) -> bytes:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vssl_jax import batch as batch_lib
+from vssl_jax.errors import UserError
 from vssl_jax.evals.devices import spread
 from vssl_jax.evals.subject import Subject
 from vssl_jax.models import backbone as backbone_lib
@@ -21,6 +22,12 @@ class Table(NamedTuple):
     map_NxTxHxWxD: np.ndarray | None
     labels_N: np.ndarray
     index_N: np.ndarray
+
+
+def check_some(labels_N: np.ndarray) -> None:
+    """Raises UserError where no video was left to measure."""
+    if not len(labels_N):
+        raise UserError("not one of the videos could be used: broken_videos.jsonl in the workdir says why")
 
 
 def extract(
@@ -52,6 +59,7 @@ def extract(
         labels.append(np.asarray(batch[batch_lib.LABEL])[real])
         indices.append(np.asarray(batch[batch_lib.INDEX])[real])
     labels_N, index_N = np.concatenate(labels), np.concatenate(indices)
+    check_some(labels_N)
     tables = []
     for own in rows:
         pooled, maps = zip(*own, strict=True)

@@ -15,7 +15,7 @@ from vssl_jax.data.row import Input
 from vssl_jax.errors import UserError
 from vssl_jax.evals.classification import average_views
 from vssl_jax.evals.devices import spread
-from vssl_jax.evals.features import Table
+from vssl_jax.evals.features import Table, check_some
 from vssl_jax.evals.subject import Subject, initial
 from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.models import heads
@@ -151,4 +151,6 @@ def multi_view(objective: Classify, params: Parts, memory: Memory, test_input: I
         real = np.asarray(batch[batch_lib.WEIGHT]) > 0
         probabilities.append(average_views(np.asarray(logits(batch)))[real])
         labels.append(np.asarray(batch[batch_lib.LABEL])[real])
-    return np.concatenate(probabilities), np.concatenate(labels)
+    labels_M = np.concatenate(labels)
+    check_some(labels_M)
+    return np.concatenate(probabilities), labels_M

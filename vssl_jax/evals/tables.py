@@ -77,8 +77,8 @@ def write_eval(workdir: str | os.PathLike, result: Mapping[str, Any]) -> Path:
 
 
 def _of(result: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What the numbers are of: the weights, the data, the features, and the protocols with their settings."""
-    protocols = {protocol.get("name"): protocol.get("settings") for protocol in result.get("protocols", ())}
+    """What the numbers are of: the weights, the data, the features, and the protocols with their settings, seeds, and whether they have a baseline."""
+    protocols = {p.get("name"): (p.get("settings"), p.get("seeds"), p.get("baseline") is None) for p in result.get("protocols", ())}
     return *(result.get(name) for name in ("checkpoint", "dataset", "features", "inputs")), protocols
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from vssl_jax.errors import UserError
 from vssl_jax.interop.compare import compare
 from vssl_jax.interop.rules import Rule, linear_rules, norm_rules, pack, patch_rules, same, unpack
+from vssl_jax.interop.videomae_config import class_names
 from vssl_jax.models import build
 from vssl_jax.models.timesformer import TimeSformer
 from vssl_jax.models.vivit import ViViT
@@ -106,9 +107,8 @@ def to_meta(config: Mapping[str, Any]) -> dict[str, Any]:
     model |= {ours: list(c[theirs]) for ours, theirs in (("pixel_mean", "image_mean"), ("pixel_std", "image_std")) if theirs in c}
     labels = c.get("id2label", {})
     classes = len(labels) or c.get("num_labels", 2)
-    names = [labels[key] for key in sorted(labels, key=int)]
     head = {"objective": {"name": "classify", "classes": classes, "head": {"name": "linear"}}}
-    return {"model": model, "classes": classes, "class_names": names, "config": head}
+    return {"model": model, "classes": classes, "class_names": class_names(c, classes), "config": head}
 
 
 def to_config(meta: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,7 +36,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "r2plus1d_18": {"name": "r2plus1d18"},
     "s3d": {"name": "s3d", "momentum": 0.999},
 }
-_STRUCTURE = ("kinds", "layers", "stem", "per_conv", "width", "separable", "gated")  # what two networks of one class may differ in
+# What two networks of one class may differ in.
+_STRUCTURE = ("kinds", "layers", "stem", "per_conv", "width", "separable", "gated", "last_time_stride", "last_time_dilation")
 # our leaf -> theirs
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 # Rewriting rules of whole module paths, first match wins. `stem_norm` stands behind the last convolution of the stem, so it has two places.

@@ -39,8 +39,8 @@ _REQUIRED = {"model_type": "videomae", "num_channels": 3, "hidden_act": "gelu", 
 
 
 def to_meta(config: Mapping[str, Any]) -> dict[str, Any]:
-    """{"model": fields for models.build, and "decoder": fields of MAEDecoder or "classes": n and "class_names": [name, ...] ([] where the
-    checkpoint does not say)}. Raises UserError where the config is no VideoMAE's.
+    """{"model": fields for models.build, and "decoder": fields of MAEDecoder with "normalize_target", or "classes": n and "class_names": [name, ...]
+    ([] where the checkpoint does not say)}. Raises UserError where the config is no VideoMAE's.
     """
     c = _DEFAULTS | dict(config)
     for key, value in _REQUIRED.items():
@@ -68,7 +68,7 @@ def to_meta(config: Mapping[str, Any]) -> dict[str, Any]:
             raise UserError(
                 "config.json has use_mean_pooling=false: transformers then classifies from the first token, VideoMAE from the mean of all"
             )
-        return {"model": model, "classes": _classes(c), "class_names": _class_names(c)}
+        return {"model": model, "classes": _classes(c), "class_names": class_names(c, _classes(c))}
     decoder = dict(
         width=c["decoder_hidden_size"],
         depth=c["decoder_num_hidden_layers"],
@@ -76,7 +76,7 @@ def to_meta(config: Mapping[str, Any]) -> dict[str, Any]:
         out=3 * c["tubelet_size"] * patch**2,
         mlp_ratio=c["decoder_intermediate_size"] / c["decoder_hidden_size"],
     )
-    return {"model": model, "decoder": decoder}
+    return {"model": model, "decoder": decoder, "normalize_target": c.get("norm_pix_loss", True)}
 
 
 def to_config(meta: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,9 +145,9 @@ def _classes(config: Mapping[str, Any]) -> int:
     return len(config["id2label"]) if "id2label" in config else 2  # transformers writes no labels where there are two
 
 
-def _class_names(config: Mapping[str, Any]) -> list[str]:
-    """In the order of the logits. transformers' placeholders (LABEL_0, ...) are no names."""
+def class_names(config: Mapping[str, Any], classes: int) -> list[str]:
+    """In the order of the logits; [] where there are none. transformers' placeholders (LABEL_0, ...) are no names."""
     labels = {int(i): name for i, name in config.get("id2label", {}).items()}
-    if sorted(labels) != list(range(_classes(config))) or all(name == f"LABEL_{i}" for i, name in labels.items()):
+    if sorted(labels) != list(range(classes)) or all(name == f"LABEL_{i}" for i, name in labels.items()):
         return []
     return [labels[i] for i in range(len(labels))]

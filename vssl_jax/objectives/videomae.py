@@ -70,6 +70,14 @@ class VideoMAE(Objective):
     mask: Tube
     view: RandomView
     eval_view: EvalView
+
+    def __post_init__(self):
+        visible, masked = self.mask.counts(self.encoder.grid)
+        if not (visible and masked):
+            raise UserError(
+                f"objective.mask_ratio={self.mask.ratio} leaves {visible} of {visible + masked} patches visible: some must be, and not all"
+            )
+
     normalize_target: bool = True
 
     def init(self, rng, batch):

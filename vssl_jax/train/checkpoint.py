@@ -192,8 +192,20 @@ def meet(name: str, seconds: int) -> None:
     multihost.get_barrier_sync_fn()(key=name, timeout_ms=1000 * seconds)
 
 
+def check_place(path: str | os.PathLike) -> None:
+    """Raises UserError where `path` is a file, or a folder that holds something else than an export, which an export would take the place of."""
+    path = Path(path)
+    if path.is_dir() and any(path.iterdir()) and not {"meta.json", "params"} <= {entry.name for entry in path.iterdir()}:
+        raise UserError(f"{path} holds other things than an export, which an export would take the place of: name an empty or new folder")
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file, and an export is a folder: name another")
+
+
 def save_export(path: str | os.PathLike, params: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
-    """Writes parameters (a dict of parts) and `meta` (JSON) to `path`, replacing what is there only when the new export is whole."""
+    """Writes parameters (a dict of parts) and `meta` (JSON) to `path`, replacing an export that is there only when the new one is whole. Raises UserError
+    as `check_place` does.
+    """
+    check_place(path)
     path = Path(path).absolute()
     fresh = path.with_name(path.name + ".new")
     if jax.process_index() == 0:
