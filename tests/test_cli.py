@@ -1,5 +1,6 @@
 """The command line: what a person can get wrong in it is one line that says how to mend it, and leaves nothing behind."""
 
+import errno
 import os
 import runpy
 import signal
@@ -288,12 +289,25 @@ def test_exit_codes(error, code, line):
     assert ("Traceback" in traced.err) == (code != 42)
 
 
-def test_a_bug_keeps_its_traceback():
+@pytest.mark.parametrize("bug", [ValueError("a bug"), FileNotFoundError(errno.ENOENT, "a bug")])
+def test_a_bug_keeps_its_traceback(bug):
     def command(argv):
-        raise ValueError("a bug")
+        raise bug
 
     done = run(command)
-    assert done.code == 1 and "Traceback" in done.err and "ValueError: a bug" in done.err
+    assert done.code == 1 and "Traceback" in done.err and "a bug" in done.err
+
+
+@pytest.mark.parametrize(
+    ("args", "says"), [((errno.ENOSPC, ""), "error: No space left"), ((errno.EROFS, "", "RUN/x"), "error: RUN/x: Read-only")]
+)
+def test_a_full_or_closed_disk_is_one_line(args, says):
+    def command(argv):
+        raise OSError(*args)
+
+    done = run(command)
+    assert done.code == 1 and done.err.startswith(says) and done.err.count("\n") == 1
+    assert "Traceback" in run(command, "--debug").err
 
 
 def test_what_is_said_after_ctrl_c_is_the_command_s(monkeypatch):

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import errno
 import logging
 import os
 import signal
@@ -112,11 +113,18 @@ def _recipe_alone(recipe: str) -> ConfigDict:
     return holder.value
 
 
+# What a disk or its rights say, wherever it is met.
+STORAGE = frozenset(
+    (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+)
+
+
 def run(main: Callable[[list[str]], None], interrupted: str = "nothing of it was kept") -> None:
     """Runs a command to its exit code: 0 done, 42 preempted after a save, 134 another process was lost, 1 with one line that says why, 130
     interrupted by Ctrl-C.
 
-    `--debug` (or a bug, which is anything but a UserError) shows the traceback. `interrupted` says what a person has left after Ctrl-C.
+    `--debug` (or a bug, which is anything but a UserError or a place that cannot be written) shows the traceback. `interrupted` says what a person has left
+    after Ctrl-C.
     """
     argv = sys.argv[1:]
     _log_plainly()
@@ -137,7 +145,13 @@ def run(main: Callable[[list[str]], None], interrupted: str = "nothing of it was
         print(f"interrupted: {interrupted}", file=sys.stderr)
         _leave(130)
     except Exception as error:
-        if lost.sign(error) is None or "--debug" in argv:
+        if isinstance(error, OSError) and error.errno in STORAGE and "--debug" not in argv:
+            where = f"{error.filename}: " if error.filename else ""
+            print(
+                f"error: {where}{os.strerror(error.errno)}: make room or mend it, or name another place (--debug shows where it was met)",
+                file=sys.stderr,
+            )
+        elif lost.sign(error) is None or "--debug" in argv:
             traceback.print_exc()
         _leave_if_lost(error)
         _leave(1)
