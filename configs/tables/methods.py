@@ -73,10 +73,8 @@ TRIED = {
     # Which video a clip is of may be told by its colors, and that is the larger part of the loss: without it speed alone is left.
     "relative_speed_alone": ("relative_speed", {"objective": {"weights": (0.0, 1.0)}}, (0,)),
     "simclr_quarter_rate": ("simclr", {"optimizer": {"learning_rate": 5e-4}}, (0,)),
-    "simclr_2000_steps": ("simclr", {"train": {"steps": 2000}}, (0,)),
     # Vectors that are all alike may become so by what they have in common: normalized over the batch they cannot have that.
     "uber_nce_norm_last": ("uber_nce", {"objective": {"head": {"norm_last": True}}}, (0,)),
-    "simclr_norm_last": ("simclr", {"objective": {"head": {"norm_last": True}}}, (0,)),
 }
 # Tasks that are trained on random labels too.
 CONTROLS = ("pace", "clip_order", "cubic_puzzle", "speediness", "odd_one_out", "jigsaw", "frame_order", "order_verification", "temporal_transform")
