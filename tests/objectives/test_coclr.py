@@ -326,7 +326,7 @@ def test_a_mirrored_clip_moves_the_other_way_unless_flow_is_of_the_film(flow_of)
         assert moved > 0.2  # colors are jittered as a picture's are
 
 
-@pytest.mark.parametrize(("flow_of", "stride"), [("view", 1), ("view", 2), ("film", 1), ("film", 2)])
+@pytest.mark.parametrize(("flow_of", "stride"), [("view", 2), ("film", 1)])
 def test_colors_and_flow_are_of_the_same_stretch_wherever_it_begins(monkeypatch, flow_of, stride):
     """With the first frame of two in place of their flow."""
     monkeypatch.setattr(flow_view, "of_film", lambda batch, *_: pieces.without_last(batch, 1))

@@ -2,6 +2,7 @@
 long tells the answer.
 """
 
+import dataclasses
 import functools
 from itertools import islice
 
@@ -49,11 +50,29 @@ class Film:
         return {"video": np.broadcast_to(values[:, None, None], (len(wanted), *canvas, 3)).copy()}, canvas
 
 
-def read(steps, side):
-    spec = batch_lib.Spec(len(FILMS), SPEC.clips, SPEC.frames, side, side)
+@functools.cache
+def read():
+    """Batches of all films, of 16 pixels a side, as every task takes them."""
+    spec = dataclasses.replace(SPEC, batch_size=len(FILMS))
     reader = batches(Input(Films(len(FILMS)), spec, Dense(SPEC.frames, 1, SPEC.clips), BrokenRecord(0.0)))
-    yield from islice(reader, steps)
+    found = tuple(islice(reader, 96))
     reader.close()
+    return found
+
+
+@functools.cache
+def asker(name):
+    """(batch, key) -> (pieces, where they are looked at, else None; the answers [Q,A]), compiled once."""
+    if name == "relative_speed":
+        return jax.jit(lambda batch, key: (None, RELATIVE_SPEED.clips(batch, key)[1][:, None]))
+    task = TASKS[name]
+    memory = started(task)[1]
+
+    def ask(batch, key):
+        asked = task.ask(memory, batch, key)
+        return asked.pieces_QxPxTxHxWx3 if name in STRETCHES else None, asked.label_QxA
+
+    return jax.jit(ask)
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
@@ -74,12 +93,9 @@ def test_a_clip_of_a_film_of_any_length_is_a_stretch_of_it(name):
 @pytest.mark.parametrize("name", STRETCHES)
 def test_a_seam_counter_counts_none(name):
     """Steps between neighboring frames of a piece are all alike (to one frame, where a speed is no whole number), so a seam cannot mark a class."""
-    task = TASKS[name]
-    memory = started(task)[1]
-    make = jax.jit(lambda batch, key: task.ask(memory, batch, key))
-    for step, batch in enumerate(read(3, side=16)):
-        asked = jax.device_get(make(batch, jax.random.key(step)))
-        bytes_QxPxTx3 = np.rint(asked.pieces_QxPxTxHxWx3.mean(axis=(3, 4)) * 255).astype(int)
+    for step, batch in enumerate(read()[:3]):
+        pieces_QxPxTxHxWx3, _ = jax.device_get(asker(name)(batch, jax.random.key(step)))
+        bytes_QxPxTx3 = np.rint(pieces_QxPxTxHxWx3.mean(axis=(3, 4)) * 255).astype(int)
         steps = np.diff(bytes_QxPxTx3[..., 0] + 256 * bytes_QxPxTx3[..., 1], axis=-1)
         assert (steps >= 1).all() and (np.ptp(steps, axis=-1) <= (name == "speediness")).all()
 
@@ -87,15 +103,9 @@ def test_a_seam_counter_counts_none(name):
 @functools.cache
 def asked_of(name):
     """(which film, the answers [A]) of some thousand questions."""
-    if name == "relative_speed":
-        answer = jax.jit(lambda batch, key: RELATIVE_SPEED.clips(batch, key)[1][:, None])
-    else:
-        task = TASKS[name]
-        memory = started(task)[1]
-        answer = jax.jit(lambda batch, key: task.ask(memory, batch, key).label_QxA)
     films, answers = [], []
-    for step, batch in enumerate(read(96, side=2)):
-        found = np.asarray(answer(batch, jax.random.key(step)))
+    for step, batch in enumerate(read()):
+        found = np.asarray(asker(name)(batch, jax.random.key(step))[1])
         films.append(np.repeat(batch[batch_lib.INDEX], len(found) // len(FILMS)))
         answers.append(found)
     return np.concatenate(films), np.concatenate(answers)

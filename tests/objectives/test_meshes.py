@@ -76,7 +76,7 @@ def test_eight_devices_are_one(name, mesh, alone, monkeypatch):
         assert tiny.largest_difference((a.params, a.memory), (b.params, b.memory)) <= 1e-5
 
 
-@pytest.mark.parametrize("frames", [32, pytest.param(256, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("frames", [pytest.param(frames, marks=pytest.mark.slow) for frames in (32, 256)])
 def test_each_of_n_devices_keeps_about_an_nth_of_a_clip(frames):
     """What the frames beyond 16 add to a step's temporaries, by the compiler's account; 4 heads split over 2 and 4 devices."""
 
