@@ -141,7 +141,7 @@ def test_a_set_of_shards_that_is_not_whole_is_refused(shards, tmp_path):
 
 
 def test_what_is_stopped_leaves_no_part_of_a_shard(tmp_path):
-    """Ctrl-C while the second video of the second shard is read: the first, which is whole, stays."""
+    """Ctrl-C while the second video of the second shard is read: the first, which is whole, stays; the third may have become so meanwhile."""
 
     class Stopped(ArraySource):
         def open(self, i):
@@ -151,7 +151,8 @@ def test_what_is_stopped_leaves_no_part_of_a_shard(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         make_shards(Stopped(6), tmp_path, Settings(3, workers=1), BrokenRecord(0.0))
-    assert [shard.name for shard in tmp_path.glob("shard*.tfrecord")] == ["shard-00000-of-00003.tfrecord"]
+    left = {file.name for file in tmp_path.glob("shard*")} - {"shard-00002-of-00003.tfrecord"}
+    assert left == {"shard-00000-of-00003.tfrecord"}
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(films, tmp_path, monkeypatch):

@@ -79,19 +79,20 @@ def make_shards(source: Source, out: str | Path, settings: Settings, broken: Bro
 def _write_shard(source: Source, videos: range, path: Path, settings: Settings, broken: BrokenRecord, stop: threading.Event) -> int:
     """How many videos were written. Where it is told to stop there is no shard."""
     partial, written = path.with_suffix(".partial"), 0
-    with tensorflow().io.TFRecordWriter(str(partial)) as writer:
-        for i in videos:
-            if stop.is_set():
-                break
-            try:
-                writer.write(_record(source, i, settings))
-                written += 1
-            except BrokenVideo as error:
-                broken.add(source.name(i), error, len(source))
-    if stop.is_set():
-        partial.unlink()
-    else:
-        os.replace(partial, path)
+    try:
+        with tensorflow().io.TFRecordWriter(str(partial)) as writer:
+            for i in videos:
+                if stop.is_set():
+                    break
+                try:
+                    writer.write(_record(source, i, settings))
+                    written += 1
+                except BrokenVideo as error:
+                    broken.add(source.name(i), error, len(source))
+        if not stop.is_set():
+            os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
     return written
 
 
