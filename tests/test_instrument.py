@@ -10,7 +10,7 @@ import pytest
 
 from configs.tables import methods
 from vssl_jax import config as config_lib
-from vssl_jax import instrument, objectives
+from vssl_jax import instrument, instrument_rows, objectives
 from vssl_jax.data import world
 from vssl_jax.errors import UserError
 
@@ -50,13 +50,15 @@ def test_verdicts_are_those_of_the_numbers():
         "random-vit/knn": [row("", s, 0.20 + 0.01 * s) for s in range(5)],
         "random-vit/linear": [row("", s, 0.20 + 0.1 * s) for s in range(5)],
     }
-    said = {line[4:].split(":")[0]: line[:3].strip() for line in instrument.verdicts(found, Config)}
+    said = {line[4:].split(":")[0]: line[:3].strip() for line in instrument_rows.verdicts(found, Config)}
     assert said == {
         "control/vit/coded/ordered": "NO", "control/cnn/coded/ordered": "yes", "control/cnn/coded/mean": "yes",
         "control/cnn/coded/single": "NO", "mae/knn": "yes", "mae/linear": "NO",
     }  # fmt: skip
     # 5 seeds, 0.01 apart: standard deviation 0.0158, standard error of each mean 0.00707, of the difference 0.01
-    assert any("mae/knn: +0.100 top-1 over random initialization, +10.0 standard errors" in v for v in instrument.verdicts(found, Config))
+    assert any(
+        "mae/knn: +0.100 top-1 over random initialization, +10.0 standard errors" in v for v in instrument_rows.verdicts(found, Config)
+    )
 
 
 def test_a_method_is_held_against_its_control_too():
@@ -70,7 +72,7 @@ def test_a_method_is_held_against_its_control_too():
     }
     config = type("Config", (), {"random": {}, "net_of": {"mae": "vit", "mae_random_labels": "vit"}})
     over = "top-1 over random"
-    assert [v.split(" standard")[0] for v in instrument.verdicts(found, config)] == [
+    assert [v.split(" standard")[0] for v in instrument_rows.verdicts(found, config)] == [
         f"yes mae/knn: +0.100 {over} initialization, +10.0", f"NO  mae/knn: +0.010 {over} labels, +1.0",
         f"yes mae_random_labels/knn: +0.090 {over} initialization, +9.0",
     ]  # fmt: skip
@@ -78,11 +80,11 @@ def test_a_method_is_held_against_its_control_too():
 
 def test_one_seed_shows_no_gain():
     found = {"mae/knn": [row("", 0, 0.9)], "random-vit/knn": [row("", 0, 0.1)]}
-    assert instrument.verdicts(found, Config) == []
+    assert instrument_rows.verdicts(found, Config) == []
 
 
 def test_the_table_has_means_errors_seeds_and_steps():
-    text = instrument.table({"mae/knn": [row("", 1, 0.2), row("", 0, 0.4)]})
+    text = instrument_rows.table({"mae/knn": [row("", 1, 0.2), row("", 0, 0.4)]})
     assert text.splitlines()[1].split() == ["mae/knn", "0.300", "±", "0.100", "0.500", "±", "0.000", "1000", "0,1", "1"]
 
 
@@ -170,7 +172,7 @@ def test_the_methods_table_has_a_line_a_method_and_no_controls():
         "pace/retrieval": [row("", s, 0.4 + s / 5, retrieval={"hit@1": 0.4 + s / 5, "hit@5": 0.7 + s / 5}) for s in (0, 1)],
         "random-cnn/knn": [row("", 0, 0.1)],
     }
-    lines = instrument.method_table(found).splitlines()
+    lines = instrument_rows.method_table(found).splitlines()
     assert lines == [
         "| method | own task | knn | retrieval hit@1 / 5 | seeds |", "|---|---|---|---|---|",
         "| pace | 0.700 ± 0.100 | 0.400 ± 0.000 | 0.500 ± 0.100 / 0.80 | 0, 1 |", "| random-cnn |  | 0.100 |  | 0 |", "",
@@ -180,10 +182,10 @@ def test_the_methods_table_has_a_line_a_method_and_no_controls():
 
 def test_a_control_differs_from_its_task_by_the_labels_alone():
     config = methods.get_config()
-    controls = [name for name in config.methods if name.endswith(instrument.RANDOM_LABELS)]
-    assert sorted(controls) == sorted(task + instrument.RANDOM_LABELS for task in methods.CONTROLS)
+    controls = [name for name in config.methods if name.endswith(instrument_rows.RANDOM_LABELS)]
+    assert sorted(controls) == sorted(task + instrument_rows.RANDOM_LABELS for task in methods.CONTROLS)
     for name in controls:
-        task = name.removesuffix(instrument.RANDOM_LABELS)
+        task = name.removesuffix(instrument_rows.RANDOM_LABELS)
         run, control = (config_lib.to_dict(config.methods[n]) for n in (task, name))
         assert config_lib.differences(run, control) == ["objective.random_labels: None -> True"]
         assert objectives.build(control).random_labels and not objectives.build(run).random_labels
@@ -212,14 +214,14 @@ def test_of_several_numbers_the_one_that_a_method_is_named_for_is_shown():
     """Not the first by the alphabet, whatever was written when the row was measured."""
     task = instrument.Task("relative/task", 0, 7, {}, None, "speed/accuracy")
     measured = row("relative/task", 0, 0.83) | {"digest": task.digest, "task": {"appearance/accuracy": 0.83, "speed/accuracy": 0.607}}
-    shown = instrument.method_table(instrument.group([measured], [task]))
+    shown = instrument_rows.method_table(instrument_rows.group([measured], [task]))
     assert "| relative | 0.607 (speed) | 0 |" in shown and "0.83" not in shown
 
 
 def test_every_method_of_several_questions_says_which_is_its_own():
     config = methods.get_config()
     assert config.own_metric["relative_speed_alone"] == config.own_metric["relative_speed"] == "speed/accuracy"
-    assert config.own_metric["cubic_puzzle" + instrument.RANDOM_LABELS] == "order/accuracy"
+    assert config.own_metric["cubic_puzzle" + instrument_rows.RANDOM_LABELS] == "order/accuracy"
 
 
 def test_a_pretext_task_is_measured_by_its_own_accuracy_too(tmp_path, capsys):

@@ -12,7 +12,7 @@ import importlib
 
 from configs import contrastive, instrument
 from vssl_jax.errors import unknown_name
-from vssl_jax.instrument import RANDOM_LABELS
+from vssl_jax.instrument_rows import RANDOM_LABELS
 
 # name -> recipe
 PRETEXT = {
