@@ -12,6 +12,7 @@ import pytest
 from tests import fast_compilation
 from tests.data.video_files import Clip, shapes_NxHxWx3, write_video
 from vssl_jax import bench, bench_input, bench_step
+from vssl_jax import config as config_lib
 from vssl_jax.data import corpus, open_source
 from vssl_jax.data.decode import read_frames
 from vssl_jax.data.index import index_video
@@ -103,6 +104,14 @@ def test_all_stages_on_a_folder(films, capsys):
             assert 0 < rates[clock]["min"] <= rates[clock]["median"] <= rates[clock]["max"]
     assert both["clips_per_second"] == pytest.approx(both["batch_size"] / both["step_seconds"]["median"], rel=1e-3)
     assert 0 <= both["data_wait"]["min"] <= both["data_wait"]["max"] <= 1
+
+
+def test_made_films_have_no_recordings_and_no_stored_flow_of_a_recipes(monkeypatch):
+    monkeypatch.setattr(bench_input, "corpus", lambda cache: "films")
+    config = config_lib.base()
+    config.data.update({"group": r"(v_.*_g\d+)_c\d+", "flow": "FLOW"})
+    read, which = bench_input.with_corpus(config, None, Path("cache"))
+    assert which == "made" and (read.data.path, read.data.group, read.data.flow) == ("films", "", "") and config.data.group
 
 
 def test_ratios_are_of_clips_per_cpu_second_within_a_repeat():

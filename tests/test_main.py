@@ -297,6 +297,7 @@ def test_a_run_told_to_stop_while_it_trains_goes_on_and_has_no_report_where_none
         ("model.heads=5", "model width 24 is not a multiple of its 5 heads"),
         ("model.size=30", "are no whole number of (2, 16, 16) tubelets"),
         ("model.remat=ful", "unknown remat 'ful': did you mean 'full'?"),
+        ("objective.mask_ratio=0.001", "leaves 8 of 8 patches visible: some must be, and not all"),
         ("model.frames=8", "the model takes clips of"),
         ("train.steps=0", "train.steps is 0: it must be 1 or more"),
         ("train.grad_accumulation=3", "train.batch_size=8 is not a multiple of train.grad_accumulation=3"),
@@ -443,6 +444,30 @@ def test_a_recipe_that_does_not_fit_is_refused_by_numbers(tmp_path, monkeypatch)
     for setting in ("train.grad_accumulation", "model.remat='full'", "mesh.fsdp"):
         assert setting in line
     assert not (tmp_path / "run").exists()
+
+
+def test_an_evaluation_that_could_write_nothing_computes_nothing(finished, tmp_path, world, monkeypatch):
+    monkeypatch.setattr(evaluate, "evaluate", lambda *_: pytest.fail("computed"))
+    (tmp_path / "file").write_text("x")
+    done = run(evaluate.main, PROBES, f"--config.checkpoint={finished}", f"--workdir={tmp_path / 'file'}")
+    assert "is a file, or would lie in one: give another --workdir=DIR" in error_line(done)
+
+
+@pytest.mark.parametrize("place", ["export", "export/notes"])
+def test_a_run_that_could_not_export_is_refused_before_it_trains(tmp_path, place):
+    mistaken = tmp_path / place
+    mistaken.parent.mkdir(exist_ok=True)
+    mistaken.write_text("x")
+    done = run(main.main, *TINY, f"--workdir={tmp_path}")
+    assert "name" in error_line(done) and "export" in error_line(done) and not (tmp_path / "checkpoints").exists()
+
+
+def test_labels_of_noise_cannot_be_chosen(tmp_path):
+    noise = [f"--config.eval.{split}.source=synthetic" for split in ("train", "test")]
+    done = run(
+        main.main, *TINY, *noise, "--config.eval.protocols=finetune", "--config.eval.finetune.labels=8", f"--workdir={tmp_path / 'run'}"
+    )
+    assert "train.source=synthetic has no films to choose labels of" in error_line(done) and files(tmp_path) == []
 
 
 @pytest.mark.parametrize(

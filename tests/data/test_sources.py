@@ -13,6 +13,7 @@ from vssl_jax.data.broken import BrokenRecord
 from vssl_jax.data.index import BrokenVideo
 from vssl_jax.data.pipeline import Input, epoch
 from vssl_jax.data.sample import Views
+from vssl_jax.data.subset import Subset
 from vssl_jax.data.tensorflow_host import tensorflow
 from vssl_jax.errors import UserError
 
@@ -243,6 +244,14 @@ def test_yuv_planes_reach_the_batch_with_their_space(tmp_path):
     (batch,) = epoch(Input(folder(tmp_path), batch_lib.Spec(2, 2, 3, 48, 64, "yuv420"), Views(3, 1, 2), BrokenRecord(0.0)))
     batch_lib.check(batch)
     assert batch_lib.YUV_SPACES[batch["yuv_space"][0, 0]] == ("bt601", False) and batch["yuv_space"].shape == (2, 2)
+
+
+def test_synthetic_videos_are_no_films_and_all_or_none():
+    source = open_source({"source": "synthetic", "path": "", "videos": 4})
+    with pytest.raises(UserError, match="has no films to open"):
+        source.open(0)
+    with pytest.raises(UserError, match="is read whole"):
+        Subset(source, (0, 1))
 
 
 def test_synthetic_videos_are_their_numbers_own(rng):

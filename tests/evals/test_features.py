@@ -36,6 +36,12 @@ def films(count, seed):
     return jax.device_get(dict(fake, video=video.astype(np.uint8), label=label.astype(np.int32)))
 
 
+def test_no_video_at_all_is_one_line():
+    with pytest.raises(UserError, match="not one of the videos could be used"):
+        features.check_some(np.zeros(0, np.int32))
+    features.check_some(np.zeros(1, np.int32))
+
+
 @pytest.fixture(scope="module")
 def method():
     """CoCLR with fresh weights: (objective, params, memory, config)."""

@@ -75,6 +75,12 @@ def test_the_names_of_released_vivit_checkpoints_load():
     jax.tree.map(np.testing.assert_array_equal, parts, again)
 
 
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_placeholders_are_no_names_of_classes(kind):
+    placeholders = {"id2label": {str(i): f"LABEL_{i}" for i in range(5)}}
+    assert class_token.to_meta(CONFIGS[kind] | placeholders)["class_names"] == []
+
+
 @pytest.mark.parametrize(
     ("kind", "change", "message"),
     [

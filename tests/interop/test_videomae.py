@@ -186,3 +186,20 @@ def test_the_target_of_a_run_s_recipe_goes_into_config_json(normalized):
     export = {"encoder": parts["encoder"], "method/decoder": parts["decoder"]}
     _, config = videomae.to_huggingface(*convert.videomae_of_export(export, {"model": meta["model"], "config": {"objective": objective}}))
     assert config["norm_pix_loss"] is normalized
+    there = videomae.to_meta(config)
+    assert there["normalize_target"] is normalized and videomae.to_config(there)["norm_pix_loss"] is normalized
+
+
+def test_convert_takes_no_other_folders_place_and_says_where_it_cannot_write(tmp_path, capsys):
+    ref, state = golden("pretraining")
+    huggingface.write(tmp_path / "source", state, ref.config)
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    assert convert.main([f"--source={tmp_path / 'source'}", f"--target={tmp_path / 'run'}"]) == 1
+    assert (
+        "holds checkpoints, and an export would take its place" in capsys.readouterr().err and (tmp_path / "run" / "checkpoints").is_dir()
+    )
+    assert convert.main([f"--source={tmp_path / 'source'}", f"--target={tmp_path / 'export'}"]) == 0
+    (tmp_path / "file").write_text("x")
+    assert convert.main([f"--source={tmp_path / 'export'}", f"--target={tmp_path / 'file'}"]) == 1
+    error = capsys.readouterr().err
+    assert "cannot be written" in error and error.count("\n") == 1 and (tmp_path / "file").read_text() == "x"

@@ -229,12 +229,22 @@ def test_an_export_comes_back_from_its_folder_and_from_the_workdir(tmp_path):
 
 def test_an_export_takes_no_other_folders_place(tmp_path):
     """A finished run, named by mistake."""
-    for path, message in ((tmp_path / "run", "holds other things than an export"), (tmp_path / "run" / "eval.json", "is a file")):
+    for path, message in (
+        (tmp_path / "run", "holds checkpoints, eval.json, and an export would"),
+        (tmp_path / "run" / "eval.json", "is a file"),
+    ):
         (tmp_path / "run" / "checkpoints").mkdir(parents=True, exist_ok=True)
         (tmp_path / "run" / "eval.json").write_text("{}")
         with pytest.raises(UserError, match=message):
             save_export(path, PARTS, {"step": 1})
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["checkpoints", "eval.json"]
+
+
+def test_what_is_left_of_an_export_is_replaced(tmp_path):
+    """As of one that was being replaced when the power went."""
+    (tmp_path / "export" / "params").mkdir(parents=True)
+    save_export(tmp_path / "export", PARTS, {"step": 1})
+    assert load_export(tmp_path)[1] == {"step": 1}
 
 
 def test_a_missing_or_damaged_export_is_one_line(tmp_path):

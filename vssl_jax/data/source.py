@@ -92,7 +92,7 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
     return names
 
 
-MOST_CLASSES = 100_000
+MOST_CLASSES = 100_000  # more than any data set names: such labels are no counts of classes
 
 
 def name_labels(labels: Iterable[str], classes: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, int]]:

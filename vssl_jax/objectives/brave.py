@@ -42,7 +42,6 @@ class BraVe(JointEmbedding):
         super().__post_init__()
         if len(self.views) != 2:
             raise UserError(f"BraVe compares a narrow view and a broad one, objective.views has {len(self.views)}")
-
         projection.check_predictor(self.predictor, self.head)
 
     @property

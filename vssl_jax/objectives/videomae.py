@@ -71,14 +71,14 @@ class VideoMAE(Objective):
     view: RandomView
     eval_view: EvalView
 
+    normalize_target: bool = True
+
     def __post_init__(self):
         visible, masked = self.mask.counts(self.encoder.grid)
         if not (visible and masked):
             raise UserError(
                 f"objective.mask_ratio={self.mask.ratio} leaves {visible} of {visible + masked} patches visible: some must be, and not all"
             )
-
-    normalize_target: bool = True
 
     def init(self, rng, batch):
         grid = self.encoder.grid

@@ -15,7 +15,7 @@ import numpy as np
 from vssl_jax.errors import UserError
 from vssl_jax.perturb import pieces as pieces_lib
 
-MOST = math.factorial(10)  # candidates: a gigabyte or less
+MOST = math.factorial(10)  # candidates that are compared
 
 
 def of_frames_and_tiles(frames: int, tiles: int) -> np.ndarray:
@@ -42,7 +42,7 @@ def far_apart(frames: int, tiles: int, count: int, seed: int = 0) -> np.ndarray:
     every = math.factorial(frames) * math.factorial(tiles) ** frames
     if every > MOST:
         raise UserError(
-            f"{frames} frames of {tiles} tiles have {every:,} permutations, of which none are chosen beyond {MOST:,}: take fewer, or a smaller grid"
+            f"{frames} frames of {tiles} tiles have {every:,} permutations, and at most {MOST:,} are compared: take fewer segments, or a smaller grid"
         )
     candidates = of_all(tiles) if frames == 1 else of_frames_and_tiles(frames, tiles)
     if not 2 <= count <= len(candidates):

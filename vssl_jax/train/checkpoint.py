@@ -195,8 +195,9 @@ def meet(name: str, seconds: int) -> None:
 def check_place(path: str | os.PathLike) -> None:
     """Raises UserError where `path` is a file, or a folder that holds something else than an export, which an export would take the place of."""
     path = Path(path)
-    if path.is_dir() and any(path.iterdir()) and not {"meta.json", "params"} <= {entry.name for entry in path.iterdir()}:
-        raise UserError(f"{path} holds other things than an export, which an export would take the place of: name an empty or new folder")
+    others = {entry.name for entry in path.iterdir()} - {"meta.json", "params"} if path.is_dir() else set()
+    if others:
+        raise UserError(f"{path} holds {', '.join(sorted(others)[:3])}, and an export would take its place: name an empty or new folder")
     if path.exists() and not path.is_dir():
         raise UserError(f"{path} is a file, and an export is a folder: name another")
 

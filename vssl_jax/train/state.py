@@ -4,7 +4,6 @@
 for bit.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -85,9 +84,9 @@ def init(objective: Objective, optimizers: Mapping[str, Optimizer], seed: int, b
     params, memory = objective.init(jax.random.fold_in(rng, jnp.uint32(0xFFFFFFFF)), batch)
     for part in {name for optimizer in optimizers.values() for name in optimizer.named} - set(params):
         raise unknown_name("part in optimizer.rates", part, sorted(params))
-    names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     for pattern in {pattern for optimizer in optimizers.values() for pattern in optimizer.frozen}:
-        if not any(re.search(pattern, name) for name in names):
+        if not any(jax.tree.leaves(optimizer_lib.frozen(params, (pattern,)))):
+            names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
             raise unknown_name("parameter in optimizer.frozen", pattern, names)
     opt = {turn.name: optimizers[turn.name].init(trained(params, turn.trains)) for turn in objective.turns}
     guards = {turn.name: Guard.fresh() for turn in objective.turns}
