@@ -65,14 +65,11 @@ FIRST = ("rotation", "pace", "clip_order", "cubic_puzzle", "simclr", "byol", "tc
 # video may be found by their colors alone: gray views, of which brightness and contrast vary more, leave shape and motion.
 GRAY = ({"name": "jitter", "brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2, "prob": 0.8}, {"name": "gray", "prob": 1.0})
 TRIED = {
-    # Two views of one clip differ by crop and colors alone; those of `simclr` are of two clips of a video.
-    "simclr_one_clip": ("simclr", {"objective": {"views": 2 * contrastive.local_views(1)}}, (0, 1, 2)),
     "simclr_gray": ("simclr", {"objective": {"views": contrastive.local_views(color=GRAY)}}, (0, 1, 2)),
     # Most of the numbers of motion statistics have no order, and by least squares a network may answer with their means.
     "motion_statistics_classes": ("motion_statistics", {"objective": {"error": "cross_entropy"}}, (0,)),
     # Which video a clip is of may be told by its colors, and that is the larger part of the loss: without it speed alone is left.
     "relative_speed_alone": ("relative_speed", {"objective": {"weights": (0.0, 1.0)}}, (0,)),
-    "simclr_quarter_rate": ("simclr", {"optimizer": {"learning_rate": 5e-4}}, (0,)),
     # Vectors that are all alike may become so by what they have in common: normalized over the batch they cannot have that.
     "uber_nce_norm_last": ("uber_nce", {"objective": {"head": {"norm_last": True}}}, (0,)),
 }

@@ -97,7 +97,9 @@ def test_published_settings(name):
         own.pop("schedule", "whole_cosine" if network is SLOWONLY else "cosine"),
         0.9,
     )
-    assert o.nesterov == (network is SLOWONLY or name == "brave_tsm50") and o.decay_all == (o.name == "adam" or name == "vie_r3d18")
+    assert o.nesterov == (network is SLOWONLY or name == "brave_tsm50") and o.decay_all == (
+        o.name == "adam" or name in ("vie_r3d18", "moco_v3_vitb")
+    )
     assert (tuple(c.objective.head.hidden), c.objective.head.dim) == head
     assert len(objectives.build(c).views) == views
     assert {key: plain(c.objective[key]) for key in own} == own

@@ -12,8 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.objectives.questions import TASKS, started
-from tests.objectives.test_relative_speed import METHOD as RELATIVE_SPEED
+from tests.objectives.asked import NAMES, asker
 from vssl_jax import batch as batch_lib
 
 SPEC = batch_lib.Spec(batch_size=128, clips=2, frames=16, height=16, width=16)
@@ -32,26 +31,6 @@ def drift(rng, shape):
         still, velocity = noise(rng, shape[3:]), rng.integers(-2, 3, 2)
         found[place] = [np.roll(still, t * velocity, axis=(0, 1)) for t in range(shape[2])]
     return found
-
-
-@functools.cache
-def asker(name):
-    """(batch, key) -> (pieces, labels), compiled once."""
-    if name == "relative_speed":  # the query, and whether it is the faster one
-
-        def query(batch, key):
-            clips_3xN, which_N = RELATIVE_SPEED.clips(batch, key)
-            return clips_3xN[0][:, None], which_N[:, None]
-
-        return jax.jit(query)
-    task = TASKS[name]
-    memory = started(task)[1]
-
-    def ask(batch, key):
-        asked = task.ask(memory, batch, key)
-        return asked.pieces_QxPxTxHxWx3, asked.label_QxA
-
-    return jax.jit(ask)
 
 
 @functools.cache
@@ -108,7 +87,7 @@ READINGS = [(noise, borders), (noise, one_frame), (noise, statistics), (drift, o
 
 
 @pytest.mark.parametrize(("content", "read"), READINGS)
-@pytest.mark.parametrize("name", sorted({*TASKS, "relative_speed"} - READABLE))
+@pytest.mark.parametrize("name", sorted({*NAMES} - READABLE))
 def test_nothing_is_told(name, content, read):
     pieces, labels = questions(name, content)
     for own in labels.T:

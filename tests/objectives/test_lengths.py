@@ -13,8 +13,8 @@ import pytest
 from tests.configs.recipes import recipe
 from tests.configs.test_pretext import PUBLISHED
 from tests.data.array_source import ArraySource
-from tests.objectives.questions import SPEC, TASKS, started
-from tests.objectives.test_relative_speed import METHOD as RELATIVE_SPEED
+from tests.objectives.asked import NAMES, asker
+from tests.objectives.questions import SPEC
 from vssl_jax import batch as batch_lib
 from vssl_jax.data.broken import BrokenRecord
 from vssl_jax.data.index import BrokenVideo
@@ -60,21 +60,6 @@ def read():
     return found
 
 
-@functools.cache
-def asker(name):
-    """(batch, key) -> (pieces, where they are looked at, else None; the answers [Q,A]), compiled once."""
-    if name == "relative_speed":
-        return jax.jit(lambda batch, key: (None, RELATIVE_SPEED.clips(batch, key)[1][:, None]))
-    task = TASKS[name]
-    memory = started(task)[1]
-
-    def ask(batch, key):
-        asked = task.ask(memory, batch, key)
-        return asked.pieces_QxPxTxHxWx3 if name in STRETCHES else None, asked.label_QxA
-
-    return jax.jit(ask)
-
-
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_a_clip_of_a_film_of_any_length_is_a_stretch_of_it(name):
     """Or it is refused: what is too short is left out, not made longer."""
@@ -94,7 +79,7 @@ def test_a_clip_of_a_film_of_any_length_is_a_stretch_of_it(name):
 def test_a_seam_counter_counts_none(name):
     """Steps between neighboring frames of a piece are all alike (to one frame, where a speed is no whole number), so a seam cannot mark a class."""
     for step, batch in enumerate(read()[:3]):
-        pieces_QxPxTxHxWx3, _ = jax.device_get(asker(name)(batch, jax.random.key(step)))
+        pieces_QxPxTxHxWx3, _ = jax.device_get(asker(name, pieces=True)(batch, jax.random.key(step)))
         bytes_QxPxTx3 = np.rint(pieces_QxPxTxHxWx3.mean(axis=(3, 4)) * 255).astype(int)
         steps = np.diff(bytes_QxPxTx3[..., 0] + 256 * bytes_QxPxTx3[..., 1], axis=-1)
         assert (steps >= 1).all() and (np.ptp(steps, axis=-1) <= (name == "speediness")).all()
@@ -105,7 +90,7 @@ def asked_of(name):
     """(which film, the answers [A]) of some thousand questions."""
     films, answers = [], []
     for step, batch in enumerate(read()):
-        found = np.asarray(asker(name)(batch, jax.random.key(step))[1])
+        found = np.asarray(asker(name, pieces=name in STRETCHES)(batch, jax.random.key(step))[1])
         films.append(np.repeat(batch[batch_lib.INDEX], len(found) // len(FILMS)))
         answers.append(found)
     return np.concatenate(films), np.concatenate(answers)
@@ -119,7 +104,7 @@ def by_table(films, answers):
     return right, np.bincount(answers).max() / len(answers), len(films) - half
 
 
-@pytest.mark.parametrize("name", [*sorted(TASKS), "relative_speed"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_table_of_films_and_their_lengths_tells_nothing(name):
     films, answers = asked_of(name)
     for own in answers.T:
