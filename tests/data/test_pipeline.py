@@ -16,6 +16,7 @@ from vssl_jax import batch as batch_lib
 from vssl_jax.data.broken import BrokenRecord
 from vssl_jax.data.pipeline import Input, batches, epoch
 from vssl_jax.data.sample import Dense, Views
+from vssl_jax.data.stream import rows_a_call
 from vssl_jax.data.synthetic import synthetic_source
 from vssl_jax.errors import UserError
 
@@ -62,6 +63,11 @@ def test_a_batch_keeps_the_contract_and_shows_the_frames_that_its_times_say(layo
 def test_resuming_at_step_k_gives_the_same_bytes(source, k):
     whole = take(batches(make_input(source)), 10)
     assert_same(take(batches(make_input(source), start_step=k), 4), whole[k : k + 4])
+
+
+@pytest.mark.parametrize(("share", "workers", "expected"), [(16, 2, 8), (16, 1, 16), (10, 4, 2), (7, 2, 1), (2, 8, 1), (32, 16, 2)])
+def test_rows_are_made_a_few_at_a_time_and_every_worker_has_some_of_a_batch(share, workers, expected):
+    assert rows_a_call(share, workers) == expected
 
 
 def test_workers_change_nothing():

@@ -69,11 +69,17 @@ def test_layer_norm_of_half_precision_keeps_statistics_in_float32(rng):
     np.testing.assert_allclose(np.asarray(gradient, np.float32), wanted, rtol=4e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize(("unroll", "depth", "expected"), [(0, 4, 1), (1, 4, 1), (3, 4, 3), (99, 4, 4)])
-def test_layers_per_iteration(unroll, depth, expected, monkeypatch):
+@pytest.mark.parametrize(("unroll", "depth", "expected"), [(1, 4, 1), (3, 4, 3), (99, 4, 4), (3, 12, 3)])
+@pytest.mark.parametrize("kind", ["cpu", "gpu", "tpu"])
+def test_layers_per_iteration_that_are_set(unroll, depth, expected, kind, monkeypatch):
+    monkeypatch.setattr(transformer, "platform", lambda: kind)
     assert BlockConfig(unroll=unroll).unrolled(depth) == expected
-    monkeypatch.setattr("vssl_jax.models.transformer.platform", lambda: "gpu")
-    assert BlockConfig(unroll=unroll).unrolled(depth) == (depth if unroll == 0 else expected)
+
+
+@pytest.mark.parametrize(("kind", "four", "twelve"), [("cpu", 4, 1), ("gpu", 4, 12), ("tpu", 1, 1)])
+def test_layers_per_iteration_that_suit_a_device(kind, four, twelve, monkeypatch):
+    monkeypatch.setattr(transformer, "platform", lambda: kind)
+    assert (BlockConfig().unrolled(4), BlockConfig().unrolled(12)) == (four, twelve)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from vssl_jax.models.attention import attention
 from vssl_jax.platform import platform
 
 LN_EPS = 1e-6
+SHALLOW = 4  # layers that compile as fast unrolled as in a loop
 
 REMAT = {  # what a block keeps for the backward pass; the rest is recomputed
     "none": None,
@@ -36,7 +37,8 @@ class BlockConfig:
     """How blocks compute: `dtype` of activations, attention `impl` (models/attention.py), `unroll` layers per iteration of the scan, `remat`.
 
     `unroll=0` is all of them on a GPU, where a scan copies what it keeps for the backward pass (ViT-B on an H200: 1.4 times the time of a step,
-    and nearly twice the memory), and one elsewhere. `remat='auto'` is `chosen_remat`.
+    and nearly twice the memory), all of up to `SHALLOW` on a CPU, where these copies are a tenth of a small network's step and none of ViT-B's, and one
+    elsewhere. `remat='auto'` is `chosen_remat`.
     """
 
     dtype: str = "float32"
@@ -52,7 +54,8 @@ class BlockConfig:
 
     def unrolled(self, depth: int) -> int:
         """Layers per iteration, of `depth`."""
-        return min(depth, self.unroll or (depth if platform() == "gpu" else 1))
+        most = {"gpu": depth, "cpu": SHALLOW}.get(platform(), 1)
+        return min(depth, self.unroll or (depth if depth <= most else 1))
 
 
 def chosen_remat(remat: str) -> str:
