@@ -45,6 +45,16 @@ def test_a_film_is_read_once():
     assert reads == {0: 1, 1: 1, 2: 1}
 
 
+def test_a_label_costs_no_reading_and_two_that_are_open_read_once():
+    reads = Counter()
+    source = kept(ArraySource(1, on_read=lambda i: reads.update([i])), films=1)
+    first, second = source.open(0), source.open(0)
+    assert (first.label, first.span) == (ArraySource(1).open(0).label, None) and not reads
+    for video in (first, second):
+        assert video.read([3], "rgb", (8, 8))[0]["video"].max() == 3
+    assert reads == {0: 1}
+
+
 def test_what_does_not_fit_is_read_every_time():
     reads = Counter()
     source = kept(ArraySource(3, on_read=lambda i: reads.update([i])), films=2)

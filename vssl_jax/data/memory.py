@@ -29,6 +29,30 @@ class KeptVideo:
         return {key: array[np.asarray(wanted)] for key, array in self.arrays.items()}, self.extent
 
 
+@dataclass(frozen=True)
+class _Unread:
+    """Video i of `memory`, whose frames are still in their file: they are read when one of them is asked for, so that its label costs no decoding."""
+
+    memory: "InMemory"
+    i: int
+    video: Video
+
+    @property
+    def index(self) -> Index:
+        return self.video.index
+
+    @property
+    def label(self) -> int:
+        return self.video.label
+
+    @property
+    def span(self) -> tuple[float, float] | None:
+        return self.video.span
+
+    def read(self, wanted: Sequence[int], layout: str, canvas: tuple[int, int]) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
+        return self.memory.kept(self.i, self.video).read(wanted, layout, canvas)
+
+
 class InMemory:
     """`source`, whose frames stay in memory once read, up to `limit_bytes` in all (source.Source). Everything is read in the `layout` and on
     the `canvas` given here. The bytes are those of reading the file: what does not fit, and a film that cannot be read whole, is read from its
@@ -53,10 +77,14 @@ class InMemory:
         if kept is not None:
             return kept
         video = self.source.open(i)
-        if i in self._kept:
-            return video
-        # Outside the lock: two threads may both read a film, with the same outcome.
-        return self._keep(i, self._whole(video)) or video
+        return video if i in self._kept else _Unread(self, i, video)
+
+    def kept(self, i: int, video: Video) -> Video:
+        """`video`, which is number i, with its frames in memory where they fit."""
+        if i not in self._kept:
+            # Outside the lock: two threads may both read a film, with the same outcome.
+            self._keep(i, self._whole(video))
+        return self._kept[i] or video
 
     def _whole(self, video: Video) -> KeptVideo | None:
         """All frames of a video; None where they would not fit, or cannot be read."""
@@ -70,11 +98,10 @@ class InMemory:
             return None
         return KeptVideo(video.index, video.label, video.span, arrays, extent)
 
-    def _keep(self, i: int, video: KeptVideo | None) -> KeptVideo | None:
+    def _keep(self, i: int, video: KeptVideo | None) -> None:
         size = 0 if video is None else sum(array.nbytes for array in video.arrays.values())
         with self._lock:
             if i not in self._kept:
                 fits = self._bytes + size <= self._limit
                 self._kept[i] = video if fits else None
                 self._bytes += size if fits else 0
-            return self._kept[i]

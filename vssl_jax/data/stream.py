@@ -109,6 +109,7 @@ def _dataset(spec: batch_lib.Spec, rows: range, share: int, together: int, call:
     options = tf.data.Options()
     options.threading.private_threadpool_size = workers + 1  # one for the batching
     options.threading.max_intra_op_parallelism = 1
+    options.autotune.enabled = False  # nothing is left to it, and a stream that is closed would wait for it, for seconds
     dataset = tf.data.Dataset.range(rows.start, rows.stop, together).map(load, num_parallel_calls=workers, deterministic=True)
     return dataset.batch(share // together, drop_remainder=True).map(flat).prefetch(BATCHES_AHEAD).with_options(options)
 
