@@ -33,7 +33,7 @@ def program(recipe: str, devices, depth: int = 2, options=None, dtype: str = "fl
     """(the step's text, bytes of the gradients in float32) for the recipe at toy size."""
     config = recipes.recipe(recipe, "smoke").unlock()
     config.train.batch_size = ROWS * len(devices)
-    config.model.depth = depth
+    config.model.depth, config.model.unroll = depth, 1  # in a loop, as a TPU's are
     config.model.dtype = dtype
     plan = bench_step.plan_of(config, devices)
     lowered = lower_plan(plan)
