@@ -38,6 +38,7 @@ from vssl_jax.evals.retrieval import Retrieval, retrieve
 from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.perturb import view as view_lib
 from vssl_jax.train import distributed
+from vssl_jax.train.checkpoint import EXPORT
 
 log = logging.getLogger(__name__)
 
@@ -350,7 +351,7 @@ def main(argv: list[str]) -> None:
     distributed.initialize()
     cli.use_compilation_cache()
     checkpoint = Path(config.checkpoint).absolute()
-    workdir = Path(flags.workdir).absolute() if flags.workdir else checkpoint.parent if checkpoint.name == "export" else checkpoint
+    workdir = Path(flags.workdir).absolute() if flags.workdir else checkpoint.parent if checkpoint.name == EXPORT else checkpoint
     with cli.stoppable("stopped while evaluating; nothing of it was kept, and the same command starts it anew"):
         distributed.on_first(lambda: _evaluate_into(config, checkpoint, workdir))
 

@@ -17,7 +17,7 @@ from vssl_jax import config as config_lib
 from vssl_jax import models
 from vssl_jax.errors import UserError
 from vssl_jax.objectives.protocol import ENCODER, METHOD, STATS, VIDEO, Objective, in_export, part_of
-from vssl_jax.train.checkpoint import leave_out, load_export, save_export
+from vssl_jax.train.checkpoint import EXPORT, leave_out, load_export, save_export
 from vssl_jax.train.state import TrainState
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def export(objective: Objective, state: TrainState, config: ConfigDict, classes:
     plain = config_lib.to_dict(config)
     meta = {"model": plain["model"], "step": int(state.step), "config": plain, "features": objective.shown()}
     meta["class_names"] = list(classes)
-    path = workdir / "export"
+    path = workdir / EXPORT
     save_export(path, parts, meta)
     return path
 

@@ -30,7 +30,7 @@ from vssl_jax.objectives.protocol import Objective
 from vssl_jax.train import goodput, sharding
 from vssl_jax.train import optimizer as optimizer_lib
 from vssl_jax.train import state as state_lib
-from vssl_jax.train.checkpoint import Checkpointer, check_place
+from vssl_jax.train.checkpoint import EXPORT, Checkpointer, check_place
 from vssl_jax.train.guard import GuardRule
 from vssl_jax.train.loop import Plan, Program, train
 from vssl_jax.train.metrics import MetricsWriter
@@ -265,7 +265,7 @@ def pretrain(
     preload(config.data)
     alone = _alone(workdir) if main else contextlib.nullcontext()
     with folders.writable(workdir, "the workdir", "--workdir=DIR"), alone, MetricsWriter(workdir, enabled=main) as writer:
-        check_place(workdir / "export")  # not after the training
+        check_place(workdir / EXPORT)  # not after the training
         plan, classes = build_plan(config, workdir, writer, moments)
         before(classes)
         if main:

@@ -16,7 +16,7 @@ from vssl_jax import batch as batch_lib
 from vssl_jax.data.broken import BrokenRecord
 from vssl_jax.data.pipeline import Input, batches, epoch
 from vssl_jax.data.sample import Dense, Views
-from vssl_jax.data.stream import rows_a_call
+from vssl_jax.data.stream import Stream, rows_a_call
 from vssl_jax.data.synthetic import synthetic_source
 from vssl_jax.errors import UserError
 
@@ -129,6 +129,12 @@ def test_an_error_in_a_thread_comes_out_as_it_was_raised():
         next(iterator)
     with pytest.raises(StopIteration):
         next(iterator)
+
+
+def test_a_row_that_lacks_a_key_is_such_an_error():
+    spec = batch_lib.Spec(batch_size=2, clips=1, frames=2, height=4, width=6)
+    with pytest.raises(KeyError):
+        next(Stream(spec, range(4), 2, lambda number: {"index": np.int64(number)}))
 
 
 @pytest.mark.timeout(60)

@@ -11,7 +11,7 @@ import numpy as np
 
 from vssl_jax import batch as batch_lib
 from vssl_jax.data.index import BrokenVideo
-from vssl_jax.data.source import Index, Source, Video
+from vssl_jax.data.source import Index, Source, Video, VideoOf
 
 
 @dataclass(frozen=True)
@@ -30,24 +30,11 @@ class KeptVideo:
 
 
 @dataclass(frozen=True)
-class _Unread:
+class _Unread(VideoOf):
     """Video i of `memory`, whose frames are still in their file: they are read when one of them is asked for, so that its label costs no decoding."""
 
     memory: "InMemory"
     i: int
-    video: Video
-
-    @property
-    def index(self) -> Index:
-        return self.video.index
-
-    @property
-    def label(self) -> int:
-        return self.video.label
-
-    @property
-    def span(self) -> tuple[float, float] | None:
-        return self.video.span
 
     def read(self, wanted: Sequence[int], layout: str, canvas: tuple[int, int]) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
         return self.memory.kept(self.i, self.video).read(wanted, layout, canvas)
@@ -77,7 +64,7 @@ class InMemory:
         if kept is not None:
             return kept
         video = self.source.open(i)
-        return video if i in self._kept else _Unread(self, i, video)
+        return video if i in self._kept else _Unread(video, self, i)
 
     def kept(self, i: int, video: Video) -> Video:
         """`video`, which is number i, with its frames in memory where they fit."""

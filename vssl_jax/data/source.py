@@ -44,6 +44,25 @@ class Video(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class VideoOf:
+    """A Video that differs from `video` in what is read of it."""
+
+    video: Video
+
+    @property
+    def index(self) -> Index:
+        return self.video.index
+
+    @property
+    def label(self) -> int:
+        return self.video.label
+
+    @property
+    def span(self) -> tuple[float, float] | None:
+        return self.video.span
+
+
 @runtime_checkable
 class Source(Protocol):
     """A numbered list of videos. Threads open several at a time."""

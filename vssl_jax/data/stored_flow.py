@@ -21,7 +21,7 @@ import numpy as np
 from vssl_jax import batch as batch_lib
 from vssl_jax.data.folder import EXTENSIONS
 from vssl_jax.data.index import BrokenVideo
-from vssl_jax.data.source import Index, Source, Video
+from vssl_jax.data.source import Source, VideoOf
 from vssl_jax.errors import UserError
 
 NAMES = {"u": "flow_x_", "v": "flow_y_"}
@@ -77,23 +77,10 @@ class Pictures:
 
 
 @dataclass(frozen=True)
-class FlowVideo:
-    """A video (source.Video) that gives its flow too."""
+class FlowVideo(VideoOf):
+    """A video that gives its flow too."""
 
-    video: Video
     pictures: Pictures
-
-    @property
-    def index(self) -> Index:
-        return self.video.index
-
-    @property
-    def label(self) -> int:
-        return self.video.label
-
-    @property
-    def span(self) -> tuple[float, float] | None:
-        return self.video.span
 
     def read(self, wanted: Sequence[int], layout: str, canvas: tuple[int, int]) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
         """The frames, and FLOW: uint8 [n,H,W,2], in the same corner of the canvas. Raises BrokenVideo."""

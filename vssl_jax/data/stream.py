@@ -2,10 +2,10 @@
 
 A call costs half a millisecond of a processor besides what it makes: where frames are in memory already, more than the row. Hence a few rows at a time.
 
-Three traps, all tested. TensorFlow replaces an exception of a thread with its own: the original is carried across and raised here. A process
+Traps. TensorFlow replaces an exception of a thread with its own: the original is carried across and raised here. A process
 that ends while threads still work hangs in the interpreter's shutdown, because they wait for it: an open stream therefore closes itself at
-exit. And TensorFlow keeps the functions it was given for ever: a closed stream therefore takes its source, which may hold gigabytes of frames,
-out of its function.
+exit. TensorFlow keeps the functions it was given for ever: a closed stream therefore takes its source, which may hold gigabytes of frames,
+out of its function. And a stream that TensorFlow tunes while it runs takes up to nine seconds to close, once in a while: nothing is left to tune.
 """
 
 import os
@@ -76,19 +76,16 @@ def _guarded(maker: list[Callable[[int], Row]], keys: tuple[str, ...], together:
     """What `maker` holds for `together` rows from a number on, for tf.numpy_function: a list of stacked rows in the order of `keys`; exceptions are
     noted before TensorFlow swallows them; nothing more is done once closed."""
 
-    def row(make: list[Callable[[int], Row]], number: int) -> Row:
-        if closed.is_set() or not make:
-            raise RuntimeError("the stream is closed")
+    def call(first: np.ndarray) -> list[np.ndarray]:
+        held = maker[:]  # it is emptied once closed
         try:
-            return make[0](number)
+            made = [held[0](number) for number in range(int(first), int(first) + together) if not closed.is_set()]
+            if len(made) == together:
+                return [np.stack([row[key] for row in made]) for key in keys]
         except Exception as error:
             failures.append(error)
             raise
-
-    def call(first: np.ndarray) -> list[np.ndarray]:
-        held = maker[:]
-        made = [row(held, int(first) + i) for i in range(together)]
-        return [np.stack([one[key] for one in made]) for key in keys]
+        raise RuntimeError("the stream is closed")
 
     return call
 
@@ -109,7 +106,7 @@ def _dataset(spec: batch_lib.Spec, rows: range, share: int, together: int, call:
     options = tf.data.Options()
     options.threading.private_threadpool_size = workers + 1  # one for the batching
     options.threading.max_intra_op_parallelism = 1
-    options.autotune.enabled = False  # nothing is left to it, and a stream that is closed would wait for it, for seconds
+    options.autotune.enabled = False
     dataset = tf.data.Dataset.range(rows.start, rows.stop, together).map(load, num_parallel_calls=workers, deterministic=True)
     return dataset.batch(share // together, drop_remainder=True).map(flat).prefetch(BATCHES_AHEAD).with_options(options)
 

@@ -27,6 +27,8 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy, save_decis
 from vssl_jax.errors import UserError
 from vssl_jax.train.sharding import path_name
 
+EXPORT = "export"  # the folder in a workdir
+
 log = logging.getLogger(__name__)
 
 
@@ -229,8 +231,8 @@ def load_export(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]
     damaged.
     """
     path = Path(path).absolute()
-    if not (path / "meta.json").exists() and (path / "export" / "meta.json").exists():
-        path = path / "export"
+    if not (path / "meta.json").exists() and (path / EXPORT / "meta.json").exists():
+        path = path / EXPORT
     if not (path / "meta.json").exists():
         raise UserError(f"{path} holds no export (no meta.json): give a workdir of a finished run, or its export/ folder")
     place = jax.process_index()
