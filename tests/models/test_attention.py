@@ -26,8 +26,8 @@ def qkv(length, heads=2, hd=8, dtype=jnp.float32):
 @pytest.mark.parametrize(
     "platform, dtype, length, expected",
     [
-        ("cpu", "float32", 160, "xla"),
-        ("cpu", "float32", 391, "xla"),
+        ("cpu", "float32", 127, "xla"),
+        ("cpu", "float32", 128, "chunked"),
         ("cpu", "float32", 1568, "chunked"),
         ("cpu", "bfloat16", 1568, "chunked"),
         ("gpu", "bfloat16", 127, "xla"),
@@ -43,8 +43,20 @@ def test_choice_is_a_function_of_platform_dtype_and_length(platform, dtype, leng
     assert lib.choose(platform, jnp.dtype(dtype), length) == expected
 
 
-@pytest.mark.parametrize("impl, length", [("xla", 37), ("chunked", 37), ("chunked", 392), ("chunked", 401)])
-def test_matches_the_float32_reference_forward_and_backward(impl, length):
+@pytest.mark.parametrize(
+    "impl, length, scores",
+    [
+        ("xla", 37, None),
+        ("chunked", 37, None),
+        ("chunked", 37, 3 * 37 * 37),
+        ("chunked", 37, 37 * 37),
+        ("chunked", 392, 392 * 100),
+        ("chunked", 401, 401 * 100),
+    ],
+    ids=["xla", "all heads at once", "two heads", "one head", "a head in four chunks", "and the last is shorter"],
+)
+def test_matches_the_float32_reference_forward_and_backward(impl, length, scores, monkeypatch):
+    monkeypatch.setattr(lib, "SCORES", scores or lib.SCORES)
     args = qkv(length)
     weight = normal(*args[0].shape, seed=3)
 
@@ -68,12 +80,12 @@ def test_softmax_is_float32_in_bfloat16():
 
 
 def test_chunked_never_holds_all_scores():
-    """The largest intermediate of the backward pass is a chunk of the scores."""
-    length = 4 * lib.CHUNK
-    args = qkv(length, heads=1)
+    """The largest intermediate of the backward pass is a chunk of one head's scores."""
+    length, size = 4000, 1000
+    args = qkv(length, heads=3)
     jaxpr = str(jax.make_jaxpr(jax.grad(lambda *a: lib.attention(*a, impl="chunked").sum()))(*args))
-    assert f"{lib.CHUNK},{length}]" in jaxpr
-    assert f"{length},{length}]" not in jaxpr
+    assert f"[1,{size},{length}]" in jaxpr and size * length <= lib.SCORES
+    assert f"{length},{length}]" not in jaxpr and f"3,{size},{length}]" not in jaxpr and f"6,{size},{length}]" not in jaxpr
 
 
 def test_splash_ignores_its_padding():
@@ -88,17 +100,18 @@ def test_heads_that_cudnn_does_not_take_go_to_xla():
     assert [lib.choose("gpu", bf16, 1568, hd) for hd in (80, 128, 12, 136)] == ["cudnn", "cudnn", "xla", "xla"]
 
 
+@pytest.mark.parametrize("impl", ["splash", "chunked"])
 @pytest.mark.parametrize("batch, heads, expected", [(4, 2, P(("data", "fsdp"), None, ("model",), None)), (1, 3, P(None, None, None, None))])
-def test_splash_is_sharded_by_the_mesh_where_it_divides(monkeypatch, batch, heads, expected):
+def test_kernels_are_sharded_by_the_mesh_where_it_divides(monkeypatch, batch, heads, expected, impl):
     """A batch of one (shapes at initialization) must trace under any mesh."""
     specs = []
     shard_map = jax.shard_map
-    monkeypatch.setattr(lib, "_splash_local", reference)
+    monkeypatch.setattr(lib, f"_{impl}_local", reference)
     monkeypatch.setattr(jax, "shard_map", lambda f, **kw: specs.append(kw["out_specs"]) or shard_map(f, **kw))
     mesh = jax.make_mesh((2, 2, 2), ("data", "fsdp", "model"), axis_types=(AxisType.Auto,) * 3)
     args = [normal(batch, 128, heads, 8, seed=i) for i in range(3)]
     with jax.set_mesh(mesh):
-        out = jax.jit(functools.partial(lib.attention, impl="splash"))(*args)
+        out = jax.jit(functools.partial(lib.attention, impl=impl))(*args)
     np.testing.assert_allclose(out, reference(*args), atol=5e-6)
     assert specs == [expected]
 

@@ -57,11 +57,10 @@ def test_collectives_are_those_of_its_kind(heads, expected):
     assert {kind: count for kind, count in counts.items() if count} == expected
 
 
-@pytest.mark.parametrize(("heads", "most"), [(8, 1.5 / 8), (6, 4 / 8)], ids=["heads split", "heads do not split"])
+@pytest.mark.parametrize(("heads", "most"), [(8, 1.5 / 8), (6, 2.5 / 8)], ids=["heads split", "heads do not split"])
 def test_activations_take_a_share_of_the_memory(heads, most):
     """Temporaries of forward and backward through 4 blocks on one clip, by its tokens: on eight devices an eighth, and what is whole for a
-    moment. That is little where heads split; where they do not, a chunk's scores of all heads, which are much in a network this narrow, and keys and
-    values apart.
+    moment. That is little where heads split; where they do not, it is keys and values.
     """
     width = 32 * heads
     stack = block_stack(4, heads, 4 * width, BlockConfig(impl="chunked", unroll=1))
@@ -72,7 +71,7 @@ def test_activations_take_a_share_of_the_memory(heads, most):
         """Bytes per device that twice the tokens add."""
         mesh = sharding.make_mesh({"data": 1, "seq": devices}, jax.devices()[:devices])
         gradient = jax.grad(lambda x: jnp.sum(stack.apply(weights, x, None)[0] ** 2))
-        few, many = (compiled(mesh, gradient, (1, tokens, width)).memory_analysis().temp_size_in_bytes for tokens in (2048, 4096))
+        few, many = (compiled(mesh, gradient, (1, tokens, width)).memory_analysis().temp_size_in_bytes for tokens in (4096, 8192))
         return many - few
 
     assert grow(8) < most * grow(1)

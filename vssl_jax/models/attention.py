@@ -6,6 +6,7 @@ mesh in use, so that a program compiled on a CPU for a TPU takes the TPU's path.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from vssl_jax.errors import unknown_name
 from vssl_jax.models import layout
 from vssl_jax.platform import platform
 
-CHUNK = 196  # queries a chunk holds at most: 1568 = 8 chunks
+SCORES = 5_000_000  # "chunked" holds at most so many at a time, 20 MB: two heads of ViT-B's 1568 tokens
 _SPLASH_BLOCK = 128  # the TPU kernel's lengths are multiples of this
 
 
@@ -27,7 +28,7 @@ def choose(platform: str, dtype: jnp.dtype, length: int, head_dim: int = 64) -> 
         return "cudnn"
     if platform == "tpu" and length >= 1024:
         return "splash"
-    if platform == "cpu" and length >= 2 * CHUNK:
+    if platform == "cpu" and length >= 128:
         return "chunked"
     return "xla"
 
@@ -49,79 +50,107 @@ def _cudnn(q, k, v):
     return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
 
 
+def _per_shard(local: Callable, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """`local(q, k, v)` on each device's part, batch over ('data', 'fsdp') and heads over 'model': for what the partitioner cannot look into, or would cut
+    where it must not. An axis that does not divide them (the batch of one that gives shapes at initialization) computes the same on all its devices.
+    """
+    if layout.alone() or jax.sharding.get_abstract_mesh().manual_axes:  # or a shard already
+        return local(q, k, v)
+    spec = P(layout.axes(layout.BATCH, q.shape[0]), None, layout.axes((layout.MODEL,), q.shape[2]), None)
+    return jax.shard_map(local, in_specs=(spec,) * 3, out_specs=spec, check_vma=False)(q, k, v)
+
+
 def _chunked(q_BxNxHxhd, k_BxNxHxhd, v_BxNxHxhd):
-    """Queries by chunks, whose scores the backward pass makes again: the N x N scores are never in memory, only N x CHUNK of them."""
-    length = q_BxNxHxhd.shape[1]
-    chunks = -(-length // CHUNK)
+    return _per_shard(_chunked_local, q_BxNxHxhd, k_BxNxHxhd, v_BxNxHxhd)
+
+
+def _chunked_local(q_BxNxHxhd, k_BxNxHxhd, v_BxNxHxhd):
+    """A few heads at a time, and of very long sequences a chunk of their queries: their scores stay near the processor, and the backward pass makes them
+    again.
+    """
+    (rows, length, heads, width), keys = q_BxNxHxhd.shape, k_BxNxHxhd.shape[1]
+    chunks = -(-length * keys // SCORES)
     size = -(-length // chunks)
+    together = next(n for n in range(max(SCORES // (size * keys), 1), 0, -1) if rows * heads % n == 0)
     q, k, v = (
-        jnp.swapaxes(x, 1, 2) for x in (q_BxNxHxhd, k_BxNxHxhd, v_BxNxHxhd)
+        jnp.swapaxes(x, 1, 2).reshape(-1, together, x.shape[1], width) for x in (q_BxNxHxhd, k_BxNxHxhd, v_BxNxHxhd)
     )  # heads first: one matrix product per head, without strides
     q = jnp.pad(q, ((0, 0), (0, 0), (0, chunks * size - length), (0, 0)))  # rows of zeros are cut off below
-    q = jnp.moveaxis(q.reshape(*q.shape[:2], chunks, size, q.shape[-1]), 2, 0)
-    out = jnp.moveaxis(_of_chunks(q, k, v), 0, 2)
-    out = out.reshape(*out.shape[:2], chunks * size, out.shape[-1])[:, :, :length]
+    q = jnp.moveaxis(q.reshape(-1, together, chunks, size, width), 2, 1)
+    out = jnp.moveaxis(_of_groups(q, k, v), 1, 2).reshape(rows, heads, chunks * size, width)[:, :, :length]
     return jnp.swapaxes(out, 1, 2)
 
 
 _einsum = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 
+def _transposed(x):
+    """In memory: XLA's CPU takes up to twice as long for a product of which it has to transpose a matrix itself."""
+    return jax.lax.optimization_barrier(jnp.swapaxes(x, -1, -2))
+
+
 @jax.custom_vjp
-def _of_chunks(q_CxBxHxSxhd, k_BxHxNxhd, v_BxHxNxhd):
-    """Attention of C chunks of queries, [C,B,H,S,hd]. Its gradient is by hand (Dao et al. 2022, https://arxiv.org/abs/2205.14135, appendix B.4): with the
-    logarithm of each softmax's sum the weights come of the scores in one pass, and the softmax's own gradient needs no sum over the keys.
+def _of_groups(q_PxCxGxSxhd, k_PxGxNxhd, v_PxGxNxhd):
+    """Attention of P groups of G heads, whose queries are in C chunks, [P,C,G,S,hd]: a group and a chunk after the other. Its gradient is by hand (Dao et
+    al. 2022, https://arxiv.org/abs/2205.14135, appendix B.4): with the logarithm of each softmax's sum the weights come of the scores in one pass, and the
+    softmax's own gradient needs no sum over the keys.
     """
-    return _of_chunks_forward(q_CxBxHxSxhd, k_BxHxNxhd, v_BxHxNxhd)[0]
+    return _of_groups_forward(q_PxCxGxSxhd, k_PxGxNxhd, v_PxGxNxhd)[0]
 
 
-def _of_chunks_forward(q, k, v):
-    def one(q_BxHxSxhd):
-        scores = _einsum("bhqd,bhkd->bhqk", q_BxHxSxhd * q.shape[-1] ** -0.5, k)
-        most = jnp.max(scores, axis=-1, keepdims=True)
-        weights = jnp.exp(scores - most)
-        total = jnp.sum(weights, axis=-1, keepdims=True)
-        out = _einsum("bhqk,bhkd->bhqd", weights.astype(v.dtype), v) / total
-        return out.astype(v.dtype), most + jnp.log(total)
+def _of_groups_forward(q, k, v):
+    def group(one_group):
+        q_C, k_t, v = one_group
 
-    out, log_total = jax.lax.map(one, q)
-    return out, (q, k, v, out, log_total)
+        def chunk(q_GxSxhd):
+            scores = _einsum("gqd,gdk->gqk", q_GxSxhd * q.shape[-1] ** -0.5, k_t)
+            most = jnp.max(scores, axis=-1, keepdims=True)
+            weights = jnp.exp(scores - most)
+            total = jnp.sum(weights, axis=-1, keepdims=True)
+            out = _einsum("gqk,gkd->gqd", weights.astype(v.dtype), v) / total
+            return out.astype(v.dtype), most + jnp.log(total)
+
+        return jax.lax.map(chunk, q_C)
+
+    k_t = _transposed(k)
+    out, log_total = jax.lax.map(group, (q, k_t, v))
+    return out, (q, k, k_t, v, out, log_total)
 
 
-def _of_chunks_backward(kept, d_out):
-    q, k, v, out, log_total = kept
+def _of_groups_backward(kept, d_out):
+    q, k, k_t, v, out, log_total = kept
     scale = q.shape[-1] ** -0.5
+    along = jnp.sum(d_out.astype(jnp.float32) * out, axis=-1, keepdims=True)  # sum over keys of weight x its gradient
 
-    def one(sums, chunk):
-        dk, dv = sums
-        q, out, log_total, d_out = chunk
-        weights = jnp.exp(_einsum("bhqd,bhkd->bhqk", q * scale, k) - log_total)
-        dv += _einsum("bhqk,bhqd->bhkd", weights.astype(d_out.dtype), d_out)
-        along = jnp.sum(d_out.astype(jnp.float32) * out, axis=-1, keepdims=True)  # sum over keys of weight x its gradient
-        d_scores = (weights * (_einsum("bhqd,bhkd->bhqk", d_out, v) - along)).astype(q.dtype)
-        dk += _einsum("bhqk,bhqd->bhkd", d_scores, q * scale)
-        return (dk, dv), (_einsum("bhqk,bhkd->bhqd", d_scores, k) * scale).astype(q.dtype)
+    def group(one_group):
+        k, k_t, v_t, chunks = one_group
 
-    zeros = jnp.zeros(k.shape, jnp.float32)
-    (dk, dv), dq = jax.lax.scan(one, (zeros, zeros), (q, out, log_total, d_out))
-    return dq, dk.astype(k.dtype), dv.astype(v.dtype)
+        def chunk(sums, one_chunk):
+            dk_t, dv_t = sums
+            q, q_t, d_out, d_out_t, log_total, along = one_chunk
+            weights = jnp.exp(_einsum("gqd,gdk->gqk", q * scale, k_t) - log_total)
+            dv_t += _einsum("gdq,gqk->gdk", d_out_t, weights.astype(d_out.dtype))
+            d_scores = (weights * (_einsum("gqd,gdk->gqk", d_out, v_t) - along)).astype(q.dtype)
+            dk_t += _einsum("gdq,gqk->gdk", q_t, d_scores)
+            return (dk_t, dv_t), (_einsum("gqk,gkd->gqd", d_scores, k) * scale).astype(q.dtype)
+
+        zeros = jnp.zeros(k_t.shape, jnp.float32)
+        (dk_t, dv_t), dq = jax.lax.scan(chunk, (zeros, zeros), chunks)
+        return dq, dk_t, dv_t
+
+    chunks = (q, _transposed(q * scale), d_out, _transposed(d_out), log_total, along)
+    dq, dk_t, dv_t = jax.lax.map(group, (k, k_t, _transposed(v), chunks))
+    return dq, jnp.swapaxes(dk_t, -1, -2).astype(k.dtype), jnp.swapaxes(dv_t, -1, -2).astype(v.dtype)
 
 
-_of_chunks.defvjp(_of_chunks_forward, _of_chunks_backward)
+_of_groups.defvjp(_of_groups_forward, _of_groups_backward)
 
 
 def _splash(q_BxNxHxhd, k_BxNxHxhd, v_BxNxHxhd):
     """The TPU's flash kernel. It wants lengths in blocks of 128: padded, with the padding in a segment of its own that no real token
     attends to.
-
-    A Pallas kernel is opaque to the partitioner, so under a mesh it runs per shard: batch over ('data', 'fsdp'), heads over 'model'; an
-    axis that does not divide them (the batch of one that gives shapes at initialization) computes the same on all its devices.
     """
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or mesh.manual_axes:  # no mesh, or a shard already
-        return _splash_local(q_BxNxHxhd, k_BxNxHxhd, v_BxNxHxhd)
-    spec = P(layout.axes(layout.BATCH, q_BxNxHxhd.shape[0]), None, layout.axes((layout.MODEL,), q_BxNxHxhd.shape[2]), None)
-    return jax.shard_map(_splash_local, in_specs=(spec,) * 3, out_specs=spec, check_vma=False)(q_BxNxHxhd, k_BxNxHxhd, v_BxNxHxhd)
+    return _per_shard(_splash_local, q_BxNxHxhd, k_BxNxHxhd, v_BxNxHxhd)
 
 
 def _splash_local(q, k, v, interpret: bool = False):

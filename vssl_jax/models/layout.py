@@ -33,6 +33,12 @@ def axes(names: tuple[str, ...], size: int) -> tuple[str, ...] | None:
     return names if names and size % math.prod(sizes[name] for name in names) == 0 else None
 
 
+def alone() -> bool:
+    """Whether one device has everything."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return mesh.empty or mesh.size == 1
+
+
 def parts() -> int:
     """Devices that share a sequence."""
     return jax.sharding.get_abstract_mesh().shape.get(SEQ, 1)
@@ -49,8 +55,7 @@ def tokens(x_BxNxD: jax.Array) -> jax.Array:
     Rows are pinned on any mesh: left to itself, the compiler may take a weight's shard over 'fsdp' for a reason to gather the activations
     instead of the weight (for ViT-g on 256 chips 719 GiB of gathers a step).
     """
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or mesh.size == 1:
+    if alone():
         return x_BxNxD
     _check(x_BxNxD.shape[1], "tokens")
     return jax.lax.with_sharding_constraint(x_BxNxD, P(axes(BATCH, x_BxNxD.shape[0]), SEQ if parts() > 1 else None, None))

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from vssl_jax.models import positions as positions_lib
 from vssl_jax.models.backbone import Features
-from vssl_jax.models.transformer import LayerNorm, block_stack, stochastic_depth
+from vssl_jax.models.transformer import LayerNorm, block_stack, product, stochastic_depth
 from vssl_jax.models.video_transformer import VideoTransformer, resized
 
 
@@ -58,7 +58,7 @@ class ViT(VideoTransformer):
     def setup(self):
         init = _torch_uniform(math.prod(self.tubelet) * 3)
         # VideoMAE's strided 3-D convolution as what it is, one matrix product: kernel [P, D]
-        self.patch_embed = nn.Dense(self.width, dtype=self.dtype, kernel_init=init, bias_init=init)
+        self.patch_embed = nn.Dense(self.width, dtype=self.dtype, kernel_init=init, bias_init=init, dot_general=product)
         self.blocks = block_stack(self.depth, self.heads, self.hidden, self.block_config)
         if self.final_norm:
             self.norm = LayerNorm(self.dtype)
