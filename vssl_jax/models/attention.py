@@ -112,13 +112,12 @@ def _of_groups_forward(q, k, v):
 
         return jax.lax.map(chunk, q_C)
 
-    k_t = _transposed(k)
-    out, log_total = jax.lax.map(group, (q, k_t, v))
-    return out, (q, k, k_t, v, out, log_total)
+    out, log_total = jax.lax.map(group, (q, _transposed(k), v))
+    return out, (q, k, v, out, log_total)
 
 
 def _of_groups_backward(kept, d_out):
-    q, k, k_t, v, out, log_total = kept
+    q, k, v, out, log_total = kept
     scale = q.shape[-1] ** -0.5
     along = jnp.sum(d_out.astype(jnp.float32) * out, axis=-1, keepdims=True)  # sum over keys of weight x its gradient
 
@@ -139,7 +138,7 @@ def _of_groups_backward(kept, d_out):
         return dq, dk_t, dv_t
 
     chunks = (q, _transposed(q * scale), d_out, _transposed(d_out), log_total, along)
-    dq, dk_t, dv_t = jax.lax.map(group, (k, k_t, _transposed(v), chunks))
+    dq, dk_t, dv_t = jax.lax.map(group, (k, _transposed(k), _transposed(v), chunks))
     return dq, jnp.swapaxes(dk_t, -1, -2).astype(k.dtype), jnp.swapaxes(dv_t, -1, -2).astype(v.dtype)
 
 
