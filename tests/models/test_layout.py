@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 from tests.train import tiny
 from vssl_jax.compiled import account as account_lib
 from vssl_jax.errors import UserError
+from vssl_jax.models import attention as attention_lib
 from vssl_jax.models import layout
 from vssl_jax.models.attention import attention
 from vssl_jax.models.transformer import BlockConfig, block_stack
@@ -20,8 +21,8 @@ from vssl_jax.train import sharding
 from vssl_jax.train.loop import compile_plan
 
 
-def across(q, k, v):
-    return layout.across(functools.partial(attention, impl="xla"), q, k, v)
+def across(q, k, v, impl="xla"):
+    return layout.across(functools.partial(attention, impl=impl), q, k, v)
 
 
 def compiled(mesh, function, *shapes):
@@ -32,19 +33,22 @@ def compiled(mesh, function, *shapes):
         return jax.jit(function).lower(*arguments).compile()
 
 
-@pytest.mark.parametrize("heads", [4, 6], ids=["heads split", "heads do not split"])
-def test_output_and_gradients_are_those_of_one_device(heads):
+@pytest.mark.parametrize("impl", ["xla", "chunked"])
+@pytest.mark.parametrize(("heads", "mesh"), [(4, {"seq": 4}), (6, {"seq": 4}), (4, {"model": 4}), (6, {"model": 4})], ids=str)
+def test_output_and_gradients_are_those_of_one_device(heads, mesh, impl, monkeypatch):
+    """Where heads split, and where they do not."""
+    monkeypatch.setattr(attention_lib, "SCORES", 24 * 10)  # "chunked" has a head in three chunks
     q, k, v, g = jax.random.normal(jax.random.key(0), (4, 2, 24, heads, 8))
 
     def loss(q, k, v):
-        return jnp.sum(across(q, k, v) * g)
+        return jnp.sum(across(q, k, v, impl) * g)
 
     def both():
         """Traced anew: for the mesh that is set."""
-        return jax.jit(lambda q, k, v: (across(q, k, v), *jax.grad(loss, argnums=(0, 1, 2))(q, k, v)))(q, k, v)
+        return jax.jit(lambda q, k, v: (across(q, k, v, impl), *jax.grad(loss, argnums=(0, 1, 2))(q, k, v)))(q, k, v)
 
     alone = both()
-    with jax.set_mesh(sharding.make_mesh({"data": 2, "seq": 4})):
+    with jax.set_mesh(sharding.make_mesh({"data": 2} | mesh)):
         spread = both()
     for one, eight in zip(alone, spread, strict=True):
         np.testing.assert_allclose(one, eight, atol=1e-5)

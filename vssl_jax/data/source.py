@@ -46,7 +46,7 @@ class Video(Protocol):
 
 @dataclass(frozen=True)
 class VideoOf:
-    """A Video that differs from `video` in what is read of it."""
+    """The base of a Video that differs from `video` in what is read of it: a subclass has `read`."""
 
     video: Video
 

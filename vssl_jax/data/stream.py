@@ -5,7 +5,8 @@ A call costs half a millisecond of a processor besides what it makes: where fram
 Traps. TensorFlow replaces an exception of a thread with its own: the original is carried across and raised here. A process
 that ends while threads still work hangs in the interpreter's shutdown, because they wait for it: an open stream therefore closes itself at
 exit. TensorFlow keeps the functions it was given for ever: a closed stream therefore takes its source, which may hold gigabytes of frames,
-out of its function. And a stream that TensorFlow tunes while it runs takes up to nine seconds to close, once in a while: nothing is left to tune.
+out of its function. And a stream that TensorFlow tunes while it runs takes up to nine seconds to close, once in a while: autotuning is off, which
+has nothing to tune here.
 """
 
 import os

@@ -5,7 +5,7 @@ Unrolled, it is the same scan: the tree of parameters, and the weights in it, ar
 
 What is written by hand here, and why: on a GPU more than a third of a step was neither matrix products nor attention, but memory traffic around them (ViT-B
 pretraining on an H200; README, "On a GPU"). LayerNorm's gradient as autodiff makes it writes float32 copies of all activations, GELU's keeps one, and
-one product of queries, keys and values is copied apart and its gradient together.
+one product of queries, keys and values is copied apart and its gradient together. `product` is for a CPU.
 """
 
 import dataclasses
@@ -104,12 +104,15 @@ XAVIER, NORMAL = nn.initializers.xavier_uniform(), nn.initializers.truncated_nor
 
 
 def product(lhs: jax.Array, rhs: jax.Array, dimension_numbers: Any, **options: Any) -> jax.Array:
-    """`jax.lax.dot_general` of a linear layer: the last axes of x [..., D] with the first of a kernel. On a CPU x is a matrix for it: of more axes, XLA
-    copies the output's gradient transposed for the kernel's, which took a step 1.06 times as long (ViT-B pretraining).
+    """`jax.lax.dot_general` of a linear layer: the last axes of x [..., D] with the first of a kernel, no others. On one CPU x is a matrix for it: of more
+    axes, XLA copies the output's gradient transposed for the kernel's, which took a step 1.06 times as long (ViT-B pretraining). On a mesh, rows and
+    tokens that are split over devices would not merge without a gather.
     """
     (axes, _), _ = dimension_numbers
     if platform() != "cpu" or lhs.ndim == len(axes) + 1 or not layout.alone():
         return jax.lax.dot_general(lhs, rhs, dimension_numbers, **options)
+    if tuple(axes) != tuple(range(lhs.ndim - len(axes), lhs.ndim)):
+        raise ValueError(f"the axes {axes} of x are not its last")
     outer, width = lhs.shape[: -len(axes)], math.prod(rhs.shape[: len(axes)])
     y = jax.lax.dot_general(lhs.reshape(-1, width), rhs.reshape(width, -1), (((1,), (0,)), ((), ())), **options)
     return y.reshape(*outer, *rhs.shape[len(axes) :])
