@@ -105,8 +105,8 @@ XAVIER, NORMAL = nn.initializers.xavier_uniform(), nn.initializers.truncated_nor
 
 def product(lhs: jax.Array, rhs: jax.Array, dimension_numbers: Any, **options: Any) -> jax.Array:
     """`jax.lax.dot_general` of a linear layer: the last axes of x [..., D] with the first of a kernel, no others. On one CPU x is a matrix for it: of more
-    axes, XLA copies the output's gradient transposed for the kernel's, which took a step 1.06 times as long (ViT-B pretraining). On a mesh, rows and
-    tokens that are split over devices would not merge without a gather.
+    axes, XLA copies the output's gradient transposed for the kernel's, with which forward and backward took 1.06 times as long (ViT-B pretraining). On a
+    mesh, rows and tokens that are split over devices would not merge without a gather.
     """
     (axes, _), _ = dimension_numbers
     if platform() != "cpu" or lhs.ndim == len(axes) + 1 or not layout.alone():
