@@ -18,6 +18,7 @@ import jax
 from ml_collections import ConfigDict
 
 from vssl_jax import cli, objectives, pretrain
+from vssl_jax.data import memory
 from vssl_jax.objectives.protocol import choose
 from vssl_jax.perturb import recipe
 from vssl_jax.train import distributed, goodput
@@ -58,9 +59,12 @@ def main(argv: list[str]) -> None:
     workdir = Path(flags.workdir if flags.workdir else default_workdir(argv)).absolute()
     distributed.initialize(config.distributed)
     cli.use_compilation_cache()
-    export = pretrain.pretrain(config, workdir, before=lambda classes: _check_evaluation(config, classes), started=goodput.process_start())
-    with cli.stoppable("stopped while evaluating; training is done and exported, and the same command evaluates again"):
-        distributed.on_first(lambda: follow(config, export, workdir))
+    with memory.shared():
+        export = pretrain.pretrain(
+            config, workdir, before=lambda classes: _check_evaluation(config, classes), started=goodput.process_start()
+        )
+        with cli.stoppable("stopped while evaluating; training is done and exported, and the same command evaluates again"):
+            distributed.on_first(lambda: follow(config, export, workdir))
 
 
 if __name__ == "__main__":

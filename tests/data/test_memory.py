@@ -13,7 +13,7 @@ from vssl_jax import config as config_lib
 from vssl_jax.data.broken import BrokenRecord
 from vssl_jax.data.folder import folder_source
 from vssl_jax.data.index import BrokenVideo
-from vssl_jax.data.memory import InMemory
+from vssl_jax.data.memory import InMemory, shared
 from vssl_jax.data.pipeline import batches
 from vssl_jax.data.recipe import build_input
 
@@ -96,6 +96,25 @@ def test_a_recipe_asks_for_it(tmp_path):
     assert isinstance(build_input(config | {"memory_gb": 0.5}, 2, 0, BrokenRecord(0.0)).source, InMemory)
     synthetic = build_input(config | {"source": "synthetic", "memory_gb": 0.5}, 2, 0, BrokenRecord(0.0)).source
     assert not isinstance(synthetic, InMemory)  # it has no films
+
+
+def test_what_training_has_read_is_there_when_evaluation_reads_it(tmp_path):
+    """One source for the same videos, whatever is sampled of them; others for other frames, and outside."""
+    write_video(tmp_path / "a.mp4", shapes_NxHxWx3(30, seed=0), Clip(gop=10))
+    config = config_lib.data() | {"source": "folder", "path": str(tmp_path), "canvas": (32, 48), "memory_gb": 0.5}
+    evaluated = config | {"sampler": config["sampler"] | {"name": "views"}, "num_examples": 7, "workers": 1}
+
+    def source(config):
+        return build_input(config, 2, 0, BrokenRecord(0.0)).source
+
+    with shared():
+        first = source(config)
+        assert source(evaluated) is first
+        for other in ({"canvas": (16, 24)}, {"layout": "yuv420"}, {"memory_gb": 0.4}, {"path": f"{tmp_path}/"}):
+            assert source(config | other) is not first, other
+    assert source(config) is not first
+    with shared():
+        assert source(config) is not first
 
 
 def test_the_sizes_are_those_of_the_batch():

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from vssl_jax.data.embedded import embedded_source
 from vssl_jax.data.folder import folder_source
@@ -38,5 +39,10 @@ def open_source(config: Mapping) -> Source:
         raise UserError(f"data.path is empty: data.source={config['source']} needs to be told where the videos are, --config.data.path=...")
     if config.get("classes") and "classes" not in parameters:
         raise UserError(f"data.classes is of no use to data.source={config['source']}, which has class names of its own: leave it empty")
-    settings = [name for name in parameters if name != "path" and name in config]
-    return constructor(config["path"], **{name: config[name] for name in settings})
+    return constructor(config["path"], **own_settings(config))
+
+
+def own_settings(config: Mapping) -> dict[str, Any]:
+    """Those of `config` that, besides the path, say which videos the source has: its constructor's."""
+    parameters = inspect.signature(SOURCES[config["source"]]).parameters
+    return {name: config[name] for name in parameters if name != "path" and name in config}

@@ -1,10 +1,12 @@
 """A small source, decoded once: what is read of a video after the first time is copied out of memory.
 
-Opening a film costs more than decoding a clip of it where films are short; the videos of a laptop's experiment fit into memory whole.
+Opening a film costs more than decoding a clip of it where films are short; the videos of a laptop's experiment fit into memory whole. Training, what
+looks on meanwhile and the evaluation after it open the same videos: `shared` keeps them once for all.
 """
 
+import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,3 +94,26 @@ class InMemory:
                 fits = self._bytes + size <= self._limit
                 self._kept[i] = video if fits else None
                 self._bytes += size if fits else 0
+
+
+_shared: dict[Hashable, InMemory] | None = None
+
+
+@contextlib.contextmanager
+def shared() -> Iterator[None]:
+    """Until the body ends, data that are opened with the same settings are one source, whose frames stay in memory."""
+    global _shared
+    before, _shared = _shared, {}
+    try:
+        yield
+    finally:
+        _shared = before
+
+
+def opened(settings: Hashable, open_it: Callable[[], InMemory]) -> InMemory:
+    """What `open_it` opens; inside `shared`, what it opened for these settings before."""
+    if _shared is None:
+        return open_it()
+    if settings not in _shared:
+        _shared[settings] = open_it()
+    return _shared[settings]

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from vssl_jax import batch as batch_lib
-from vssl_jax.data import open_source, tensorflow_host
+from vssl_jax.data import memory, open_source, own_settings, tensorflow_host
 from vssl_jax.data.broken import BrokenRecord
-from vssl_jax.data.memory import InMemory
 from vssl_jax.data.row import Input
 from vssl_jax.data.sample import SAMPLERS, Sampler
+from vssl_jax.data.source import Source
 from vssl_jax.data.stored_flow import WithFlow
-from vssl_jax.data.synthetic import Synthetic
 from vssl_jax.errors import UserError, unknown_name
 
 
@@ -66,13 +65,25 @@ def build_input(config: Mapping[str, Any], batch_size: int, seed: int, broken: B
     group, flow = config.get("group", ""), config.get("flow", "")
     check_group(group)
     spec = batch_lib.Spec(batch_size, sampler.clips, sampler.frames, height, width, config["layout"], groups=bool(group), flow=bool(flow))
-    source = open_source(config)
-    if flow and isinstance(source, Synthetic):
-        raise UserError("data.flow is for videos with names: the source synthetic has none")
-    if flow:
-        source = WithFlow(source, Path(flow))
-    if group and isinstance(source, Synthetic):
-        raise UserError("data.group is for videos with names: the source synthetic has none")
-    if config["memory_gb"] > 0 and not isinstance(source, Synthetic):
-        source = InMemory(source, spec.layout, (height, width), int(config["memory_gb"] * 1e9))
+    if config["source"] == "synthetic" and (flow or group):
+        raise UserError(f"data.{'flow' if flow else 'group'} is for videos with names: the source synthetic has none")
+    if config["memory_gb"] > 0 and config["source"] != "synthetic":  # which has no films
+        source = memory.opened(_identity(config), lambda: _in_memory(config))
+    else:
+        source = _source(config)
     return Input(source, spec, sampler, broken, seed=seed, shuffle=shuffle, workers=config["workers"], group=group)
+
+
+def _source(config: Mapping[str, Any]) -> Source:
+    source, flow = open_source(config), config.get("flow", "")
+    return WithFlow(source, Path(flow)) if flow else source
+
+
+def _identity(config: Mapping[str, Any]) -> tuple:
+    """What the frames that stay in memory depend on, and how many may."""
+    shared = ("source", "path", "layout", "canvas", "memory_gb")
+    return (*(config[name] for name in shared), config.get("flow", ""), *sorted(own_settings(config).items()))
+
+
+def _in_memory(config: Mapping[str, Any]) -> memory.InMemory:
+    return memory.InMemory(_source(config), config["layout"], tuple(config["canvas"]), int(config["memory_gb"] * 1e9))
