@@ -16,6 +16,7 @@ from vssl_jax.data.index import BrokenVideo
 from vssl_jax.data.memory import InMemory, shared
 from vssl_jax.data.pipeline import batches
 from vssl_jax.data.recipe import build_input
+from vssl_jax.errors import UserError
 
 FILM = 10 * 8 * 8 * 3  # bytes of one video of ArraySource on SPEC's canvas
 
@@ -109,9 +110,11 @@ def test_what_training_has_read_is_there_when_evaluation_reads_it(tmp_path):
 
     with shared():
         first = source(config)
-        assert source(evaluated) is first
+        assert source(evaluated) is first and source(config | {"canvas": [32, 48]}) is first
         for other in ({"canvas": (16, 24)}, {"layout": "yuv420"}, {"memory_gb": 0.4}, {"path": f"{tmp_path}/"}):
             assert source(config | other) is not first, other
+        with pytest.raises(UserError, match="unknown data.source 'foldr'"):
+            source(config | {"source": "foldr"})
     assert source(config) is not first
     with shared():
         assert source(config) is not first

@@ -31,9 +31,7 @@ def open_source(config: Mapping) -> Source:
 
     Raises UserError, in one line, for an unknown name, a wrong path or data that hold no video.
     """
-    if config["source"] not in SOURCES:
-        raise unknown_name("data.source", config["source"], SOURCES)
-    constructor = SOURCES[config["source"]]
+    constructor = _constructor(config)
     parameters = inspect.signature(constructor).parameters
     if parameters["path"].default is inspect.Parameter.empty and not str(config["path"]):
         raise UserError(f"data.path is empty: data.source={config['source']} needs to be told where the videos are, --config.data.path=...")
@@ -43,6 +41,12 @@ def open_source(config: Mapping) -> Source:
 
 
 def own_settings(config: Mapping) -> dict[str, Any]:
-    """Those of `config` that, besides the path, say which videos the source has: its constructor's."""
-    parameters = inspect.signature(SOURCES[config["source"]]).parameters
+    """Those of `config` that, besides the path, say which videos the source has: its constructor's. Raises UserError for an unknown source."""
+    parameters = inspect.signature(_constructor(config)).parameters
     return {name: config[name] for name in parameters if name != "path" and name in config}
+
+
+def _constructor(config: Mapping) -> Callable[..., Source]:
+    if config["source"] not in SOURCES:
+        raise unknown_name("data.source", config["source"], SOURCES)
+    return SOURCES[config["source"]]

@@ -6,7 +6,7 @@ looks on meanwhile and the evaluation after it open the same videos: `shared` ke
 
 import contextlib
 import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,7 +96,7 @@ class InMemory:
                 self._bytes += size if fits else 0
 
 
-_shared: dict[Hashable, InMemory] | None = None
+_shared: dict[str, InMemory] | None = None
 
 
 @contextlib.contextmanager
@@ -110,7 +110,7 @@ def shared() -> Iterator[None]:
         _shared = before
 
 
-def opened(settings: Hashable, open_it: Callable[[], InMemory]) -> InMemory:
+def opened(settings: str, open_it: Callable[[], InMemory]) -> InMemory:
     """What `open_it` opens; inside `shared`, what it opened for these settings before."""
     if _shared is None:
         return open_it()

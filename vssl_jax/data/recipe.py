@@ -1,6 +1,7 @@
 """`config.data` -> an Input: the source, the sampler and the canvas that a recipe names."""
 
 import inspect
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -79,10 +80,10 @@ def _source(config: Mapping[str, Any]) -> Source:
     return WithFlow(source, Path(flow)) if flow else source
 
 
-def _identity(config: Mapping[str, Any]) -> tuple:
+def _identity(config: Mapping[str, Any]) -> str:
     """What the frames that stay in memory depend on, and how many may."""
-    shared = ("source", "path", "layout", "canvas", "memory_gb")
-    return (*(config[name] for name in shared), config.get("flow", ""), *sorted(own_settings(config).items()))
+    settings = {name: config.get(name) for name in ("source", "path", "layout", "canvas", "flow", "memory_gb")}
+    return json.dumps(own_settings(config) | settings, sort_keys=True)  # tuples and lists alike
 
 
 def _in_memory(config: Mapping[str, Any]) -> memory.InMemory:
