@@ -1,5 +1,7 @@
 """Frames kept in memory are the file's own, and they are read once."""
 
+import gc
+import weakref
 from collections import Counter
 
 import numpy as np
@@ -118,6 +120,20 @@ def test_what_training_has_read_is_there_when_evaluation_reads_it(tmp_path):
     assert source(config) is not first
     with shared():
         assert source(config) is not first
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_nothing_else_has_opened_goes_with_its_reader(tmp_path, times):
+    write_video(tmp_path / "a.mp4", shapes_NxHxWx3(30, seed=0), Clip(gop=10))
+    config = config_lib.data() | {"source": "folder", "path": str(tmp_path), "canvas": (32, 48), "memory_gb": 0.5}
+    with shared():
+        readers = [build_input(config, 2, 0, BrokenRecord(0.0)) for _ in range(times)]
+        source = weakref.ref(readers[0].source)
+        del readers
+        gc.collect()
+        assert (source() is not None) == (times == 2)
+    gc.collect()
+    assert source() is None
 
 
 def test_the_sizes_are_those_of_the_batch():

@@ -6,6 +6,7 @@ looks on meanwhile and the evaluation after it open the same videos: `shared` ke
 
 import contextlib
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -96,14 +97,24 @@ class InMemory:
                 self._bytes += size if fits else 0
 
 
-_shared: dict[str, InMemory] | None = None
+class _Opened:
+    """The sources by their settings. One that is opened twice stays; else it goes with the last that reads it."""
+
+    def __init__(self):
+        self.known: weakref.WeakValueDictionary[str, InMemory] = weakref.WeakValueDictionary()
+        self.kept: list[InMemory] = []
+
+
+_shared: _Opened | None = None
 
 
 @contextlib.contextmanager
 def shared() -> Iterator[None]:
-    """Until the body ends, data that are opened with the same settings are one source, whose frames stay in memory."""
+    """Until the body ends, data that are opened with the same settings are one source, whose frames stay in memory. Those of data that are opened once do
+    not outlive their reader: evaluation of other videos needs the memory.
+    """
     global _shared
-    before, _shared = _shared, {}
+    before, _shared = _shared, _Opened()
     try:
         yield
     finally:
@@ -114,6 +125,9 @@ def opened(settings: str, open_it: Callable[[], InMemory]) -> InMemory:
     """What `open_it` opens; inside `shared`, what it opened for these settings before."""
     if _shared is None:
         return open_it()
-    if settings not in _shared:
-        _shared[settings] = open_it()
-    return _shared[settings]
+    source = _shared.known.get(settings)
+    if source is None:
+        source = _shared.known[settings] = open_it()
+    else:
+        _shared.kept.append(source)
+    return source
