@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,10 @@ from tests.commands import CONFIGS, NOISE, SMOKE, TINY, error_line, files, run
 from tests.data.video_files import Clip, shapes_NxHxWx3, write_video
 from tests.train.processes import Run
 from vssl_jax import cli, evaluate, main, pretrain
+from vssl_jax.data import files as data_files
+from vssl_jax.data import pipeline
+from vssl_jax.data.broken import BrokenRecord
+from vssl_jax.data.recipe import build_input
 from vssl_jax.errors import UserError
 from vssl_jax.train import fit, loop
 from vssl_jax.train.metrics import read_metrics
@@ -183,6 +188,31 @@ def test_the_smoke_of_the_evaluation_reads_a_run_and_an_export(finished, tmp_pat
         values.append([(row["name"], row["metric"], row["value"]) for row in json.loads((workdir / "eval.json").read_text())["protocols"]])
     assert values[0] == values[1]
     assert not (finished / "eval.json").exists()
+
+
+def test_a_film_that_training_has_read_is_not_read_again_to_evaluate(tmp_path, world, monkeypatch):
+    """Training and evaluation that read all that the recipe's settings name, and compute nothing."""
+    reads = Counter()
+    monkeypatch.setattr(
+        data_files, "read_frames", lambda path, *wanted, read=data_files.read_frames: reads.update([path]) or read(path, *wanted)
+    )
+
+    def read_all(settings):
+        input = build_input(settings, 8, 0, BrokenRecord(0.0))
+        assert sum(1 for _ in pipeline.epoch(input)) == 2
+        return input
+
+    def pretrained(config, workdir, before, **_):
+        plan = read_all(config.data)
+        before(())  # asked while the plan is there
+        del plan
+        return workdir
+
+    monkeypatch.setattr(pretrain, "pretrain", pretrained)
+    monkeypatch.setattr(main, "follow", lambda config, export, workdir: read_all(config.eval.train))
+    done = run(main.main, SMOKE, *world, f"--workdir={tmp_path}")
+    assert done.code == 0, done.err
+    assert len(reads) == 16 and set(reads.values()) == {1}
 
 
 # Several processes.

@@ -98,7 +98,7 @@ class InMemory:
 
 
 class _Opened:
-    """The sources by their settings. One that is opened twice stays; else it goes with the last that reads it."""
+    """`known` are the sources by their settings, `kept` those that were opened again and so outlive their readers."""
 
     def __init__(self):
         self.known: weakref.WeakValueDictionary[str, InMemory] = weakref.WeakValueDictionary()

@@ -66,9 +66,10 @@ def build_input(config: Mapping[str, Any], batch_size: int, seed: int, broken: B
     group, flow = config.get("group", ""), config.get("flow", "")
     check_group(group)
     spec = batch_lib.Spec(batch_size, sampler.clips, sampler.frames, height, width, config["layout"], groups=bool(group), flow=bool(flow))
-    if config["source"] == "synthetic" and (flow or group):
+    films = config["source"] != "synthetic"
+    if not films and (flow or group):
         raise UserError(f"data.{'flow' if flow else 'group'} is for videos with names: the source synthetic has none")
-    if config["memory_gb"] > 0 and config["source"] != "synthetic":  # which has no films
+    if films and config["memory_gb"] > 0:
         source = memory.opened(_identity(config), lambda: _in_memory(config))
     else:
         source = _source(config)
