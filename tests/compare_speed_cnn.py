@@ -78,7 +78,7 @@ def our_side(batch_size: int) -> dict[str, Callable[[], float]]:
             return optax.apply_updates(params, updates), stats, opt, value
 
         def start(key):
-            encoder, stats = backbone.init(model, key, clips.shape)
+            encoder, stats, _ = backbone.init(model, key, clips.shape)
             features = jax.eval_shape(lambda p, s: backbone.apply(model, p, s, clips, train=False, method="features")[0], encoder, stats)
             params = {"encoder": encoder, "head": head.lazy_init(key, features)["params"]}
             return params, stats, optimizer.init(params)

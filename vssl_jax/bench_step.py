@@ -88,11 +88,7 @@ def build(config: ConfigDict) -> Stepper:
     plan = plan_of(config)
     program = compile_plan(plan)
     with jax.set_mesh(plan.mesh):
-        init = jax.jit(
-            lambda: state_lib.init(plan.objective, plan.optimizers, plan.seed, plan.batch_shapes),
-            out_shardings=jax.tree.map(lambda s: s.sharding, program.state_shapes),
-        )
-        return Stepper(plan, program, init())
+        return Stepper(plan, program, program.fresh())
 
 
 def noise(stepper: Stepper, spec: batch_lib.Spec, classes: int = 2) -> list[batch_lib.Batch]:
@@ -133,7 +129,7 @@ def peak_bytes(program: Program, device: jax.Device) -> dict[str, Any]:
 def rates(stepper: Stepper, seconds: float) -> dict[str, Any]:
     """Clips per second, model TFLOP/s per device, and the share of the device's peak; None where that or the model's work is unknown."""
     plan, device, devices = stepper.plan, stepper.plan.mesh.devices.flat[0], stepper.plan.mesh.size
-    flops, top = plan.objective.flops(plan.clips), chips.peak_flops(device)
+    flops, top = stepper.program.flops, chips.peak_flops(device)
     per_device = None if flops is None else flops / seconds / devices
     return {
         "clips_per_second": plan.clips / seconds,

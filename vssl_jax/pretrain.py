@@ -111,7 +111,7 @@ def show_parameters(objective: Objective, program: Program, optimizer: ConfigDic
     return parameter_table(rows)
 
 
-def _on_start(objective: Objective, config: ConfigDict, clips: int, workdir: Path, checkpointer: Checkpointer) -> Callable[[Program], None]:
+def _on_start(objective: Objective, config: ConfigDict, workdir: Path, checkpointer: Checkpointer) -> Callable[[Program], None]:
     """Nothing is written before this: a run that does not fit, or whose checkpoints are of another model, leaves the workdir as it was."""
 
     def say(program: Program) -> None:
@@ -119,8 +119,7 @@ def _on_start(objective: Objective, config: ConfigDict, clips: int, workdir: Pat
             return
         _keep_config(config, workdir, resumes=bool(checkpointer.steps()))
         needs = "unknown memory" if program.needed_bytes is None else f"{program.needed_bytes / 2**20:,.0f} MiB"
-        flops = objective.flops(clips)
-        work = "" if flops is None else f", {flops / 1e9:.3g} GFLOP a step"
+        work = "" if program.flops is None else f", {program.flops / 1e9:.3g} GFLOP a step"
         print(show_parameters(objective, program, config.optimizer), file=sys.stderr)
         if config.mesh.model > 1 and not any("model" in leaf.sharding.spec for leaf in jax.tree.leaves(program.state_shapes.params)):
             log.warning(
@@ -224,7 +223,7 @@ def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter, moments
         writer=writer,
         goodput=moments,
         progress=lambda start: Progress(config.train.steps, start, enabled=main),
-        on_start=_on_start(objective, config, input.spec.batch_size * input.spec.clips, workdir, checkpointer),
+        on_start=_on_start(objective, config, workdir, checkpointer),
         host_metrics=broken.metrics,
     )
     return plan, () if objective.label_classes() is None else input.source.classes

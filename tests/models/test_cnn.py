@@ -11,7 +11,7 @@ from vssl_jax.models.cnn import Conv2Plus1D, space_to_depth
 
 
 def init(model, rng, shape):
-    params, stats = jax.jit(lambda key: backbone.init(model, key, shape))(rng)
+    params, stats = jax.jit(lambda key: backbone.init(model, key, shape)[:2])(rng)
     assert stats == {}
     return params
 

@@ -147,7 +147,7 @@ def test_initialization_is_videomaes():
 
 
 def test_no_bias_on_keys():
-    params, _ = jax.eval_shape(lambda: backbone.init(TINY, jax.random.key(0), CLIP))
+    params, *_ = jax.eval_shape(lambda: backbone.init(TINY, jax.random.key(0), CLIP))
     assert set(params["blocks"]["attn"]) == {"qkv", "q_bias", "v_bias", "proj"}
     assert set(params["blocks"]["attn"]["qkv"]) == {"kernel"}
 

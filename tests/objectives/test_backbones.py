@@ -53,7 +53,7 @@ def recipe_of() -> dict[str, str]:
 @functools.cache
 def one_clip(module, shape):
     """Shapes of (params, stats, features, stats afterwards) for one clip of `shape` [T,H,W,3], in training."""
-    params, stats = jax.eval_shape(lambda: backbone_lib.init(module, jax.random.key(0), (1, *shape)))
+    params, stats, _ = jax.eval_shape(lambda: backbone_lib.init(module, jax.random.key(0), (1, *shape)))
     run = lambda p, s, x: _apply(module, p, s, x, train=True, rng=jax.random.split(jax.random.key(0), 1), method="features")  # noqa: E731
     return params, stats, *jax.eval_shape(run, params, stats, jax.ShapeDtypeStruct((1, *shape), jnp.float32))
 

@@ -35,6 +35,10 @@ from vssl_jax.train import sharding
 # Other settings of a method that is there are `slow`.
 SETTINGS = ("cvrl", "rho_moco", "moco_v3", "byol_own")
 each = pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SETTINGS else n for n in METHODS])
+# What meets over a batch: all pairs, a queue, a balanced assignment, a center. The others' losses are of each video by itself or these again.
+each_over_the_batch = pytest.mark.parametrize(
+    "name", [n if n in ("simclr", "moco", "swav", "dino") else pytest.param(n, marks=pytest.mark.slow) for n in METHODS]
+)
 # What is kept in a checkpoint: of queues, of averages and centers.
 each_of_two = pytest.mark.parametrize("name", [n if n in ("moco", "dino") else pytest.param(n, marks=pytest.mark.slow) for n in METHODS])
 KEY = jax.random.key(0)
@@ -127,7 +131,7 @@ def test_the_report_shows_the_views(name):
     assert not np.allclose(shown["view 1"], shown["view 2"])
 
 
-@each
+@each_over_the_batch
 def test_eight_devices_are_one(name):
     """Twice: the second time reads what the first has left, of queue, center and statistics."""
     params, memory = started(name)

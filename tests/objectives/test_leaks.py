@@ -34,11 +34,16 @@ def drift(rng, shape):
 
 
 @functools.cache
+def videos(content, number):
+    return content(np.random.default_rng(number), (SPEC.batch_size, SPEC.clips, SPEC.frames, SPEC.height, SPEC.width, 3))
+
+
+@functools.cache
 def questions(name, content):
     """(pieces [N,P,T,h,w,3] float16, labels [N,A])"""
-    batch, rng, pieces, labels = jax.device_get(batch_lib.fake(SPEC, jax.random.key(0))), np.random.default_rng(0), [], []
+    batch, pieces, labels = jax.device_get(batch_lib.fake(SPEC, jax.random.key(0))), [], []
     while sum(map(len, labels)) < QUESTIONS:
-        batch["video"] = content(rng, batch["video"].shape)
+        batch["video"] = videos(content, len(labels))
         own_pieces, own_labels = jax.device_get(asker(name)(batch, jax.random.key(len(labels))))
         pieces, labels = [*pieces, own_pieces.astype(np.float16)], [*labels, own_labels]
     return np.concatenate(pieces), np.concatenate(labels)

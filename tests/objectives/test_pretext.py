@@ -20,6 +20,10 @@ from vssl_jax.train import sharding
 
 each = pytest.mark.parametrize("name", TASKS)
 each_of_all = pytest.mark.parametrize("name", ALL)
+# Of whole clips, of their parts, of pieces of the picture, with a decoder, of what is measured in the frames; the others' draws are by rows as theirs
+# (`test_a_part_of_the_batch_is_asked_the_same`), and their loss is the same mean.
+KINDS = ("rotation", "clip_order", "cubic_puzzle", "playback_rate", "motion_statistics")
+each_kind = pytest.mark.parametrize("name", [n if n in KINDS else pytest.param(n, marks=pytest.mark.slow) for n in ALL])
 
 
 @functools.cache
@@ -170,7 +174,7 @@ def test_gradients_reach_encoder_and_head(name):
         assert max(float(np.max(np.abs(g))) for g in jax.tree.leaves(tree)) > 0, part
 
 
-@each_of_all
+@each_kind
 def test_eight_devices_are_one(name):
     task = ALL[name]
     params, memory = started(task)

@@ -214,6 +214,29 @@ def test_a_state_spread_over_eight_devices_comes_back_on_one_and_the_other_way(p
     tiny.assert_same_bits(again, placed)
 
 
+def test_what_all_devices_hold_is_saved_as_it_is(folder):
+    """A small array is not cut into a share for each of them: that is a program for every shape."""
+    mesh, compiled = sharding.make_mesh({"data": 8}, jax.devices()), []
+    shapes = [(8 * n, 3) for n in range(1, 6)]
+    state = [
+        jax.device_put(np.full(shape, n, np.float32), sharding.shardings(jax.ShapeDtypeStruct(shape, np.float32), mesh))
+        for n, shape in enumerate(shapes)
+    ]
+    listen = lambda name, seconds, **more: compiled.append(name) if "backend_compile" in name else None  # noqa: E731
+    checkpointer = Checkpointer(folder, every=1, keep=1)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        checkpointer.save(1, state)
+        checkpointer.wait()
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    abstract = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for x in state]
+    restored, _ = checkpointer.restore_latest(abstract)
+    checkpointer.close()
+    tiny.assert_same_bits(restored, state)
+    assert not compiled
+
+
 PARTS = {"encoder": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}, "method/decoder": {"bias": np.zeros(2, np.float32)}}
 
 

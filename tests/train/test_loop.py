@@ -213,6 +213,27 @@ def test_it_says_what_it_compiled_before_it_starts(tmp_path):
     )
 
 
+class Counting(tiny.Regression):
+    """Says how often it is asked for what a run asks for once."""
+
+    calls: ClassVar[list[str]] = []
+
+    def init(self, rng, batch):
+        self.calls.append("init")
+        return super().init(rng, batch)
+
+    def flops(self, clips):
+        self.calls.append("flops")
+        return 12.0 * clips
+
+
+def test_weights_are_traced_and_work_is_counted_once_a_run(tmp_path):
+    """Both go through a whole network, which of a deep one takes a second each time."""
+    Counting.calls.clear()
+    run(tmp_path, tiny.rows(3), objective=Counting())
+    assert sorted(Counting.calls) == ["flops", "init"]
+
+
 def test_jobs_are_added_to_a_plan():
     plan = tiny.plan(tiny.Regression(), tiny.rows(1), jobs=(Job(1, None, "first"),))
     assert [job.name for job in with_jobs(plan, [Job(2, None, "second")]).jobs] == ["first", "second"]

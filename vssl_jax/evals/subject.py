@@ -70,5 +70,5 @@ def initial(model: Mapping[str, Any], seed: int, number: int = 0) -> tuple[Any, 
     """Fresh (params, stats) of a backbone of `model`."""
     module, key = models.build(model), jax.random.key(seed)
     shape = (1, module.frames, module.size, module.size, 3)
-    params, stats = backbone_lib.init(module, jax.random.fold_in(key, number) if number else key, shape)
+    params, stats, _ = backbone_lib.init(module, jax.random.fold_in(key, number) if number else key, shape)
     return jax.tree.map(jnp.asarray, (params, stats))

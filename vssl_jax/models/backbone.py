@@ -37,15 +37,20 @@ def pixels(module: nn.Module) -> Pixels:
     return Pixels(module.size, module.pixel_mean, module.pixel_std)
 
 
-def init(module: nn.Module, rng: jax.Array, clip_shape: tuple[int, ...]) -> tuple[Tree, Tree]:
-    """Fresh (params, stats) of a backbone. `clip_shape` is (B,T,H,W,3); no forward pass is computed. Raises UserError where the mesh splits
-    sequences and the backbone has none (the attribute `splits_sequences`): its devices would all compute the same.
+def init(module: nn.Module, rng: jax.Array, clip_shape: tuple[int, ...]) -> tuple[Tree, Tree, Features]:
+    """Fresh (params, stats) of a backbone, and the shapes of its features. `clip_shape` is (B,T,H,W,3); the forward pass is traced, once, and not
+    computed. Raises UserError where the mesh splits sequences and the backbone has none (the attribute `splits_sequences`): its devices would all
+    compute the same.
     """
     if layout.parts() > 1 and not getattr(module, "splits_sequences", False):
         raise UserError(f"mesh.seq={layout.parts()} splits tokens, which {type(module).__name__} has none of: set mesh.seq=1")
-    clip = jax.ShapeDtypeStruct(clip_shape, "float32")
-    variables = module.lazy_init(rng, clip)
-    return variables["params"], variables.get(STATS, {})
+    clip, seen = jax.ShapeDtypeStruct(clip_shape, "float32"), []
+
+    def features(module, clip):
+        seen.append(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), module.features(clip)))
+
+    variables = module.lazy_init(rng, clip, method=features)
+    return variables["params"], variables.get(STATS, {}), seen[-1]
 
 
 def apply(

@@ -57,12 +57,7 @@ class OnEncoder(Objective):
 
     def start_encoder(self, rng: jax.Array) -> tuple[Tree, Tree, backbone_lib.Features]:
         """(its parameters, its statistics, the shapes of its features for one clip)."""
-        clip_shape = (1, self.frames, *self.clip_size, 3)
-        params, stats = backbone_lib.init(self.encoder, rng, clip_shape)
-        features = jax.eval_shape(
-            lambda p, s: backbone_lib.apply(self.encoder, p, s, jnp.zeros(clip_shape), train=False, method="features")[0], params, stats
-        )
-        return params, stats, features
+        return backbone_lib.init(self.encoder, rng, (1, self.frames, *self.clip_size, 3))
 
     def features(self, params: Parts, memory: Memory, clips_BxTxHxWx3: jax.Array, rng_B, train: bool) -> tuple[backbone_lib.Features, Tree]:
         """(features, the new statistics). `rng_B`: a key per clip, for a backbone that draws in training."""

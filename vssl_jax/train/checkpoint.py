@@ -28,6 +28,7 @@ from vssl_jax.errors import UserError
 from vssl_jax.train.sharding import path_name
 
 EXPORT = "export"  # the folder in a workdir
+SHARE = 2**20  # bytes
 
 log = logging.getLogger(__name__)
 
@@ -44,14 +45,37 @@ def _differences(saved: Mapping[str, tuple], wanted: Mapping[str, tuple]) -> lis
     return out
 
 
+def _is_key(leaf: Any) -> bool:
+    """Whether it is a typed PRNG key."""
+    return leaf.dtype is not None and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _plain(tree: Any) -> Any:
+    """As it stands in a file, or its shapes do: keys as their integers."""
+
+    def one(leaf: Any) -> Any:
+        if not _is_key(leaf):
+            return leaf
+        if isinstance(leaf, jax.Array):
+            return jax.random.key_data(leaf)
+        data = jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct(leaf.shape, leaf.dtype))
+        return jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=leaf.sharding)
+
+    return jax.tree.map(one, tree)
+
+
 def _shapes(tree: Any) -> dict[str, tuple]:
-    """{path: shape}; a typed PRNG key counts as the integers that stand in the file."""
+    """{path: shape}"""
+    return {path_name(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(_plain(tree))}
 
-    def shape(leaf: Any) -> tuple:
-        is_key = leaf.dtype is not None and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        return tuple(jax.eval_shape(jax.random.key_data, leaf).shape if is_key else leaf.shape)
 
-    return {path_name(path): shape(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+def _writer() -> ocp.PyTreeCheckpointHandler:
+    """Writes a tree of arrays. What several devices hold alike each of them writes a share of, if that is `SHARE` or more: of everything, as by default,
+    a program for every shape and a call for every array and device keep the first save seconds and each save tenths of a second.
+    """
+    arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=SHARE)
+    registry = ocp.type_handlers.create_type_handler_registry((jax.Array, arrays), (np.ndarray, ocp.type_handlers.NumpyHandler()))
+    return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
 
 
 class Checkpointer:
@@ -78,9 +102,9 @@ class Checkpointer:
             async_options=ocp.AsyncOptions(timeout_secs=1200),
         )
         # Registered up front: a manager that has not saved yet could otherwise not read a checkpoint's metadata.
-        handler, registry = ocp.StandardCheckpointHandler(), ocp.handlers.DefaultCheckpointHandlerRegistry()
-        registry.add("state", ocp.args.StandardSave, handler)
-        registry.add("state", ocp.args.StandardRestore, handler)
+        registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
+        registry.add("state", ocp.args.PyTreeSave, _writer())
+        registry.add("state", ocp.args.StandardRestore, ocp.StandardCheckpointHandler())
         return ocp.CheckpointManager(self.directory, options=options, handler_registry=registry)
 
     def due(self, step: int) -> bool:
@@ -94,7 +118,7 @@ class Checkpointer:
             return
         with self._write_errors():
             self._manager.check_for_errors()
-            self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)), force=True)
+            self._manager.save(step, args=ocp.args.Composite(state=ocp.args.PyTreeSave(_plain(state))), force=True)
 
     @contextlib.contextmanager
     def _write_errors(self) -> Iterator[None]:
@@ -135,7 +159,10 @@ class Checkpointer:
         state, problem = None, None
         try:
             self._refuse_other_model(step, abstract)
-            state = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))).state
+            read = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(_plain(abstract)))).state
+            state = jax.tree.map(
+                lambda want, got: jax.random.wrap_key_data(got) if _is_key(want) and not _is_key(got) else got, abstract, read
+            )
         except (UserError, MemoryError):
             raise
         except PermissionError as error:
@@ -215,8 +242,8 @@ def save_export(path: str | os.PathLike, params: Mapping[str, Any], meta: Mappin
         shutil.rmtree(fresh, ignore_errors=True)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("export")
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(fresh / "params", dict(params))
+    with ocp.AsyncCheckpointer(_writer()) as checkpointer:
+        checkpointer.save(fresh / "params", args=ocp.args.PyTreeSave(dict(params)))
     if jax.process_index() == 0:
         (fresh / "meta.json").write_text(json.dumps(meta, indent=2, sort_keys=True) + "\n")
         if path.exists():

@@ -99,9 +99,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Lowered:
-    """The run as the compiler gets it: shapes with shardings, and one step per turn."""
+    """The run as the compiler gets it: shapes with shardings, `fresh` that draws a state of them, and one step per turn."""
 
     state_shapes: Any
+    fresh: Callable[[], TrainState]
     batch_shapes: Any
     steps: Mapping[str, jax.stages.Lowered]
 
@@ -123,14 +124,19 @@ def _share_bytes(shapes: Any) -> int:
 
 @dataclass(frozen=True)
 class Program:
-    """The compiled run: shapes with shardings, one compiled step per turn, and what compiling said."""
+    """The compiled run: shapes with shardings, `fresh` that draws a state of them, one compiled step per turn, and what compiling said.
+
+    `flops` are the method's own of one step (`Objective.flops`), counted here once: of a convolution network it takes up to a second.
+    """
 
     state_shapes: Any
+    fresh: Callable[[], TrainState]
     batch_shapes: Any
     steps: Mapping[str, jax.stages.Compiled]
     needed_bytes: int | None
     available_bytes: int | None
     compile_seconds: float
+    flops: float | None
 
 
 def lower_plan(plan: Plan) -> Lowered:
@@ -144,7 +150,8 @@ def lower_plan(plan: Plan) -> Lowered:
         batch_sharding = sharding.batch_sharding(plan.mesh)
         batch_shapes = {k: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=batch_sharding) for k, s in plan.batch_shapes.items()}
         steps = make_steps(plan.objective, plan.optimizers, plan.guard, plan.accumulation)
-        return Lowered(shapes, batch_shapes, lower_steps(steps, shapes, batch_shapes, NamedSharding(plan.mesh, P())))
+        fresh = jax.jit(init, out_shardings=placed)  # of the function that gave the shapes: it is traced once
+        return Lowered(shapes, fresh, batch_shapes, lower_steps(steps, shapes, batch_shapes, NamedSharding(plan.mesh, P())))
 
 
 def compile_plan(plan: Plan) -> Program:
@@ -156,13 +163,12 @@ def compile_plan(plan: Plan) -> Program:
         compiled = {name: step.compile(compiler_options=options) for name, step in lowered.steps.items()}
     fits = [fit.check(c, plan.mesh.local_devices[0], plan.batch_size, lowered.batch_bytes) for c in compiled.values()]
     needed = max((n for n, _ in fits if n is not None), default=None)
-    return Program(lowered.state_shapes, lowered.batch_shapes, compiled, needed, fits[0][1], time.monotonic() - start)
+    seconds, flops = time.monotonic() - start, plan.objective.flops(plan.clips)
+    return Program(lowered.state_shapes, lowered.fresh, lowered.batch_shapes, compiled, needed, fits[0][1], seconds, flops)
 
 
 def _fresh_state(plan: Plan, program: Program) -> TrainState:
-    out_shardings = jax.tree.map(lambda s: s.sharding, program.state_shapes)
-    init = lambda: state_lib.init(plan.objective, plan.optimizers, plan.seed, plan.batch_shapes)  # noqa: E731
-    state = jax.jit(init, out_shardings=out_shardings)()
+    state, out_shardings = program.fresh(), jax.tree.map(lambda s: s.sharding, program.state_shapes)
     for name, given in (("params", plan.initial), ("memory", plan.initial_memory)):
         if given:
             fresh, placed = getattr(state, name), getattr(out_shardings, name)
@@ -316,7 +322,7 @@ class _Run:
         seconds = max(now - then, 1e-9)
         rate = (step - old_step) / seconds
         out = {CLIPS_PER_SECOND: rate * self.plan.clips, DATA_WAIT: min((waited - old_waited) / seconds, 1.0)}
-        flops, top = self.plan.objective.flops(self.plan.clips), chips.peak_flops(jax.devices()[0])
+        flops, top = self.program.flops, chips.peak_flops(jax.devices()[0])
         if flops is not None and top is not None:
             out[MFU] = flops * rate / (top * jax.device_count())
         return out
