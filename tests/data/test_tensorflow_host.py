@@ -29,10 +29,11 @@ def test_a_failure_is_said_where_it_is_used(monkeypatch, recwarn):
     assert not recwarn.list  # pytest reports what a thread raises
 
 
-def test_the_main_thread_may_ask_for_it_meanwhile():
+def test_the_main_thread_may_ask_for_it_meanwhile_and_keras_is_left_out():
     code = (
         "from vssl_jax.data import tensorflow_host as host; thread = host.preload(); first = host.tensorflow(); thread.join(); "
-        "assert first is host.tensorflow() and first.data is not None"
+        "assert first is host.tensorflow() and first.data is not None; "
+        "import os, sys; assert 'keras' not in sys.modules and 'TF_USE_LEGACY_KERAS' not in os.environ"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

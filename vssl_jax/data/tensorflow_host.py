@@ -4,6 +4,7 @@ import contextlib
 import functools
 import os
 import threading
+from collections.abc import Iterator
 from types import ModuleType
 
 from vssl_jax.errors import UserError
@@ -18,7 +19,8 @@ def tensorflow() -> ModuleType:
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # no operation here gains from it, and it announces itself
     try:
-        import tensorflow as tf
+        with _without_keras():
+            import tensorflow as tf
     except ImportError as error:
         raise UserError(
             "reading videos needs TensorFlow: pip install 'vssl_jax[data]', or use data.source=synthetic, which reads none"
@@ -29,6 +31,20 @@ def tensorflow() -> ModuleType:
     with contextlib.suppress(RuntimeError):  # someone has started TensorFlow in this process before: the threads are theirs to set
         tf.config.threading.set_intra_op_parallelism_threads(1)
     return tf
+
+
+@contextlib.contextmanager
+def _without_keras() -> Iterator[None]:
+    """While TensorFlow is imported it takes Keras for the older one, which it does not load until somebody asks for it: a quarter of the import."""
+    name = "TF_USE_LEGACY_KERAS"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 def preload() -> threading.Thread:
