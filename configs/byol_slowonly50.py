@@ -17,13 +17,18 @@ from configs import contrastive
 
 
 def get_config(arg: str = ""):
-    local = {"predictor": {"hidden": (64,), "dim": 32}, "average": {"decay": 0.99, "final": 1.0}}
-    return contrastive.recipe(arg, _paper, local=local, smoke={"predictor": {"hidden": (8,), "dim": 8}})
+    local = {"head": _head(64, 32), "predictor": {"hidden": (64,), "dim": 32}, "average": {"decay": 0.99, "final": 1.0}}
+    return contrastive.recipe(arg, _paper, local=local, smoke={"head": _head(8, 8), "predictor": {"hidden": (8,), "dim": 8}})
+
+
+def _head(hidden, dim):
+    """The predictor reads its vectors as they are."""
+    return {"hidden": (hidden,), "dim": dim, "unit_length": False}
 
 
 def _paper(config):
     config.objective = {
-        "name": "byol", "own": False, "chunk": 0, "head": {"hidden": (4096,), "dim": 256}, "predictor": {"hidden": (4096,), "dim": 256},
+        "name": "byol", "own": False, "chunk": 0, "head": _head(4096, 256), "predictor": {"hidden": (4096,), "dim": 256},
         "average": {"decay": 0.996, "final": 1.0}, "views": contrastive.slowonly_views(2), "eval_view": contrastive.EVAL_VIEW,
     }  # fmt: skip
     contrastive.slowonly(config, clips=2, rate=0.6, weight_decay=1e-6, lars=True)

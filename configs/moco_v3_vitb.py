@@ -16,15 +16,17 @@ Variants: `:local` trains a small CNN on the embedded dataset in minutes on a CP
 from configs import contrastive, pretext
 from vssl_jax import config as config_lib
 
+RAW = {"norm_last": True, "unit_length": False}  # the predictor reads the head's vectors as they are
+
 
 def get_config(arg: str = ""):
     # Both views are of the one clip. Without a queue the others are the batch's.
     local = {
-        "views": 2 * contrastive.local_views(1), "head": {"hidden": (64, 64), "dim": 32, "norm_last": True},
+        "views": 2 * contrastive.local_views(1), "head": {"hidden": (64, 64), "dim": 32} | RAW,
         "predictor": {"hidden": (64,), "dim": 32, "norm_last": True}, "average": {"decay": 0.99, "final": 1.0},
     }  # fmt: skip
     toy = {"hidden": (8,), "dim": 8, "norm_last": True}
-    return contrastive.recipe(arg, _paper, local=local, smoke={"head": toy, "predictor": toy})
+    return contrastive.recipe(arg, _paper, local=local, smoke={"head": toy | RAW, "predictor": toy})
 
 
 def _paper(config):
@@ -39,7 +41,7 @@ def _paper(config):
     config.objective = {
         # A direction's entropy counts 2 temperatures, and the loss is the sum of two directions.
         "name": "moco", "queue": 0, "temperature": temperature, "every": True, "scale": 4 * temperature, "chunk": 0,
-        "head": {"hidden": (4096, 4096), "dim": 256, "norm_last": True}, "predictor": {"hidden": (4096,), "dim": 256, "norm_last": True},
+        "head": {"hidden": (4096, 4096), "dim": 256} | RAW, "predictor": {"hidden": (4096,), "dim": 256, "norm_last": True},
         "average": {"decay": 0.99, "final": 1.0}, "views": views, "eval_view": contrastive.EVAL_VIEW,
     }  # fmt: skip
     config.data.sampler.update({"frames": 16, "stride": 4, "clips": 1})
@@ -47,5 +49,12 @@ def _paper(config):
     config.train.batch_size = 4096
     config_lib.by_epochs(config, epochs=300, warmup_epochs=40, num_examples=pretext.NUM_EXAMPLES["k400"])
     config.optimizer.update(
-        {"learning_rate": 1.5e-4, "lr_batch": 256, "weight_decay": 0.1, "decay_all": True, "b2": 0.999, "frozen": (r"^encoder/patch_embed/",)}
+        {
+            "learning_rate": 1.5e-4,
+            "lr_batch": 256,
+            "weight_decay": 0.1,
+            "decay_all": True,
+            "b2": 0.999,
+            "frozen": (r"^encoder/patch_embed/",),
+        }
     )

@@ -62,15 +62,20 @@ def averaged(views=(FIRST, SECOND), **changes):
     return fields(views, average=Average(0.9), **changes)
 
 
+def foretelling(views=(FIRST, SECOND)):
+    """With a predictor, which reads the head's vectors as they are."""
+    return averaged(views, predictor=MLP((8,), 6)) | {"head": MLP((8,), 6, unit_length=False)}
+
+
 METHODS: dict[str, JointEmbedding] = {
     "simclr": SimCLR(**fields()),
     "cvrl": SimCLR(scale=2.0, **fields()),
     "moco": MoCo(size=32, temperature=0.2, **averaged()),
     "rho_moco": MoCo(size=48, temperature=0.2, **averaged((FIRST, SECOND, SECOND, FIRST))),
-    "moco_v3": MoCo(size=0, every=True, temperature=0.2, **averaged(predictor=MLP((8,), 6))),
+    "moco_v3": MoCo(size=0, every=True, temperature=0.2, **foretelling()),
     "uber_nce": UberNCE(size=32, temperature=0.2, **averaged()),
-    "byol": BYOL(**averaged(predictor=MLP((8,), 6))),
-    "byol_own": BYOL(own=True, **averaged((FIRST, SECOND, SECOND), predictor=MLP((8,), 6))),
+    "byol": BYOL(**foretelling()),
+    "byol_own": BYOL(own=True, **foretelling((FIRST, SECOND, SECOND))),
     "brave": BraVe(
         predictor=MLP((8,), 6), **fields((NARROW, BROAD)) | {"frames": 2, "head": MLP((8,), 6, norm_last=True, unit_length=False)}
     ),

@@ -85,6 +85,23 @@ def test_zero_logits_cost_the_logarithm_of_the_classes(smoothing, mix):
     np.testing.assert_allclose(value, np.log(3), rtol=1e-6)
 
 
+def test_each_micro_batch_mixes_by_draws_of_its_own():
+    """As it would where each were a step."""
+    keys = []
+
+    class Seen:
+        def __call__(self, key, clips, target):
+            keys.append(jax.random.key_data(key))
+            return clips, target
+
+    objective = classifier(mix=Seen())
+    params, memory = started(classifier())
+    given = batch([0, 1, 2, 0, 1, 2, 0, 1]) | {batch_lib.SLOT: np.arange(8, dtype=np.int32)}
+    for first in (0, 1):
+        objective.loss(params, memory, {k: v[first::2] for k, v in given.items()}, jax.random.key(0), objective.turns[0])
+    assert not np.array_equal(*keys)
+
+
 def test_smooth_targets():
     np.testing.assert_allclose(smooth_one_hot(jnp.array([1]), 4, 0.2), [[0.05, 0.85, 0.05, 0.05]], rtol=1e-6)
 

@@ -1,5 +1,6 @@
 """The numbers that tell a collapsed network from a healthy one, on vectors of either kind; and methods that must collapse."""
 
+import dataclasses
 import functools
 
 import flax.linen as nn
@@ -148,7 +149,8 @@ HEAD = MLP((32,), 16)
 def test_byol_without_a_predictor_raises_the_alarm_and_with_one_does_not():
     """The target is the network itself (SimSiam), for an average only makes it slower: within 400 steps at .9 neither of them collapses."""
     fields = averaged() | {"encoder": OneLayer(), "head": HEAD, "average": Average(0.0)}
-    without, whole = (last(BYOL(**fields | {"predictor": predictor}), 120) for predictor in (None, HEAD))
+    predicted = {"predictor": HEAD, "head": dataclasses.replace(HEAD, unit_length=False)}
+    without, whole = (last(BYOL(**fields | changes), 120) for changes in ({}, predicted))
     assert without[collapse.ALARM] == 1 and without["loss"] < 0.05, without
     assert whole[collapse.ALARM] == 0, whole
 

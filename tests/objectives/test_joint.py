@@ -9,11 +9,12 @@ import numpy as np
 import optax
 import pytest
 
-from tests.objectives.joint_methods import FIRST, METHODS, SECOND, SMALL, SPARSE, SPEC, VIEW, ZERO, Times, averaged, fields
+from tests.objectives.joint_methods import FIRST, METHODS, SECOND, SMALL, SPARSE, SPEC, VIEW, ZERO, Times, averaged, fields, foretelling
 from tests.objectives.test_classify import Means
 from tests.train import tiny
 from vssl_jax import batch as batch_lib
 from vssl_jax.errors import UserError
+from vssl_jax.models import projection
 from vssl_jax.models.cnn import CNN
 from vssl_jax.models.projection import MLP
 from vssl_jax.objectives import queue as queue_lib
@@ -26,6 +27,7 @@ from vssl_jax.objectives.protocol import STATS
 from vssl_jax.objectives.simclr import SimCLR
 from vssl_jax.objectives.swav import SwAV
 from vssl_jax.objectives.tclr import TCLR, TERMS
+from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb import recipe
 from vssl_jax.perturb.clip_view import ClipView, Pairing
 from vssl_jax.perturb.crop import WholePicture
@@ -232,6 +234,30 @@ def test_all_keys_of_the_class_are_positives():
     np.testing.assert_array_equal(after["queue_class"][:8], batch["label"])
 
 
+def test_a_predictor_reads_the_heads_vectors_as_they_are():
+    """And what is compared is of unit length."""
+    method, (params, memory) = METHODS["byol"], started("byol")
+
+    def both(params, memory, batch):
+        asked, said, given, _ = method.exchange(params, memory, batch, KEY, True, (0,), (1,))
+        drawn = keys_lib.example_keys(KEY, batch, keys_lib.DROPOUT)
+        raw, _ = method.vectors(params, memory, method.see(batch, KEY)[:1], drawn, True)
+        return (
+            asked,
+            said,
+            given,
+            raw,
+            projection.apply(method.predictor, params["predictor"], memory["predictor_stats"], raw[:, 0], True)[0],
+        )
+
+    asked, said, given, raw, wanted = jax.jit(both)(params, memory, tiny.batches(1, SPEC)[0])
+    lengths = np.linalg.norm(raw, axis=-1)
+    assert lengths.min() < 0.9 * lengths.max()
+    np.testing.assert_allclose(asked, raw / lengths[..., None], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(said[:, 0], wanted, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(given, axis=-1), 1, rtol=1e-5)
+
+
 def test_byol_is_symmetric_and_its_own_view_is_a_target_only_if_asked():
     method, (params, memory) = METHODS["byol_own"], started("byol_own")
     batch = tiny.batches(1, SPEC)[0]
@@ -271,8 +297,8 @@ def test_tclr_costs_what_the_authors_code_does_at_its_batch():
     batch = {batch_lib.WEIGHT: jnp.ones(40)}
 
     class Zeros(TCLR):
-        def look(self, params, memory, batch, rng, train):
-            return jnp.zeros((40, 10, 5, 6)), {}
+        def times(self, params, memory, batch, rng, train):
+            return jnp.zeros((40, 2, 5, 6)), jnp.zeros((40, 4, 2, 6)), {}
 
     zeros = Zeros(**{f.name: getattr(paper, f.name) for f in dataclasses.fields(paper)})
     loss, metrics, _ = jax.jit(lambda: zeros.compare({}, {}, batch, KEY, True))()
@@ -284,21 +310,36 @@ def test_tclr_costs_what_the_authors_code_does_at_its_batch():
 def test_tclrs_slots_meet_the_dense_clips_of_their_time():
     """A video whose colors are its times': each slot of the sparse clip is nearest to the dense clip that begins there."""
     method = METHODS["tclr"]
-    z = np.eye(3, dtype=np.float32)  # of the whole, of slot 0, of slot 1
-    sparse, early, late = z[None], z[None, [1, 0, 0]], z[None, [2, 0, 0]]
-    right = np.stack([sparse, sparse, early, early, late, late], axis=1)
-    wrong = np.stack([sparse, sparse, late, late, early, early], axis=1)
+    whole, early, late = np.eye(3, dtype=np.float32)
 
     class Given(TCLR):
-        def look(self, params, memory, batch, rng, train):
-            return batch["z"], {}
+        def times(self, params, memory, batch, rng, train):
+            return batch["sparse"], batch["dense"], {}
 
     given = Given(**{f.name: getattr(method, f.name) for f in dataclasses.fields(method)})
-    compare = jax.jit(lambda z: given.compare({}, {}, {"z": z, batch_lib.WEIGHT: jnp.ones(1)}, KEY, True)[1])
-    found = [compare(right), compare(wrong)]
+    compare = jax.jit(lambda z: given.compare({}, {}, z | {batch_lib.WEIGHT: jnp.ones(1)}, KEY, True)[1])
+
+    def terms(sparse, dense):
+        """Of the slots [2, 2] of the sparse clip's versions, and of the dense clips [part, version]."""
+        slots = [[whole, *version] for version in sparse]
+        return compare({"sparse": np.array([slots]), "dense": np.array([dense])})
+
+    right, wrong = [early, late], [late, early]
+    found = [terms([right, right], [[early] * 2, [late] * 2]), terms([right, right], [[late] * 2, [early] * 2])]
     assert [float(m["global_local/accuracy"]) for m in found] == [1, 0]
     assert float(found[0]["global_local/loss"]) == pytest.approx(np.log(1 + np.exp(-10)), rel=1e-3)
     assert [float(m["local_local/accuracy"]) for m in found] == [1, 1]
+    # Each version of one is held against both of the other: half of these are right.
+    assert float(terms([right, wrong], [right, wrong])["global_local/accuracy"]) == 0.5
+
+
+def test_tclrs_head_sees_only_what_is_compared(monkeypatch):
+    """Its batch statistics are of the sparse clips and their parts, and of the dense clips as a whole."""
+    method, rows, apply = METHODS["tclr"], [], projection.apply
+    monkeypatch.setattr(projection, "apply", lambda module, p, s, x, train: rows.append(len(x)) or apply(module, p, s, x, train))
+    params, memory = started("tclr")
+    jax.eval_shape(lambda: method.loss(params, memory, tiny.batches(1, SPEC)[0], KEY, method.turns[0]))
+    assert rows == [8 * (2 * 3 + 2 * 2)]
 
 
 # Views.
@@ -417,8 +458,9 @@ def test_views_of_a_recipe_that_make_no_sense_are_refused():
         (lambda: SimCLR(temperature=0.0, **fields()), "above 0"),
         (lambda: MoCo(size=-1, **averaged()), "0 or more"),
         (lambda: DINO(prototypes=8, large=3, **averaged()), "from 1 to all"),
-        (lambda: DINO(prototypes=8, **averaged(predictor=MLP((8,), 6))), "foretells nothing"),
-        (lambda: BYOL(**averaged(predictor=MLP((8,), 5))), r"predictor.dim is 5 and objective.head.dim 6"),
+        (lambda: DINO(prototypes=8, **foretelling()), "foretells nothing"),
+        (lambda: BYOL(**foretelling() | {"predictor": MLP((8,), 5)}), r"predictor.dim is 5 and objective.head.dim 6"),
+        (lambda: BYOL(**averaged(predictor=MLP((8,), 6))), "unit_length is true: a predictor reads"),
         (lambda: Average(1.2), "from 0 to 1"),
         (lambda: Average(0.9, final=1.0), "steps 1 or more"),
         (lambda: MLP((0,), 6), "1 or more"),

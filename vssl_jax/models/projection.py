@@ -87,7 +87,9 @@ class Prototypes(nn.Module):
 
 
 def check_predictor(predictor: MLP, head: MLP) -> None:
-    """Raises UserError where what it foretells is no vector of the head's width."""
+    """Raises UserError where what it foretells is no vector of the head's width, or the head scales what it reads."""
+    if head.unit_length:
+        raise UserError("objective.head.unit_length is true: a predictor reads the head's vectors as they are, set it to false")
     if predictor.dim != head.dim:
         raise UserError(
             f"objective.predictor.dim is {predictor.dim} and objective.head.dim {head.dim}: what is foretold has the head's width, set both alike"

@@ -60,7 +60,8 @@ class Classify(OnEncoder):
         clips = layout.frames(view.reshape(-1, *view.shape[2:]))
         weight = jnp.repeat(batch[batch_lib.WEIGHT], clips_per_video) * (labels >= 0)
         target = smooth_one_hot(labels, self.classes, self.smoothing)
-        clips, target = self.mix(jax.random.fold_in(rng, keys_lib.MIX), clips, target)
+        mix_key = keys_lib.example_keys(rng, batch, keys_lib.MIX)[0]  # the first row's: each micro-batch draws its own
+        clips, target = self.mix(mix_key, clips, target)
         keys = keys_lib.clip_keys(keys_lib.example_keys(rng, batch, keys_lib.DROPOUT), clips_per_video)
         features, stats = self.features(params, memory, clips, keys, train=True)
         logits = self.head.apply({"params": params["head"]}, features, train=True, rng=keys)

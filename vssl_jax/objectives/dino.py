@@ -29,7 +29,8 @@ class DINO(Taught):
     """Parts: "encoder", "head" (its vectors are the bottleneck, of unit length), "prototypes" (the weight-normalized last layer). Memory besides:
     "center" float32 [K], "step"; and the prototypes' average in "average".
 
-    The average sees the first `large` views. The center moves by 1 - `center_decay` of the batch's mean; 1 keeps it at 0. The prototypes get no
+    The average sees the first `large` views. The center moves by 1 - `center_decay` of the batch's mean; 1 keeps it at 0. With gradient accumulation it
+    moves in each micro-batch: `chunk` saves as much memory and leaves it the batch's. The prototypes get no
     gradient in the first `frozen` steps; that weight decay makes them shorter changes no score (Adam's, through its gradients, would turn them).
     """
 
@@ -79,7 +80,7 @@ class DINO(Taught):
         each = [losses.cross_entropy(target_BxGxK[:, g], score_BxVxK[:, v] / self.temperature) for g, v in pairs]
         nearest_BxK = jax.nn.one_hot(jnp.argmax(target_BxGxK[:, 0], axis=-1), self.prototypes)
         metrics = collapse.monitor(z_BxVxD[:, 0], weight, nearest_BxK)
-        mean_K = weight @ jnp.mean(taught_BxGxK, axis=1)
+        mean_K = jnp.matmul(weight, jnp.mean(taught_BxGxK, axis=1), precision=losses.PRECISION)
         center = self.center_decay * memory[CENTER] + (1 - self.center_decay) * mean_K / jnp.maximum(jnp.sum(weight), 1.0)
         return sum(losses.mean(x, weight) for x in each) / len(each), metrics, memory | {CENTER: center}
 

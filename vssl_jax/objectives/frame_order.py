@@ -58,11 +58,12 @@ class FrameOrder(Pretext):
             gap = jax.random.randint(gap_key, (), self.gaps[0], self.gaps[1] + 1)
             which = jax.random.randint(order_key, (), 0, len(orders), jnp.int32)
             order = jnp.where(jax.random.bernoulli(turn_key), orders[which][::-1], orders[which])
-            return jnp.broadcast_to((start + gap * order)[:, None], (self.count, self.frames)), which
+            return (start + gap * order)[:, None], which
 
         keys_BxK = keys_lib.unit_keys(keys_lib.example_keys(rng, batch, keys_lib.TASK), clips)
         frames_BxKxPxT, which_BxK = jax.vmap(jax.vmap(draw))(keys_BxK, pieces_lib.motion(batch))
-        view = self.view(keys_lib.example_keys(rng, batch, keys_lib.VIEW), pieces_lib.cut(batch, frames_BxKxPxT))
+        stills = self.view(keys_lib.example_keys(rng, batch, keys_lib.VIEW), pieces_lib.cut(batch, frames_BxKxPxT))
+        view = jnp.repeat(stills, self.frames, axis=2)  # a clip of one frame
         return Question(view.reshape(-1, self.count, *view.shape[2:]), which_BxK.reshape(-1, 1))
 
     def caption(self, label, prediction):

@@ -179,8 +179,8 @@ class Taught(JointEmbedding):
         asking: Sequence[int],
         giving: Sequence[int],
     ) -> tuple[jax.Array, jax.Array, jax.Array, Memory]:
-        """(vectors [B, A, D] of the views `asking` by the network, what the predictor makes of them, vectors [B, G, D] of the views `giving` by the
-        average, which no gradient passes, and the new memory).
+        """(unit vectors [B, A, D] of the views `asking` by the network, what the predictor makes of the head's output, unit vectors [B, G, D] of the
+        views `giving` by the average, which no gradient passes, and the new memory).
         """
         seen, drawn = self.see(batch, rng), keys_lib.example_keys(rng, batch, keys_lib.DROPOUT)
         # Other draws than the network's.
@@ -191,6 +191,7 @@ class Taught(JointEmbedding):
             flat = asked_BxAxD.reshape(-1, asked_BxAxD.shape[-1])
             said, stats = projection.apply(self.predictor, params[PREDICTOR], memory[PREDICTOR_STATS], flat, train)
             said_BxAxD, memory = said.reshape(*asked_BxAxD.shape[:2], -1), memory | {PREDICTOR_STATS: stats}
+            asked_BxAxD, given_BxGxD = projection.unit(asked_BxAxD), projection.unit(given_BxGxD)
         return asked_BxAxD, said_BxAxD, jax.lax.stop_gradient(given_BxGxD), memory
 
     def adopt(self, params, memory):

@@ -55,11 +55,12 @@ class OrderVerification(Pretext):
             wrong = jax.random.choice(which_key, jnp.array([MIDDLE[0], MIDDLE[2]]))
             three = jnp.stack([1, jnp.where(right, MIDDLE[1], wrong), 3])
             three = jnp.where(jax.random.bernoulli(turn_key), three[::-1], three)
-            return jnp.broadcast_to((start + gap * three)[:, None], (3, self.frames)), right.astype(jnp.int32)
+            return (start + gap * three)[:, None], right.astype(jnp.int32)
 
         keys_BxK = keys_lib.unit_keys(keys_lib.example_keys(rng, batch, keys_lib.TASK), clips)
         frames_BxKxPxT, right_BxK = jax.vmap(jax.vmap(draw))(keys_BxK, pieces_lib.motion(batch))
-        view = self.view(keys_lib.example_keys(rng, batch, keys_lib.VIEW), pieces_lib.cut(batch, frames_BxKxPxT))
+        stills = self.view(keys_lib.example_keys(rng, batch, keys_lib.VIEW), pieces_lib.cut(batch, frames_BxKxPxT))
+        view = jnp.repeat(stills, self.frames, axis=2)  # a clip of one frame
         return Question(view.reshape(-1, 3, *view.shape[2:]), right_BxK.reshape(-1, 1))
 
     def caption(self, label, prediction):

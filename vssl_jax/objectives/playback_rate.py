@@ -87,11 +87,8 @@ class PlaybackRate(Pretext):
     def span(self) -> int:
         return (2 * self.frames - 1) * max(self.rates) // 2 + 1
 
-    def init(self, rng, batch):
-        params, memory = super().init(rng, batch)
-        features = jax.eval_shape(self.start_encoder, rng)[2]
-        decoder_rng = jax.random.fold_in(rng, 2)
-        return params | {"decoder": self.decoder.lazy_init(decoder_rng, features.map_BxTxHxWxD)["params"]}, memory
+    def own_parts(self, rng, features):
+        return {"decoder": self.decoder.lazy_init(jax.random.fold_in(rng, 2), features.map_BxTxHxWxD)["params"]}
 
     def _clips(self, batch, rng) -> tuple[jax.Array, jax.Array, jax.Array]:
         """(clips at twice their rate, normalized, [Q, 2 T, h, w, 3]; which of their frames there are, bool [Q, 2 T]; the rates' classes, int32 [Q]).

@@ -18,8 +18,9 @@ from vssl_jax import batch as batch_lib
 from vssl_jax import models
 from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.models import layout, piece_heads
+from vssl_jax.models.backbone import Features
 from vssl_jax.objectives.encoder import OnEncoder, refuse_random_labels
-from vssl_jax.objectives.protocol import STATS, Memory
+from vssl_jax.objectives.protocol import STATS, Memory, Parts
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb import recipe
 from vssl_jax.perturb.view import denormalize, unit_rgb
@@ -64,7 +65,11 @@ class Pretext(OnEncoder):
         encoder_rng, head_rng = jax.random.split(rng)
         encoder, stats, features = self.start_encoder(encoder_rng)
         head = self.head.lazy_init(head_rng, piece_heads.shapes(features, self.pieces))["params"]
-        return {"encoder": encoder, "head": head}, {STATS: stats}
+        return {"encoder": encoder, "head": head} | self.own_parts(rng, features), {STATS: stats}
+
+    def own_parts(self, rng: jax.Array, features: Features) -> Parts:
+        """Fresh parts that a task has besides encoder and head, for features of those shapes."""
+        return {}
 
     def _read(self, params, memory, asked, keys_B, train):
         """(logits [Q, sum(classes)], the features of the pieces, the new statistics). `keys_B`: a key per video, for what draws in training."""

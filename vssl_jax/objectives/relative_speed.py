@@ -110,7 +110,10 @@ class RelativeSpeed(OnEncoder):
         )
         keys = jax.lax.stop_gradient(self.head.apply({"params": ema["head"]}, features))
         keys = {name: key.reshape(2, -1, key.shape[-1]) for name, key in keys.items()}  # at the query's speed, at the other
-        alike = {name: jnp.einsum("nd,knd->nk", query[name], keys[name]) / self.temperature for name in (APPEARANCE, SPEED)}
+        alike = {
+            name: jnp.einsum("nd,knd->nk", query[name], keys[name], precision=losses.PRECISION) / self.temperature
+            for name in (APPEARANCE, SPEED)
+        }
         alike[QUEUE] = losses.similarity(query[APPEARANCE], jax.lax.stop_gradient(memory[QUEUE]), self.temperature)
         return alike, query[APPEARANCE], keys[APPEARANCE][1], (stats, key_stats), (clips_3xN, which_N)
 

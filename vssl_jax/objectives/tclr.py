@@ -43,7 +43,7 @@ class TCLR(JointEmbedding):
             raise UserError(f"TCLR has temperature {self.temperature} and weights {self.weights}: it must be above 0, and they four")
 
     def project(self, net, features, running, train):
-        """Vectors [N, 1 + parts, D]: of the whole clip, and of its features at each part's time."""
+        """Features [N, 1 + parts, C]: of the whole clip, and at each part's time. The head is for `times`."""
         time = features.map_BxTxHxWxD.shape[1]
         if time % self.parts:
             raise UserError(
@@ -52,15 +52,26 @@ class TCLR(JointEmbedding):
         frames_NxTxD = jnp.mean(features.map_BxTxHxWxD, axis=(2, 3), dtype=jnp.float32)
         slots_NxPxD = jnp.mean(frames_NxTxD.reshape(len(frames_NxTxD), self.parts, -1, frames_NxTxD.shape[-1]), axis=2)
         both = jnp.concatenate([features.pooled_BxD[:, None], slots_NxPxD], axis=1)
-        z, stats = projection.apply(self.head, net[HEAD], running[HEAD_STATS], both.reshape(-1, both.shape[-1]), train)
-        return z.reshape(*both.shape[:2], -1), {HEAD_STATS: stats}
+        return both, {HEAD_STATS: running[HEAD_STATS]}
+
+    def times(self, params, memory, batch, rng, train):
+        """(vectors of the two sparse clips, each as a whole and at each part's time, [B, 2, 1 + parts, D]; of the dense clips, [B, parts, 2, D]; the new
+        statistics). Dense clips' parts are no vectors: nothing is compared with them, and they would be most of what a batch's statistics are of.
+        """
+        seen_BxVxSxC, running = self.look(params, memory, batch, rng, train)
+        videos, _, slots, width = seen_BxVxSxC.shape
+        sparse, dense = seen_BxVxSxC[:, :2].reshape(videos, -1, width), seen_BxVxSxC[:, 2:, 0]
+        rows = jnp.concatenate([sparse, dense], axis=1)
+        z, stats = projection.apply(self.head, params[HEAD], memory[HEAD_STATS], rows.reshape(-1, width), train)
+        z = z.reshape(*rows.shape[:2], -1)
+        of_sparse, of_dense = z[:, : 2 * slots].reshape(videos, 2, slots, -1), z[:, 2 * slots :].reshape(videos, self.parts, 2, -1)
+        return of_sparse, of_dense, running | {HEAD_STATS: stats}
 
     def compare(self, params, memory, batch, rng, train):
-        z_BxVxSxD, running = self.look(params, memory, batch, rng, train)
+        sparse_Bx2xSxD, dense_BxPx2xD, running = self.times(params, memory, batch, rng, train)
         weight = batch[batch_lib.WEIGHT]
         mean = lambda x_B: losses.mean(x_B, weight)  # noqa: E731
-        sparse_Bx2xD, slots_Bx2xPxD = z_BxVxSxD[:, :2, 0], z_BxVxSxD[:, :2, 1:]
-        dense_BxPx2xD = z_BxVxSxD[:, 2:, 0].reshape(len(weight), self.parts, 2, -1)
+        sparse_Bx2xD, slots_Bx2xPxD = sparse_Bx2xSxD[:, :, 0], sparse_Bx2xSxD[:, :, 1:]
         terms, right = {}, {}
 
         loss_B, right_B = losses.nt_xent(sparse_Bx2xD, self.temperature, weight)
@@ -74,11 +85,12 @@ class TCLR(JointEmbedding):
         loss_BxP, right_BxP = jax.vmap(lambda z_Px2xD: losses.nt_xent(z_Px2xD, self.temperature))(dense_BxPx2xD)
         terms[LOCAL], right[LOCAL] = mean(jnp.mean(loss_BxP, axis=1)), mean(jnp.mean(right_BxP, axis=1))
 
-        score_Bx2xPxP = jnp.einsum("bvpd,bqvd->bvpq", slots_Bx2xPxD, dense_BxPx2xD, precision=losses.PRECISION) / self.temperature
+        # Each version of the sparse clip with each of the dense ones.
+        score_Bx2x2xPxP = jnp.einsum("bvpd,bqwd->bvwpq", slots_Bx2xPxD, dense_BxPx2xD, precision=losses.PRECISION) / self.temperature
         same = jnp.eye(self.parts)
-        both = [losses.cross_entropy(same, score) for score in (score_Bx2xPxP, jnp.swapaxes(score_Bx2xPxP, 2, 3))]
-        terms[GLOBAL] = mean(jnp.mean((both[0] + both[1]) / 2, axis=(1, 2)))
-        right[GLOBAL] = mean(jnp.mean(jnp.argmax(score_Bx2xPxP, axis=3) == jnp.arange(self.parts), axis=(1, 2)))
+        both = [losses.cross_entropy(same, score) for score in (score_Bx2x2xPxP, jnp.swapaxes(score_Bx2x2xPxP, 3, 4))]
+        terms[GLOBAL] = mean(jnp.mean((both[0] + both[1]) / 2, axis=(1, 2, 3)))
+        right[GLOBAL] = mean(jnp.mean(jnp.argmax(score_Bx2x2xPxP, axis=4) == jnp.arange(self.parts), axis=(1, 2, 3)))
 
         metrics = {f"{term}/loss": value for term, value in terms.items()} | {f"{term}/{ACCURACY}": value for term, value in right.items()}
         loss = sum(w * terms[term] for w, term in zip(self.weights, TERMS, strict=True))

@@ -52,9 +52,8 @@ def _gradients(objective: Objective, turn: Turn, accumulation: int, state: Train
         return (memory, jax.tree.map(jnp.add, sums, (value, metrics, grads))), None
 
     micros = micro_batches(batch, accumulation)
-    shapes = jax.eval_shape(value_and_grad, parts, state.memory, jax.tree.map(lambda x: x[0], micros))
-    (value, (_, metrics)), grads = shapes
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (value, metrics, grads))
+    value, (_, metrics) = jax.eval_shape(loss, parts, state.memory, jax.tree.map(lambda x: x[0], micros))
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (value, metrics, parts))
     (memory, sums), _ = jax.lax.scan(body, (state.memory, zeros), micros)
     value, metrics, grads = jax.tree.map(lambda x: x / accumulation, sums)
     return value, metrics, grads, memory
