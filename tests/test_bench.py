@@ -74,20 +74,19 @@ assert not data, data
 def test_work_is_counted_per_device(monkeypatch):
     """10 GFLOP in 2 s on 8 devices is 0.625 GFLOP/s each; of a peak of 2.5 GFLOP/s a quarter."""
 
-    class Objective:
-        def flops(self, clips):
-            return clips * 2.5e9
+    class Program:
+        flops = 10e9
 
     class Mesh:
         devices, size = np.array(["device"] * 8), 8
 
     class Plan:
-        objective, mesh, clips = Objective(), Mesh(), 4
+        mesh, clips = Mesh(), 4
 
-    stepper = bench_step.Stepper(Plan(), None, None)
+    stepper = bench_step.Stepper(Plan(), Program(), None)
     monkeypatch.setattr(bench_step.chips, "peak_flops", lambda device: 2.5e9)
     assert bench_step.rates(stepper, 2.0) == {"clips_per_second": 2.0, "tflops": pytest.approx(0.625e-3), "mfu": pytest.approx(0.25)}
-    monkeypatch.setattr(Objective, "flops", lambda self, clips: None)
+    monkeypatch.setattr(Program, "flops", None)
     assert bench_step.rates(stepper, 2.0) == {"clips_per_second": 2.0, "tflops": None, "mfu": None}
 
 

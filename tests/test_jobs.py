@@ -57,6 +57,12 @@ def test_validation_is_the_share_of_videos_told_right(mesh):
     assert metrics == {jobs.ACCURACY: pytest.approx(right / 10)} and state_after is state
 
 
+def test_pictures_without_pillow_are_refused_before_the_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install pillow, or set train.picture_every=0"):
+        jobs.pictures(tiny.videomae(), videos(8), tmp_path, None, 1)
+
+
 def test_validation_of_what_learns_no_classes_is_refused():
     with pytest.raises(UserError, match="VideoMAE has no task of its own"):
         jobs.validation(tiny.videomae(), videos(4), videos(4), every=1)

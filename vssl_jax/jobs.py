@@ -6,6 +6,7 @@ All are jobs of the one loop, so they stand in the same order for every method, 
 
 import dataclasses
 import functools
+import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,22 +53,24 @@ def refresh(objective: Objective) -> Job:
 
 
 def pictures(objective: Objective, input: Input, workdir: Path, writer: MetricsWriter, every: int) -> Job:
-    """Pictures of the same few clips at every time, for the report and TensorBoard."""
+    """Pictures of the same few clips at every time, for the report and TensorBoard. Raises UserError where the package that encodes them is missing."""
+    if importlib.util.find_spec("PIL") is None:
+        raise UserError("pictures of the training need Pillow: pip install pillow, or set train.picture_every=0")
     rows, names = min(4, input.spec.batch_size), []
     few = dataclasses.replace(input, spec=dataclasses.replace(input.spec, batch_size=rows))
 
-    @jax.jit
-    def draw(params, memory, batch):
+    @functools.partial(jax.jit, static_argnums=3)
+    def draw(params, memory, batch, replicated):
         shown = objective.pictures(params, memory, batch, jax.random.key(0))
         names[:] = shown  # while tracing: what comes out of a jitted function has lost the method's order, in which they are to be seen
-        return shown
+        return jax.lax.with_sharding_constraint(shown, replicated)  # rows that other hosts hold could not be read
 
     def run(state: TrainState, step: int) -> tuple[TrainState, Mapping[str, float]]:
         batch = next(iter(pipeline.batches(few, 0)))
         replicated = jax.sharding.NamedSharding(_mesh(state), jax.sharding.PartitionSpec())
         local = {k: jax.device_put(np.asarray(v), replicated) for k, v in batch.items()}
-        drawn = draw(state.params, state.memory, local)
-        shown = {name: np.asarray(drawn[name]) for name in names}
+        drawn = jax.device_get(draw(state.params, state.memory, local, replicated))
+        shown = {name: drawn[name] for name in names}
         answers = [shown.pop(name) for name in ("label", "prediction") if name in shown]
         captions = [objective.caption(*(tuple(map(int, given)) for given in pair)) for pair in zip(*answers, strict=True)]
         if shown and jax.process_index() == 0:

@@ -35,6 +35,14 @@ def test_resume_leaves_each_step_once(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.jsonl"], "no temporary file stays behind"
 
 
+def test_a_file_that_is_written_anew_may_be_read_by_who_could_before(tmp_path):
+    with writer(tmp_path) as w:
+        w.write(10, {"loss": 1.0})
+        before = (tmp_path / "metrics.jsonl").stat().st_mode
+        w.write(10, {"knn": 1.0})
+    assert (tmp_path / "metrics.jsonl").stat().st_mode == before
+
+
 def test_half_a_line_left_by_a_kill_is_dropped(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
     assert [line["step"] for line in metrics.read_metrics(tmp_path)] == [1]

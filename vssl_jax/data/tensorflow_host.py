@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib.util
 import os
 import threading
 from collections.abc import Iterator
@@ -35,9 +36,11 @@ def tensorflow() -> ModuleType:
 
 @contextlib.contextmanager
 def _without_keras() -> Iterator[None]:
-    """While TensorFlow is imported it takes Keras for the older one, which it does not load until somebody asks for it: a quarter of the import."""
+    """While TensorFlow is imported it takes Keras for the older one, which is not there: it loads neither until somebody asks for it. That is a quarter of
+    the import.
+    """
     name = "TF_USE_LEGACY_KERAS"
-    if name in os.environ:
+    if name in os.environ or importlib.util.find_spec("tf_keras"):
         yield
         return
     os.environ[name] = "1"

@@ -52,7 +52,13 @@ def _standardized(train_rows: np.ndarray, test_rows: np.ndarray) -> tuple[np.nda
     """Both with the training rows' mean and deviation per channel: the parameter-free normalization that lets one learning rate fit any backbone."""
     axes = tuple(range(train_rows.ndim - 1))
     mean, std = train_rows.mean(axes), train_rows.std(axes) + 1e-6
-    return ((train_rows - mean) / std).astype(np.float32), ((test_rows - mean) / std).astype(np.float32)
+
+    def standard(rows: np.ndarray) -> np.ndarray:
+        out = (rows - mean).astype(np.float32, copy=False)
+        out /= std  # in place: the maps of many videos fill the memory
+        return out
+
+    return standard(train_rows), standard(test_rows)
 
 
 def cached_probe(train_table: Table, test_table: Table, classes: int, config: Mapping[str, Any], seed: int) -> np.ndarray:

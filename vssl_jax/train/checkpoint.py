@@ -28,7 +28,7 @@ from vssl_jax.errors import UserError
 from vssl_jax.train.sharding import path_name
 
 EXPORT = "export"  # the folder in a workdir
-SHARE = 2**20  # bytes
+SHARE, WRITERS = 2**20, 8  # bytes; how many replicas: on hundreds of devices no share would be large enough
 
 log = logging.getLogger(__name__)
 
@@ -70,12 +70,21 @@ def _shapes(tree: Any) -> dict[str, tuple]:
 
 
 def _writer() -> ocp.PyTreeCheckpointHandler:
-    """Writes a tree of arrays. What several devices hold alike each of them writes a share of, if that is `SHARE` or more: of everything, as by default,
-    a program for every shape and a call for every array and device keep the first save seconds and each save tenths of a second.
+    """Writes a tree of arrays. What several devices hold alike up to `WRITERS` of them write a share of, if that is `SHARE` or more: of everything, as by
+    default, a program for every shape and a call for every array and device keep the first save seconds and each save tenths of a second.
     """
-    arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=SHARE)
-    registry = ocp.type_handlers.create_type_handler_registry((jax.Array, arrays), (np.ndarray, ocp.type_handlers.NumpyHandler()))
-    return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
+    arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=SHARE, max_replicas_for_replica_parallel=WRITERS)
+    usual = [(kind, ocp.type_handlers.get_type_handler(kind)) for kind in (np.number, np.ndarray)]
+    return ocp.PyTreeCheckpointHandler(type_handler_registry=ocp.type_handlers.create_type_handler_registry(*usual, (jax.Array, arrays)))
+
+
+class _Manager(ocp.CheckpointManager):
+    """Leaves it to the loop to stop. Orbax asks too, in process 0 alone and of a step that is past: that sets back the count by which the processes agree
+    on the step to stop at.
+    """
+
+    def reached_preemption(self, step: int) -> bool:
+        return False
 
 
 class Checkpointer:
@@ -91,9 +100,10 @@ class Checkpointer:
         self.directory = Path(directory).absolute()
         self.every = every
         self.keep = keep
+        self._reader = ocp.StandardCheckpointHandler()
 
     @functools.cached_property
-    def _manager(self) -> ocp.CheckpointManager:
+    def _manager(self) -> _Manager:
         options = ocp.CheckpointManagerOptions(
             save_decision_policy=save_decision_policy.SpecificStepsPolicy(steps=[]),  # the loop decides, and forces
             preservation_policy=preservation_policy.LatestN(self.keep),
@@ -104,8 +114,8 @@ class Checkpointer:
         # Registered up front: a manager that has not saved yet could otherwise not read a checkpoint's metadata.
         registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
         registry.add("state", ocp.args.PyTreeSave, _writer())
-        registry.add("state", ocp.args.StandardRestore, ocp.StandardCheckpointHandler())
-        return ocp.CheckpointManager(self.directory, options=options, handler_registry=registry)
+        registry.add("state", ocp.args.StandardRestore, self._reader)
+        return _Manager(self.directory, options=options, handler_registry=registry)
 
     def due(self, step: int) -> bool:
         return self.every > 0 and step % self.every == 0
@@ -159,7 +169,8 @@ class Checkpointer:
         state, problem = None, None
         try:
             self._refuse_other_model(step, abstract)
-            read = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(_plain(abstract)))).state
+            # Not by the manager, in which those that could read wait for all: one that could not is already where they say so.
+            read = self._reader.restore(self.directory / str(step) / "state", args=ocp.args.StandardRestore(_plain(abstract)))
             state = jax.tree.map(
                 lambda want, got: jax.random.wrap_key_data(got) if _is_key(want) and not _is_key(got) else got, abstract, read
             )

@@ -15,7 +15,6 @@ import json
 import math
 import os
 import queue
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -124,8 +123,6 @@ class MetricsWriter:
         """
         if self._board is None:
             return
-        if importlib.util.find_spec("PIL") is None:
-            raise UserError("pictures in TensorBoard need Pillow: pip install pillow, or set train.picture_every=0")
         frames = {name: pictures.side_by_side(pictures.to_uint8(clip_BxTxHxWx3)) for name, clip_BxTxHxWx3 in videos.items()}
         self._board.put(lambda board: board.videos(step, frames))
 
@@ -267,9 +264,9 @@ def _to_json(value: float) -> float | str:
 
 def _replace_text(path: Path, text: str) -> None:
     """Writes a file so that a reader, or a crash at any moment, finds either the old content or the new."""
-    handle, name = tempfile.mkstemp(prefix=path.name, dir=path.parent)
+    name = path.with_name(path.name + ".partial")  # not tempfile's, which only the owner may read
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with open(name, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
