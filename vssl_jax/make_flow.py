@@ -37,6 +37,7 @@ from vssl_jax.errors import UserError
 from vssl_jax.perturb import flow as flow_lib
 
 PAIRS_AT_ONCE = 16
+BYTES_AT_ONCE = 2**29  # of the frames that are read together
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,14 @@ def make_flow(source: Source, out: str | Path, settings: Settings, broken: Broke
     out, written = Path(out), 0
     check_names(source)
     out.mkdir(parents=True, exist_ok=True)
-    made_with = dataclasses.asdict(settings) | dict(about or {})
+    made_with = dataclasses.asdict(settings) | {"tvl1": dataclasses.asdict(flow_lib.TVL1())} | dict(about or {})
     record = out / "made_with.json"
     if not record.exists():
         partial = out / ".made_with.partial"
         partial.write_text(json.dumps(made_with, indent=2) + "\n")
         os.replace(partial, record)
-    elif (before := json.loads(record.read_text())) != made_with:
+    # Flow that was made before its settings were kept has these.
+    elif (before := {"tvl1": made_with["tvl1"]} | json.loads(record.read_text())) != made_with:
         raise UserError(f"{out} was made with {before}, not {made_with}: choose another folder, or remove it")
     for i in range(len(source)):
         folder = out / folders_of(source.name(i))[0]
@@ -105,14 +107,18 @@ def _write(video: Video, folder: Path, settings: Settings) -> None:
         for channel, start in enumerate(NAMES.values()):
             Image.fromarray(codes_HxWx2[..., channel]).save(folder / f"{start}{number + 1:05d}.jpg", quality=settings.quality)
 
+    # Many at once, as each time that reading begins again is at the keyframe before.
+    pairs_read = PAIRS_AT_ONCE * max(1, BYTES_AT_ONCE // (3 * canvas[0] * canvas[1] * PAIRS_AT_ONCE))
     with ThreadPoolExecutor() as pool:
-        for at in range(0, frames - 1, PAIRS_AT_ONCE):
-            # The last frame again and again where the film ends: one program for all.
-            wanted = np.minimum(np.arange(at, at + PAIRS_AT_ONCE + 1), frames - 1)
-            arrays, (rows, columns) = video.read(wanted.tolist(), "rgb", canvas)
-            codes = np.asarray(_codes(arrays[batch_lib.VIDEO][:, :rows, :columns], settings.bound))
-            pairs = min(PAIRS_AT_ONCE, frames - 1 - at)
-            list(pool.map(save, range(at, at + pairs), codes[:pairs]))
+        for first in range(0, frames - 1, pairs_read):
+            read = min(pairs_read, frames - 1 - first)
+            arrays, (rows, columns) = video.read(range(first, first + read + 1), "rgb", canvas)
+            pictures = arrays[batch_lib.VIDEO][:, :rows, :columns]
+            for at in range(0, read, PAIRS_AT_ONCE):
+                # The last frame again and again where the film ends: one program for all.
+                codes = np.asarray(_codes(pictures[np.minimum(np.arange(at, at + PAIRS_AT_ONCE + 1), read)], settings.bound))
+                pairs = min(PAIRS_AT_ONCE, read - at)
+                list(pool.map(save, range(first + at, first + at + pairs), codes[:pairs]))
 
 
 @functools.partial(jax.jit, static_argnames="bound")

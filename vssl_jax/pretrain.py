@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import fcntl
+import hashlib
 import json
 import logging
 import math
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from vssl_jax import batch as batch_lib
@@ -23,6 +25,7 @@ from vssl_jax import jobs as jobs_lib
 from vssl_jax.data import pipeline
 from vssl_jax.data.recipe import broken_record, build_input, preload
 from vssl_jax.data.row import Input
+from vssl_jax.data.source import Source
 from vssl_jax.data.subset import Subset
 from vssl_jax.errors import UserError
 from vssl_jax.evals.knn import check_neighbors
@@ -175,6 +178,19 @@ def _labeled_inputs(config: ConfigDict, workdir: Path) -> tuple[Input, Input]:
     return tuple(made)
 
 
+def _check_hosts(source: Source) -> None:
+    """Raises UserError, in every process, where one of them has other videos: shares of an epoch are of one list, so they would overlap and leave others
+    out. Told apart by their files' names, since hosts may have them in other places.
+    """
+    if jax.process_count() == 1:
+        return
+    digest = hashlib.sha256("\n".join((*source.classes, *(Path(source.name(i)).name for i in range(len(source))))).encode()).digest()
+    found = multihost_utils.process_allgather(np.array([len(source), int.from_bytes(digest[:4], "big")], np.uint32))
+    if len({tuple(row) for row in found.tolist()}) > 1:
+        counts = ", ".join(f"{count:,}" for count in found[:, 0].tolist())
+        raise UserError(f"the processes find other videos (each so many: {counts}): give all hosts the same files and classes")
+
+
 def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter, moments: goodput.Recorder) -> tuple[Plan, tuple[str, ...]]:
     """Everything of a run but the running of it, and the names of the classes that it learns from labels (none: ()). Raises UserError for bad
     data, names or sizes.
@@ -182,6 +198,7 @@ def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter, moments
     objective = objectives.build(config)
     broken = broken_record(config.data, workdir, process=_process())
     input = build_input(config.data, config.train.batch_size, config.seed, broken)
+    _check_hosts(input.source)
     check_needs(objective, input.source.keys)
     check_classes(objective, input.source.classes)
     check_places(objective, len(input.source))

@@ -1,5 +1,6 @@
 """Frames kept in memory are the file's own, and they are read once."""
 
+import dataclasses
 import gc
 import weakref
 from collections import Counter
@@ -15,7 +16,7 @@ from vssl_jax import config as config_lib
 from vssl_jax.data.broken import BrokenRecord
 from vssl_jax.data.folder import folder_source
 from vssl_jax.data.index import BrokenVideo
-from vssl_jax.data.memory import InMemory, shared
+from vssl_jax.data.memory import InMemory, KeptVideo, shared
 from vssl_jax.data.pipeline import batches
 from vssl_jax.data.recipe import build_input
 from vssl_jax.errors import UserError
@@ -65,6 +66,31 @@ def test_what_does_not_fit_is_read_every_time():
         for i in range(3):
             source.open(i).read([0], "rgb", (8, 8))
     assert reads == {0: 1, 1: 1, 2: 3}
+
+
+def test_what_is_being_read_counts():
+    """Else each of many threads would read as much as there is room for."""
+    opened = []
+
+    def meanwhile(i):
+        if i == 0:
+            opened.append(source.open(1).read([0], "rgb", (8, 8)))
+
+    source = kept(ArraySource(2, on_read=meanwhile), films=1)
+    source.open(0).read([0], "rgb", (8, 8))
+    assert opened and isinstance(source.open(0), KeptVideo) and not isinstance(source.open(1), KeptVideo)
+
+
+def test_of_a_part_only_its_frames_are_kept():
+    class Parts(ArraySource):
+        def open(self, i):
+            return dataclasses.replace(super().open(0), span=(i * 0.4, (i + 1) * 0.4))  # two frames of five a second
+
+    source = kept(Parts(5), films=1)
+    for _ in range(2):
+        for i in range(5):
+            assert (source.open(i).read([2 * i + 1, 2 * i], "rgb", (8, 8))[0]["video"][:, 0, 0, 0] == [2 * i + 1, 2 * i]).all()
+    assert all(isinstance(source.open(i), KeptVideo) for i in range(5)), "all five together are one film"
 
 
 def test_a_film_with_damage_gives_the_clips_that_miss_it():

@@ -1,12 +1,13 @@
 """Frames are chosen inside the video, evenly where it is said, and never by wrapping or padding."""
 
 import dataclasses
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from vssl_jax.data.index import BrokenVideo
-from vssl_jax.data.sample import SAMPLERS, Dense, Interval, Segments, Views
+from vssl_jax.data.index import BrokenVideo, VideoIndex
+from vssl_jax.data.sample import SAMPLERS, Dense, Interval, Segments, Views, window
 from vssl_jax.errors import UserError
 
 FPS = 25.0
@@ -55,6 +56,16 @@ def test_only_frames_of_the_part_are_taken(sampler):
         draw(sampler, 100, part=(low / FPS, (low + 2) / FPS))
     with pytest.raises(BrokenVideo):
         draw(sampler, 100, part=(1000.0, 2000.0))
+
+
+@pytest.mark.parametrize("fps", [24, 25, 30])
+def test_parts_that_follow_each_other_share_no_frame_and_leave_none_out(fps):
+    """By the times of a file, whose ticks no fraction of two is, and by lists that round."""
+    seconds = VideoIndex(range(0, 3000 * 512, 512), Fraction(1, 512 * fps), np.zeros((0, 2), np.int64), 8, 8, 0, 0).seconds
+    assert seconds.tolist() == [k / fps for k in range(3000)]
+    for border in range(1, 3000):
+        for at in (border / fps, round(border / fps, 6)):
+            assert window(seconds, (0.0, at), 1)[1] == border == window(seconds, (at, 1000.0), 1)[0]
 
 
 def test_views_are_evenly_spaced_from_the_first_start_to_the_last():

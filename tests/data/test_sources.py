@@ -2,15 +2,17 @@
 wrong with them."""
 
 import functools
+import os
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from tests.data.video_files import shapes_NxHxWx3, write_video
 from vssl_jax import batch as batch_lib
-from vssl_jax.data import SOURCES, open_source
+from vssl_jax.data import SOURCES, files, open_source
 from vssl_jax.data.broken import BrokenRecord
-from vssl_jax.data.index import BrokenVideo
+from vssl_jax.data.index import BrokenVideo, VideoIndex
 from vssl_jax.data.pipeline import Input, epoch
 from vssl_jax.data.sample import Views
 from vssl_jax.data.subset import Subset
@@ -102,6 +104,45 @@ def test_a_class_file_fixes_the_numbers(tree, tmp_path):
         folder(tree, classes=str(tmp_path / "names.txt"))
     with pytest.raises(UserError, match="cannot read the class names"):
         folder(tree, classes=str(tmp_path / "missing.txt"))
+
+
+def test_a_link_back_is_not_followed_and_a_link_elsewhere_is(tree, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "e.mp4").write_bytes(b"x")
+    (tree / "jump" / "all").symlink_to(tree)
+    (tree / "jump" / "more").symlink_to(elsewhere)
+    assert names(folder(tree), tree) == ["jump/deep/er/c.webm", "jump/more/e.mp4", "run/a.AVI", "run/b.mp4"]
+
+
+def test_a_folder_that_cannot_be_listed_is_no_folder_without_videos(tree, monkeypatch):
+    scan = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("deep"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(UserError, match=r"deep cannot be listed \(Permission denied\)"):
+        folder(tree)
+
+
+def test_indices_are_kept_up_to_a_limit_and_the_first_stay(tree, monkeypatch):
+    """In a random order the next film that comes is one of those that came first as likely as any."""
+    indexed = []
+
+    def index(path):
+        indexed.append(path)
+        return VideoIndex(range(0, 3000, 10), Fraction(1, 250), np.zeros((0, 2), np.int64), 8, 8, 0, 0)
+
+    monkeypatch.setattr(files, "index_video", index)
+    monkeypatch.setattr(files, "INDICES_BYTES", 2 * index("").nbytes)
+    indexed.clear()
+    source = folder(tree)
+    for _ in range(3):
+        for i in range(3):
+            assert source.open(i).index.num_frames == 300
+    assert [indexed.count(source.name(i)) for i in range(3)] == [1, 1, 3]
 
 
 def test_wrong_folders_are_told_apart(tmp_path, tree):

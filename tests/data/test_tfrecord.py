@@ -1,6 +1,7 @@
 """Shards hold what the source held: labels, order, times, and frames within JPEG's error."""
 
 import os
+import struct
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from tests.data.array_source import ArraySource
 from tests.data.video_files import shapes_NxHxWx3, write_video
 from vssl_jax import batch as batch_lib
-from vssl_jax.data import open_source
+from vssl_jax.data import open_source, stills
 from vssl_jax.data.broken import BrokenRecord
 from vssl_jax.data.index import BrokenVideo
 from vssl_jax.data.make_shards import Settings, main, make_shards, source_settings
@@ -83,6 +84,27 @@ def test_planes_say_the_same_colors_as_rgb(shards):
     luma = rgb @ [0.299, 0.587, 0.114]
     assert np.abs(planes["luma"][:, :48, :64] - luma).max() <= 0.51
     assert (planes["luma"][:, 48:] == 0).all() and (planes["chroma"][:, 24:] == 128).all()
+
+
+def test_a_picture_is_decoded_once_however_often_it_is_shown(shards, monkeypatch):
+    decoded = []
+    monkeypatch.setattr(stills, "decode", lambda data, number, decode=stills.decode: decoded.append(number) or decode(data, number))
+    for layout in ("rgb", "yuv420"):
+        video = open_source({"source": "tfrecord", "path": str(shards)}).open(0)
+        again, _ = video.read([3, 1, 3, 3], layout, (32, 48))
+        assert decoded == [1, 3]
+        once, _ = video.read([3, 1], layout, (32, 48))
+        for name, array in again.items():
+            np.testing.assert_array_equal(array, once[name][[0, 1, 0, 0]])
+        decoded.clear()
+
+
+def test_a_film_becomes_a_record_by_one_reading(tmp_path):
+    """Each reading of a part of it would begin at the keyframe before, or in some files at the start."""
+    read = []
+    source = ArraySource(1, num_frames=300, on_read=read.append)
+    make_shards(source, tmp_path, Settings(shards=1), BrokenRecord(0.0))
+    assert read == [0] and open_source({"source": "tfrecord", "path": str(tmp_path)}).open(0).index.num_frames == 300
 
 
 def test_gray_has_no_color_and_a_flat_color_is_exact():
@@ -197,6 +219,14 @@ def test_damaged_shards(shards, tmp_path):
     with pytest.raises(BrokenVideo) as caught:
         source.open(1)
     assert caught.value.cause == "truncated"
+    (length,) = struct.unpack("<Q", content[:8])
+    second = 12 + length + 4
+    for at, bit in ((second + 6, 1), (second + 7, 128)):  # beyond the file, beyond all memory
+        damaged = bytearray(content)
+        damaged[at] ^= bit
+        (tmp_path / "cut.tfrecord").write_bytes(damaged)
+        with pytest.raises(UserError, match=f"is damaged at byte {second} or before it, after 1 records"):
+            open_source({"source": "tfrecord", "path": str(tmp_path)})
     at = content.index(b"\xff\xd8\xff", len(content) // 3)
     (tmp_path / "cut.tfrecord").write_bytes(content[:at] + b"\0" * 400 + content[at + 400 :])
     causes = set()

@@ -43,3 +43,11 @@ def test_both_kinds_of_key(make):
     draws = jax.vmap(lambda key: jax.random.uniform(key))(keys_B)
     assert draws.shape == (3,) and len(set(np.asarray(draws).tolist())) == 3
     assert keys.clip_keys(keys_B, 2).shape[0] == 6
+
+
+def test_splitting_and_folding_a_key_is_the_same_and_a_key_apart_is_neither(rng):
+    """What draws from a key that was split, or folded with places, must not do so itself."""
+    bits = lambda keys: {tuple(key) for key in np.asarray(jax.random.key_data(keys)).reshape(-1, 2).tolist()}  # noqa: E731
+    split, folded = jax.random.split(rng, 100), keys.unit_keys(rng[None], 100)
+    assert bits(split) == bits(folded)
+    assert not bits(keys.apart(rng)) & bits(split)

@@ -25,7 +25,8 @@ import orbax.checkpoint as ocp
 
 from tests.data.array_source import ArraySource
 from tests.train import tiny
-from vssl_jax import jobs
+from vssl_jax import jobs, pretrain
+from vssl_jax.errors import UserError
 from vssl_jax.data.broken import BrokenRecord
 from vssl_jax.data.row import Input
 from vssl_jax.data.sample import Dense
@@ -41,6 +42,13 @@ with jax.set_mesh(plan.mesh):
     input = Input(ArraySource(8), spec, Dense(4), BrokenRecord(1.0), shuffle=False)
     with MetricsWriter(Path(workdir), enabled=place == 0, tensorboard=False) as writer:
         jobs.pictures(plan.objective, input, Path(workdir), writer, 1).run(state, 1)
+
+    pretrain._check_hosts(ArraySource(8))
+    for other in (ArraySource(8 + place), ArraySource(8, classes=("a", "b", "cd"[place]))):
+        try:
+            pretrain._check_hosts(other)
+        except UserError as error:
+            print("refused", error, flush=True)
 
     checkpointer = Checkpointer(Path(workdir) / "checkpoints", every=1, keep=5)
     for step in (1, 2):
@@ -93,6 +101,13 @@ def test_what_one_host_cannot_read_none_goes_on_from(hosts):
 def test_pictures_of_rows_that_other_hosts_hold_are_drawn(hosts):
     workdir, _ = hosts
     assert list((workdir / "report" / "pictures").glob("*.npz"))
+
+
+def test_other_videos_on_other_hosts_are_refused(hosts):
+    """A file that one of them lacks, or a class; in both processes."""
+    for output in hosts[1]:
+        refused = [line for line in output.splitlines() if line.startswith("refused")]
+        assert len(refused) == 2 and "each so many: 8, 9" in refused[0] and "each so many: 8, 8" in refused[1], output
 
 
 def test_orbax_does_not_ask_whether_to_stop(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ wants and no other frame needs; only wanted frames are converted. Whatever does 
 packet with nothing left out, which is the definition of right, and only what fails there too is broken.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 
@@ -68,7 +69,7 @@ def _decode(file: VideoFile, index: VideoIndex, wanted: Sequence[int], put: Put)
             again, counted = _seek_and_decode(container, stream, index, numbers, put)
     if again:
         with open_video(file) as (container, stream):
-            _decode_from_start(container, stream, None if counted else index.pts, again, put)
+            _decode_from_start(container, stream, None if counted else index.times, again, put)
 
 
 def _seek_and_decode(container, stream, index: VideoIndex, numbers: list[int], put: Put) -> tuple[list[int], bool]:
@@ -79,7 +80,7 @@ def _seek_and_decode(container, stream, index: VideoIndex, numbers: list[int], p
         if packets is None:
             again += group
             continue
-        wanted = {int(index.pts[n]): n for n in group}
+        wanted = {int(index.times[n]): n for n in group}
         clean, ordered = _decode_group(stream.codec_context, packets, int(index.keyframes[key, 0]), wanted, index.skippable, put)
         if not ordered:
             return numbers, True
@@ -94,8 +95,8 @@ def _groups(index: VideoIndex, numbers: list[int]) -> list[tuple[list[int], int]
     groups: list[tuple[list[int], int]] = []
     last_key = None
     for number in numbers:
-        key = int(np.searchsorted(index.keyframes[:, 0], index.pts[number], "right")) - 1
-        if groups and (key == last_key or int(np.searchsorted(index.pts, index.keyframes[key, 0])) - groups[-1][0][-1] <= _SEEK_GAP):
+        key = int(np.searchsorted(index.keyframes[:, 0], index.times[number], "right")) - 1
+        if groups and (key == last_key or bisect_left(index.times, index.keyframes[key, 0]) - groups[-1][0][-1] <= _SEEK_GAP):
             groups[-1][0].append(number)
         else:
             groups.append(([number], key))
@@ -176,7 +177,7 @@ def _outputs(context, packets: Iterable, until: Iterable[int], skip: bool) -> It
         yield None, None
 
 
-def _decode_from_start(container, stream, times: np.ndarray | None, numbers: list[int], put: Put) -> None:
+def _decode_from_start(container, stream, times: range | np.ndarray | None, numbers: list[int], put: Put) -> None:
     """Decodes everything from the first packet on, up to the last number. Frames are told apart by `times`, or counted if that is None."""
     number_of = None if times is None else {int(pts): n for n, pts in enumerate(times)}
     left, damaged, count, last_put = set(numbers), False, -1, None

@@ -1,12 +1,10 @@
 """Video files as a source: a path, a label and perhaps a part of the film each. Folder, manifest and the embedded world differ only in how
 they list them.
 
-The index of a file (one pass over its packets, a few milliseconds) is kept in memory, for a bounded number of files, so that only the first
-epoch pays.
+The index of a file (one pass over its packets, a few milliseconds) is kept in memory, up to a limit of bytes, so that only the first epoch pays.
 """
 
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from vssl_jax.data.decode import read_frames
 from vssl_jax.data.index import VideoIndex, index_video
 from vssl_jax.data.source import UNLABELED, keys_with_labels
 
-INDICES_KEPT = 20_000  # about 100 MB for ten-second films
+INDICES_BYTES = 2**28  # 300,000 and more films of evenly spaced frames, 80,000 others of ten seconds
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,8 @@ class FileSource:
         self.entries = tuple(entries)
         self.classes = classes
         self.keys = keys_with_labels(classes)
-        self._indices: OrderedDict[str, VideoIndex] = OrderedDict()
+        self._indices: dict[str, VideoIndex] = {}
+        self._bytes = 0
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -65,15 +64,14 @@ class FileSource:
         return FileVideo(entry.path, self._index(entry.path), entry.label, entry.span)
 
     def _index(self, path: str) -> VideoIndex:
-        with self._lock:
-            if path in self._indices:
-                self._indices.move_to_end(path)
-                return self._indices[path]
+        if (known := self._indices.get(path)) is not None:
+            return known
         index = index_video(path)  # outside the lock: two threads may both do it, with the same outcome
         with self._lock:
-            self._indices[path] = index
-            if len(self._indices) > INDICES_KEPT:
-                self._indices.popitem(last=False)
+            # The first ones stay: of those that come last, in another order every epoch, hardly one would be there when it comes again.
+            if path not in self._indices and self._bytes + index.nbytes <= INDICES_BYTES:
+                self._indices[path] = index
+                self._bytes += index.nbytes
         return index
 
 

@@ -43,10 +43,19 @@ def folder_source(path: str, classes: str = "") -> FileSource:
 
 
 def video_files(root: Path) -> list[Path]:
-    """Sorted paths of the files under `root` whose extension is a video's; links to folders are followed, hidden files and folders are not
-    looked at."""
+    """Sorted paths of the files under `root` whose extension is a video's; links to folders are followed (not to one that they are in), hidden files and
+    folders are not looked at. Raises UserError where a folder cannot be listed: without its videos, hosts would draw from other lists.
+    """
+
+    def fail(error: OSError) -> None:
+        raise UserError(f"the folder {error.filename} cannot be listed ({error.strerror}): mend it, or leave it out of {root}") from error
+
+    def comes_back(here: str, name: str) -> bool:
+        path = os.path.join(here, name)
+        return os.path.islink(path) and Path(os.path.realpath(here)).is_relative_to(os.path.realpath(path))
+
     found = []
-    for here, folders, names in os.walk(root, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    for here, folders, names in os.walk(root, followlinks=True, onerror=fail):
+        folders[:] = [name for name in folders if not name.startswith(".") and not comes_back(here, name)]
         found += [Path(here, name) for name in names if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS]
     return sorted(found)

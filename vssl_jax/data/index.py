@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -48,8 +49,8 @@ class BrokenVideo(Exception):
 class VideoIndex:
     """The frames of one video stream.
 
-    pts         int64 [N]    times in the stream's ticks, sorted
-    seconds     float64 [N]  from the first shown frame
+    times       int [N]      in the stream's ticks, sorted; a range where they are evenly apart, which takes no memory
+    tick                     seconds of a tick
     keyframes   int64 [K,2]  display and decoding time of each keyframe, sorted, also of those not shown
     height, width            of the picture as displayed, that is after rotation; square pixels are assumed
     rotation                 0, 90, 180 or 270 degrees counterclockwise that the decoded picture is turned for display
@@ -61,8 +62,8 @@ class VideoIndex:
     counted                  whether frames have to be counted from the first packet, see the module's docstring
     """
 
-    pts: np.ndarray
-    seconds: np.ndarray
+    times: range | np.ndarray
+    tick: Fraction
     keyframes: np.ndarray
     height: int
     width: int
@@ -74,7 +75,18 @@ class VideoIndex:
 
     @property
     def num_frames(self) -> int:
-        return len(self.pts)
+        return len(self.times)
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """float64 [N], from the first shown frame: divided once, so that frame k of f a second is at k / f to the last digit."""
+        ticks = np.asarray(self.times)
+        return (ticks - ticks[0]) * self.tick.numerator / self.tick.denominator
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes in memory, roughly."""
+        return 600 + self.keyframes.nbytes + (0 if isinstance(self.times, range) else self.times.nbytes)
 
 
 def index_video(file: VideoFile) -> VideoIndex:
@@ -100,15 +112,15 @@ def index_video(file: VideoFile) -> VideoIndex:
         counted = first.pts is None or _is_counted(container, stream, codec, packets)
         start = None if counted else max(first.pts, 0) if _has_edits(container) else first.pts
         shown = [p for p in packets if p.shown and (start is None or p.pts >= start)]
-        ticks, tick_seconds = _times(stream, shown)
+        ticks, tick = _times(stream, shown)
     if not shown:
         raise BrokenVideo("corrupt", "no packet of the video is shown")
     if min(height, width) < 2:
         raise BrokenVideo("unreadable", f"the picture is {height}x{width}")
     keys = sorted((p.pts, p.pts if p.dts is None else p.dts) for p in packets if p.key and p.pts is not None)
     return VideoIndex(
-        pts=ticks,
-        seconds=(ticks - ticks[0]) * tick_seconds,
+        times=_spaced(ticks),
+        tick=tick,
         keyframes=np.array(keys, np.int64).reshape(-1, 2),
         height=width if rotation in (90, 270) else height,
         width=height if rotation in (90, 270) else width,
@@ -265,14 +277,21 @@ def _is_counted(container, stream, codec: str, packets: list[_Packet]) -> bool:
     return codec != "mpeg4" or min(p.size for p in packets) <= _PLACEHOLDER_BYTES
 
 
-def _times(stream, shown: list[_Packet]) -> tuple[np.ndarray, float]:
+def _spaced(ticks: np.ndarray) -> range | np.ndarray:
+    steps = np.diff(ticks)
+    if len(steps) and steps[0] > 0 and (steps == steps[0]).all():
+        return range(int(ticks[0]), int(ticks[-1]) + 1, int(steps[0]))
+    return ticks
+
+
+def _times(stream, shown: list[_Packet]) -> tuple[np.ndarray, Fraction]:
     """Times of the shown frames, sorted, and the seconds of a tick. Where packets have no time at all (raw streams), by the frame rate."""
     times = [p.dts if p.pts is None else p.pts for p in shown]
     if None not in times:
-        return np.sort(np.array(times, np.int64)), float(stream.time_base)
+        return np.sort(np.array(times, np.int64)), Fraction(stream.time_base)
     if not stream.guessed_rate:
         raise BrokenVideo("unreadable", "its frames have no times, and it names no frame rate")
-    return np.arange(len(shown), dtype=np.int64), 1 / float(stream.guessed_rate)
+    return np.arange(len(shown), dtype=np.int64), 1 / Fraction(stream.guessed_rate)
 
 
 def _single_layer(extradata: bytes | None) -> bool:

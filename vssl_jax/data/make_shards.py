@@ -27,7 +27,7 @@ from vssl_jax.data.tensorflow_host import tensorflow
 from vssl_jax.data.tfrecord import CLASSES_FILE, serialize
 from vssl_jax.errors import UserError, unknown_name
 
-FRAMES_AT_ONCE = 32
+BYTES_AT_ONCE = 2**28  # of one thread's frames: each time that reading begins again, it is at the keyframe before
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,9 @@ def _record(source: Source, i: int, settings: Settings) -> bytes:
     first, stop = window(video.index.seconds, video.span, 1)
     canvas = (video.index.height, video.index.width) if settings.canvas is None else settings.canvas
     encode, frames = tensorflow().io.encode_jpeg, []
-    for at in range(first, stop, FRAMES_AT_ONCE):
-        arrays, (rows, cols) = video.read(range(at, min(at + FRAMES_AT_ONCE, stop)), "rgb", canvas)
+    count = max(32, BYTES_AT_ONCE // (3 * canvas[0] * canvas[1]))
+    for at in range(first, stop, count):
+        arrays, (rows, cols) = video.read(range(at, min(at + count, stop)), "rgb", canvas)
         frames += [encode(picture[:rows, :cols], quality=settings.quality).numpy() for picture in arrays["video"]]
     seconds = video.index.seconds[first:stop] - video.index.seconds[first]
     name = "" if video.label == UNLABELED else source.classes[video.label]

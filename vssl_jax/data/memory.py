@@ -14,6 +14,7 @@ import numpy as np
 
 from vssl_jax import batch as batch_lib
 from vssl_jax.data.index import BrokenVideo
+from vssl_jax.data.sample import window
 from vssl_jax.data.source import Index, Source, Video, VideoOf
 
 
@@ -24,12 +25,13 @@ class KeptVideo:
     index: Index
     label: int
     span: tuple[float, float] | None
-    arrays: dict[str, np.ndarray]  # of all frames
+    arrays: dict[str, np.ndarray]  # of the frames that count
     extent: tuple[int, int]
+    first: int = 0  # the number of the first of them
 
     def read(self, wanted: Sequence[int], layout: str, canvas: tuple[int, int]) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
         """The layout and the canvas are those that the frames are kept in."""
-        return {key: array[np.asarray(wanted)] for key, array in self.arrays.items()}, self.extent
+        return {key: array[np.asarray(wanted) - self.first] for key, array in self.arrays.items()}, self.extent
 
 
 @dataclass(frozen=True)
@@ -72,29 +74,25 @@ class InMemory:
     def kept(self, i: int, video: Video) -> Video:
         """`video`, which is number i, with its frames in memory where they fit."""
         if i not in self._kept:
-            # Outside the lock: two threads may both read a film, with the same outcome.
-            self._keep(i, self._whole(video))
+            self._keep(i, video)
         return self._kept[i] or video
 
-    def _whole(self, video: Video) -> KeptVideo | None:
-        """All frames of a video; None where they would not fit, or cannot be read."""
-        pixels = video.index.num_frames * self._canvas[0] * self._canvas[1]
+    def _keep(self, i: int, video: Video) -> None:
+        """Reads the frames that count, if they fit and can be read. Outside the lock: two threads may both read a film, with the same outcome."""
+        first, stop = window(video.index.seconds, video.span, 1)
         values = (3 if self._layout == "rgb" else 1.5) + (2 if batch_lib.FLOW in self.keys else 0)  # a pixel's
-        if self._bytes + pixels * values > self._limit:
-            return None
-        try:
-            arrays, extent = video.read(range(video.index.num_frames), self._layout, self._canvas)
-        except BrokenVideo:  # a clip may miss the damage
-            return None
-        return KeptVideo(video.index, video.label, video.span, arrays, extent)
-
-    def _keep(self, i: int, video: KeptVideo | None) -> None:
-        size = 0 if video is None else sum(array.nbytes for array in video.arrays.values())
+        size, kept = int((stop - first) * self._canvas[0] * self._canvas[1] * values), None
+        with self._lock:  # taken before they are read, so that all threads together stay below the limit
+            fits = self._bytes + size <= self._limit
+            self._bytes += size if fits else 0
+        if fits:
+            with contextlib.suppress(BrokenVideo):  # a clip may miss the damage
+                arrays, extent = video.read(range(first, stop), self._layout, self._canvas)
+                kept = KeptVideo(video.index, video.label, video.span, arrays, extent, first)
         with self._lock:
-            if i not in self._kept:
-                fits = self._bytes + size <= self._limit
-                self._kept[i] = video if fits else None
-                self._bytes += size if fits else 0
+            if fits and (kept is None or i in self._kept):
+                self._bytes -= size
+            self._kept.setdefault(i, kept)
 
 
 class _Opened:

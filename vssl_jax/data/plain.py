@@ -15,7 +15,7 @@ def read_plainly(file: VideoFile, index: VideoIndex, wanted: Sequence[int]) -> n
 
     The index only says at which times the frames are. Raises BrokenVideo where one is not found by its time.
     """
-    times = [int(index.pts[n]) for n in wanted]
+    times = [int(index.times[n]) for n in wanted]
     found = {}
     with open_video(file) as (container, stream):
         container.seek(times[0], stream=stream)

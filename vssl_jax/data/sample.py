@@ -160,7 +160,8 @@ def window(seconds: np.ndarray, part: tuple[float, float] | None, least: int) ->
     `least`."""
     first, stop = 0, len(seconds)
     if part is not None:
-        first, stop = (int(i) for i in np.searchsorted(seconds, part, side="left"))
+        # Within a microsecond of an end is at it: lists round times, and what is the first of one part must not be the last of another.
+        first, stop = (int(i) for i in np.searchsorted(seconds, np.array(part) - 1e-6, side="left"))
     if stop - first < least:
         within = "" if part is None else f" in {part[0]:g}..{part[1]:g} s"
         raise BrokenVideo("too_short", f"{stop - first} frames{within}, a clip needs {least}")

@@ -29,18 +29,19 @@ class StillsVideo:
 
     def read(self, wanted: Sequence[int], layout: str, canvas: tuple[int, int]) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
         rows, cols, reduced = picture_size(self.index.height, self.index.width, canvas, even=layout == "yuv420")
-        rgb_NxHxWx3 = np.zeros((len(wanted), *canvas, 3), np.uint8)
-        for slot, number in enumerate(wanted):
+        numbers, places = np.unique(np.asarray(wanted), return_inverse=True)
+        rgb_NxHxWx3 = np.zeros((len(numbers), *canvas, 3), np.uint8)
+        for slot, number in enumerate(numbers.tolist()):
             rgb_HxWx3 = decode(self.frames[number], number)
             if rgb_HxWx3.shape[:2] != (self.index.height, self.index.width):
                 raise BrokenVideo("corrupt", f"frame {number} has another size than the first")
             rgb_NxHxWx3[slot, :rows, :cols] = (_resized(rgb_HxWx3, rows, cols) if reduced else rgb_HxWx3)[:rows, :cols]
         if layout == "rgb":
-            return {batch_lib.VIDEO: rgb_NxHxWx3}, (rows, cols)
-        luma_NxHxW = np.zeros((len(wanted), *canvas), np.uint8)
-        chroma_NxHxWx2 = np.full((len(wanted), canvas[0] // 2, canvas[1] // 2, 2), 128, np.uint8)
+            return {batch_lib.VIDEO: rgb_NxHxWx3[places]}, (rows, cols)
+        luma_NxHxW = np.zeros((len(numbers), *canvas), np.uint8)
+        chroma_NxHxWx2 = np.full((len(numbers), canvas[0] // 2, canvas[1] // 2, 2), 128, np.uint8)
         luma_NxHxW[:, :rows, :cols], chroma_NxHxWx2[:, : rows // 2, : cols // 2] = rgb_to_yuv420(rgb_NxHxWx3[:, :rows, :cols])
-        return {batch_lib.LUMA: luma_NxHxW, batch_lib.CHROMA: chroma_NxHxWx2}, (rows, cols)
+        return {batch_lib.LUMA: luma_NxHxW[places], batch_lib.CHROMA: chroma_NxHxWx2[places]}, (rows, cols)
 
 
 def open_stills(frames: Sequence[bytes], seconds: np.ndarray, label: int) -> StillsVideo:

@@ -47,7 +47,7 @@ def _without_keras() -> Iterator[None]:
     try:
         yield
     finally:
-        del os.environ[name]
+        os.environ.pop(name, None)  # another thread may have been in here too
 
 
 def preload() -> threading.Thread:

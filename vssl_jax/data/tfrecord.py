@@ -29,6 +29,19 @@ from vssl_jax.errors import UserError
 CLASSES_FILE = "classes.txt"
 
 
+class _Pictures(Sequence):
+    """The pictures of a record, each copied out of it when it is wanted."""
+
+    def __init__(self, features):
+        self._features = features
+
+    def __len__(self) -> int:
+        return len(self._features)
+
+    def __getitem__(self, number: int) -> bytes:
+        return self._features[number].bytes_list.value[0]
+
+
 class TFRecordSource:
     """Records of JPEG frames (source.Source). `fps` is the rate of records that have no timestamps."""
 
@@ -47,7 +60,7 @@ class TFRecordSource:
     def open(self, i: int) -> StillsVideo:
         example = _parse(self._records[i])
         lists = example.feature_lists.feature_list
-        frames = [feature.bytes_list.value[0] for feature in lists["image/encoded"].feature]
+        frames = _Pictures(lists["image/encoded"].feature)
         ticks = [feature.int64_list.value[0] for feature in lists["image/timestamp"].feature]
         if ticks and len(ticks) != len(frames):
             raise BrokenVideo("corrupt", f"{len(frames)} frames, {len(ticks)} timestamps")

@@ -28,6 +28,11 @@ def example_keys(rng: jax.Array, batch: batch_lib.Batch, purpose: int) -> jax.Ar
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.fold_in(rng, purpose), slot_B)
 
 
+def apart(key: jax.Array) -> jax.Array:
+    """A key that is none of those which splitting `key` gives, or folding it with a number of clips or frames: those two are the same keys."""
+    return jax.random.fold_in(key, 0x7FFFFFFF)
+
+
 def unit_keys(keys_B: jax.Array, units: int) -> jax.Array:
     """keys_BxU: each example's key folded with 0..U-1, for draws per clip or per frame of a video."""
     fold = jax.vmap(jax.vmap(jax.random.fold_in, in_axes=(None, 0)), in_axes=(0, None))

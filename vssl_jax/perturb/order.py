@@ -56,7 +56,7 @@ class OrderFree:
         """As the view is called: (keys_B, batch) or (batch,)."""
         clip_BxKxTxHxWxC = self.view(*args)
         if len(args) == 2:
-            keys_B = keys_lib.unit_keys(args[0], 2)[:, 1]  # not the key the view drew from
+            keys_B = jax.vmap(keys_lib.apart)(args[0])  # the view drew from these
         else:
             keys_B = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(0), args[0][batch_lib.INDEX])
         keys_BxK = keys_lib.unit_keys(keys_B, clip_BxKxTxHxWxC.shape[1])

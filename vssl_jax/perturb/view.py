@@ -179,8 +179,8 @@ class RandomView:
     def _shifted(self, key: jax.Array, box_4: jax.Array, extent_2: jax.Array) -> jax.Array:
         """The box, moved by a uniform share of its sides and kept inside the picture."""
         corner_2, sides_2 = box_4[:2], box_4[2:]
-        # Folded: the first clip's key is the one that the common box was drawn from.
-        by_2 = jax.random.uniform(jax.random.fold_in(key, 1), (2,), minval=-self.shift, maxval=self.shift) * sides_2
+        # The first clip's key is the one that the common box was drawn from.
+        by_2 = jax.random.uniform(keys_lib.apart(key), (2,), minval=-self.shift, maxval=self.shift) * sides_2
         return jnp.concatenate([jnp.clip(corner_2 + by_2, 0, jnp.maximum(extent_2 - sides_2, 0)), sides_2])
 
 
