@@ -123,6 +123,22 @@ def test_random_networks_are_drawn_each_by_itself(exported):
     assert any(np.any(a != b) for a, b in zip(jax.tree.leaves(video.params), jax.tree.leaves(flow.params), strict=True))
 
 
+def test_other_weights_and_other_videos_are_read_by_the_same_program(exported):
+    """Of a checkpoint and random weights, training and test, each seed."""
+    compiled = []
+    listen = lambda name, seconds, **more: compiled.append(name) if "backend_compile" in name else None  # noqa: E731
+    view = {"short_side": 0, "crops": 1}
+    features.extract(subject.load(exported), view, iter([films(8, 0)]))
+    subject.random(subject.load(exported)[0], 3)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        other = subject.random(subject.load(exported)[0], 4)
+        features.extract((other,), dict(view), iter([films(8, 1)]))
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert not compiled
+
+
 def test_fine_tuning_shows_each_network_its_own(method, exported):
     """Shapes of what a classifier is given: four frames of colors or of flow, of clips of five."""
     settings = method[-1].eval.finetune

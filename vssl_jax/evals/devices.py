@@ -12,7 +12,9 @@ from vssl_jax.train import sharding
 
 
 def spread(function: Callable[[Any, batch_lib.Batch], Any], weights: Any) -> Callable[[batch_lib.Batch], Any]:
-    """`function(weights, batch)`, compiled, as a function of host batches, which must all have as many rows."""
+    """`function(weights, batch)`, compiled, as a function of host batches, which must all have as many rows. Given the same function again, with other
+    weights, nothing is compiled anew.
+    """
     compiled, placed = jax.jit(function), {}
 
     def run(batch: Mapping[str, Any]) -> Any:

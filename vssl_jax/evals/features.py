@@ -1,8 +1,10 @@
 """Frozen features of a whole source, one row per video, computed once for all protocols that train nothing in the backbone."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
@@ -11,6 +13,7 @@ from vssl_jax.errors import UserError
 from vssl_jax.evals.devices import spread
 from vssl_jax.evals.subject import Subject
 from vssl_jax.models import backbone as backbone_lib
+from vssl_jax.perturb.view import EvalView
 
 HOST_KEYS = (batch_lib.LABEL, batch_lib.INDEX, batch_lib.WEIGHT)
 
@@ -30,13 +33,9 @@ def check_some(labels_N: np.ndarray) -> None:
         raise UserError("not one of the videos could be used: broken_videos.jsonl in the workdir says why")
 
 
-def extract(
-    subjects: Sequence[Subject], view: Mapping[str, Any], batches: Iterator[Mapping[str, np.ndarray]], keep_map: bool = False
-) -> tuple[Table, ...]:
-    """Runs the frozen backbones, in evaluation mode, over one pass of the data: a table each, of the same rows. `view` is the config of an
-    evaluation view.
-    """
-    seen = tuple((subject.module(), subject.eval_view(view)) for subject in subjects)
+@functools.lru_cache(maxsize=8)
+def _reader(seen: tuple[tuple[nn.Module, EvalView], ...], keep_map: bool) -> Callable:
+    """One function for all weights and data that such networks are evaluated with: it is compiled once."""
 
     def pooled_and_map(weights, batch):
         found = []
@@ -50,7 +49,17 @@ def extract(
             found.append((pooled, maps))
         return found
 
-    features = spread(pooled_and_map, tuple((subject.params, subject.stats) for subject in subjects))
+    return pooled_and_map
+
+
+def extract(
+    subjects: Sequence[Subject], view: Mapping[str, Any], batches: Iterator[Mapping[str, np.ndarray]], keep_map: bool = False
+) -> tuple[Table, ...]:
+    """Runs the frozen backbones, in evaluation mode, over one pass of the data: a table each, of the same rows. `view` is the config of an
+    evaluation view.
+    """
+    seen = tuple((subject.module(), subject.eval_view(view)) for subject in subjects)
+    features = spread(_reader(seen, keep_map), tuple((subject.params, subject.stats) for subject in subjects))
     rows, labels, indices = [[] for _ in subjects], [], []
     for batch in batches:
         real = np.asarray(batch[batch_lib.WEIGHT]) > 0

@@ -1,7 +1,8 @@
 """What is trained to evaluate: a linear or attentive probe on cached features, and fine-tuning. Objectives in the one loop."""
 
+import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -88,12 +89,16 @@ def cached_probe(train_table: Table, test_table: Table, classes: int, config: Ma
     shapes = {k: jax.ShapeDtypeStruct((size, *v.shape[1:]), v.dtype) for k, v in batch(np.zeros(1, np.int64)).items()}
     state = _fit(objective, config, shapes, batches, seed, {}, {})
     params = jax.device_get(state.params)
-    logits = jax.jit(lambda p, b: objective.logits(p, {}, b))
     chunks = [
-        np.asarray(logits(params, {FEATURE_MAP: test_maps[i : i + 256], FEATURE_POOLED: test_pooled[i : i + 256]}))
+        np.asarray(_logits(objective, params, {FEATURE_MAP: test_maps[i : i + 256], FEATURE_POOLED: test_pooled[i : i + 256]}))
         for i in range(0, len(test_pooled), 256)
     ]
     return average_views(np.concatenate(chunks)[:, None])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _logits(objective: CachedProbe, params: Parts, batch: Mapping[str, jax.Array]) -> jax.Array:
+    return objective.logits(params, {}, batch)
 
 
 def classifier(module: nn.Module, config: Mapping[str, Any], classes: int, shown: Mapping[str, Any]) -> Classify:
@@ -149,9 +154,15 @@ def fine_tune(
     return multi_view(objective, state.params, state.memory, test_input)
 
 
+@functools.lru_cache(maxsize=8)
+def _views_of(objective: Classify) -> Callable:
+    """One function for all weights of a classifier."""
+    return lambda weights, batch: objective.logits(*weights, batch)
+
+
 def multi_view(objective: Classify, params: Parts, memory: Memory, test_input: Input) -> tuple[np.ndarray, np.ndarray]:
     """(probabilities [M,C], labels [M]) of one pass over the test videos: the softmax averaged over clips and crops."""
-    logits = spread(lambda weights, batch: objective.logits(*weights, batch), jax.device_get((params, memory)))
+    logits = spread(_views_of(objective), jax.device_get((params, memory)))
     probabilities, labels = [], []
     for batch in pipeline.epoch(test_input):
         real = np.asarray(batch[batch_lib.WEIGHT]) > 0

@@ -4,13 +4,14 @@ A method may train several networks of the model, each of which makes a feature 
 (`features` in its meta.json); those that are evaluated together are so many subjects.
 """
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from vssl_jax import models
 from vssl_jax.errors import UserError
@@ -62,13 +63,17 @@ def load(path: str | os.PathLike, features: Sequence[str] = (VIDEO,)) -> tuple[S
 
 def random(like: Subject, seed: int, number: int = 0) -> Subject:
     """The same backbone with fresh weights; others for each `number` of one that is evaluated together with others."""
-    params, stats = jax.jit(lambda: initial(like.model, seed, number))()
+    params, stats = initial(like.model, seed, number)
     return Subject(like.model, params, stats, f"random initialization, seed {seed}", like.shown)
 
 
 def initial(model: Mapping[str, Any], seed: int, number: int = 0) -> tuple[Any, Any]:
     """Fresh (params, stats) of a backbone of `model`."""
-    module, key = models.build(model), jax.random.key(seed)
-    shape = (1, module.frames, module.size, module.size, 3)
-    params, stats, _ = backbone_lib.init(module, jax.random.fold_in(key, number) if number else key, shape)
-    return jax.tree.map(jnp.asarray, (params, stats))
+    key = jax.random.key(seed)
+    return _initial(models.build(model), jax.random.fold_in(key, number) if number else key)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _initial(module: nn.Module, key: jax.Array) -> tuple[Any, Any]:
+    params, stats, _ = backbone_lib.init(module, key, (1, module.frames, module.size, module.size, 3))
+    return params, stats
