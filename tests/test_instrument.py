@@ -78,6 +78,19 @@ def test_a_method_is_held_against_its_control_too():
     ]  # fmt: skip
 
 
+def test_a_seed_that_two_processes_measured_counts_once(tmp_path):
+    """The later row; and what a full disk cut off is no row, and spoils none that comes after it."""
+    results = instrument_rows.Results(tmp_path / "results.jsonl")
+    tasks = [instrument.Task("mae/knn", seed, 1, {}, None) for seed in (0, 1)]
+    for seed, top1 in ((0, 0.2), (1, 0.4), (0, 0.3)):
+        results.add(row("mae/knn", seed, top1) | {"digest": tasks[0].digest})
+    with open(results.path, "a") as file:
+        file.write('{"name": "mae/knn", "se')
+    assert [r["top1"] for r in instrument_rows.group(results.rows(), tasks)["mae/knn"]] == [0.3, 0.4]
+    results.add(row("other", 0, 0.5))
+    assert [r["name"] for r in results.rows()] == ["mae/knn"] * 3 + ["other"]
+
+
 def test_one_seed_shows_no_gain():
     found = {"mae/knn": [row("", 0, 0.9)], "random-vit/knn": [row("", 0, 0.1)]}
     assert instrument_rows.verdicts(found, Config) == []

@@ -41,7 +41,10 @@ CHIPS = {
     "TPU v6e": _V6E,
     "NVIDIA A100": Chip(312e12),
     "NVIDIA H100": Chip(989e12),
+    "NVIDIA H100 PCIe": Chip(756e12),
+    "NVIDIA H100 NVL": Chip(835e12),
     "NVIDIA H200": Chip(989e12),
+    "NVIDIA H200 NVL": Chip(835e12),
 }
 
 

@@ -10,6 +10,7 @@ Each number stands beside the same protocol on a randomly initialized encoder.
 import dataclasses
 import functools
 import logging
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,13 +26,14 @@ from vssl_jax import cli, folders
 from vssl_jax import config as config_lib
 from vssl_jax.data import pipeline
 from vssl_jax.data.index import BrokenVideo
+from vssl_jax.data.order import sample_rng
 from vssl_jax.data.recipe import broken_record, build_input
 from vssl_jax.data.row import Input
 from vssl_jax.data.source import UNLABELED, Source
 from vssl_jax.data.subset import Subset, balanced
 from vssl_jax.data.synthetic import Synthetic
 from vssl_jax.errors import UserError, unknown_name
-from vssl_jax.evals import classifier, features, gallery, probes, subject, tables
+from vssl_jax.evals import classifier, features, gallery, probes, report_data, subject, tables
 from vssl_jax.evals.classification import Classification, binomial_stderr, classify, seed_stderr
 from vssl_jax.evals.knn import check_neighbors, joined, weighted_knn
 from vssl_jax.evals.retrieval import Retrieval, retrieve
@@ -245,11 +247,13 @@ def _row(name: str, metric: str, results: list[Result], baseline: list[Result] |
     n = results[0].n
 
     def stderr(numbers):
-        over_seeds = seed_stderr(numbers)
-        return over_seeds if over_seeds is not None else binomial_stderr(numbers[0], n) if metric in results[0].shares else None
+        """Over other seeds, and over other test videos where it is a share of them."""
+        both = (seed_stderr(numbers), binomial_stderr(float(np.mean(numbers)), n) if metric in results[0].shares else None)
+        known = [error for error in both if error is not None]
+        return math.hypot(*known) if known else None
 
     settings = config_lib.to_dict(study.config[name.split(",")[0]])
-    confusion = {"confusion": results[0].confusion_CxC.tolist()} if isinstance(results[0], Classification) else {}
+    confusion = {"confusion": sum(r.confusion_CxC for r in results).tolist()} if isinstance(results[0], Classification) else {}
     return {
         "name": name, "metric": metric, "value": float(np.mean(values)), "baseline": None if base is None else float(np.mean(base)),
         "chance": results[0].chance().get(metric), "n": n, "seeds": list(seeds), "stderr": stderr(values),
@@ -274,7 +278,7 @@ def show_features(study: Study, found: Sequence[Tables], workdir: Path) -> None:
 def _middle_clip(input: Input, i: int) -> np.ndarray:
     """uint8 [T,H,W,3]: the clip of video i that evaluation looks at, without its canvas."""
     video = input.source.open(i)
-    frames = input.sampler(np.random.default_rng(0), video.index.seconds, video.span)[0]
+    frames = input.sampler(sample_rng(input.seed, i), video.index.seconds, video.span)[0]
     arrays, (rows, columns) = video.read(frames.tolist(), input.spec.layout, (input.spec.height, input.spec.width))
     clip = {key: array[None, None] for key, array in arrays.items()}
     clip |= {batch_lib.EXTENT: np.array([[[rows, columns]]], np.int32), batch_lib.YUV_SPACE: np.array([[video.index.yuv_space]], np.int32)}
@@ -324,6 +328,7 @@ def evaluate(config: ConfigDict, checkpoint: Path, workdir: Path) -> dict[str, A
     result = {
         "dataset": f"{config.test.source} {config.test.path if config.test.path else config.test.world} {config.test.split}",
         "checkpoint": str(checkpoint),
+        "step": who[0].step,  # a training that goes on exports to the same place
         "features": ", ".join(config.features),
         "class_names": list(study.classes),
         "inputs": {name: config_lib.to_dict(config)[name] for name in ("train", "test", "view")},
@@ -331,6 +336,7 @@ def evaluate(config: ConfigDict, checkpoint: Path, workdir: Path) -> dict[str, A
     }
     print(tables.result_table(result), flush=True)
     tables.write_eval(workdir, result)
+    report_data.remove(workdir)  # what an earlier evaluation left is of other weights
     if results.tables is not None:
         show_features(study, results.tables, workdir)
     print(f"evaluated in {time.monotonic() - start:.0f} s", file=sys.stderr)
@@ -340,6 +346,10 @@ def evaluate(config: ConfigDict, checkpoint: Path, workdir: Path) -> dict[str, A
 def _evaluate_into(config: ConfigDict, checkpoint: Path, workdir: Path) -> None:
     with folders.writable(workdir, "the workdir", "--workdir=DIR"):
         evaluate(config, checkpoint, workdir)
+        if (workdir / "report" / "index.html").exists():  # a run's, which shows these numbers
+            from vssl_jax.evals.report import write_report
+
+            print(f"report: {write_report(workdir)}", file=sys.stderr)
 
 
 def main(argv: list[str]) -> None:

@@ -140,6 +140,19 @@ def _process() -> tuple[int, int]:
     return jax.process_index(), jax.process_count()
 
 
+def _check_hosts(source: Source) -> None:
+    """Raises UserError, in every process, where one of them has other videos: shares of an epoch are of one list, so they would overlap and leave others
+    out. Told apart by their files' names, since hosts may have them in other places.
+    """
+    if jax.process_count() == 1:
+        return
+    digest = hashlib.sha256("\n".join((*source.classes, *(Path(source.name(i)).name for i in range(len(source))))).encode()).digest()
+    found = multihost_utils.process_allgather(np.array([len(source), int.from_bytes(digest[:4], "big")], np.uint32))
+    if len({tuple(row) for row in found.tolist()}) > 1:
+        counts = ", ".join(f"{count:,}" for count in found[:, 0].tolist())
+        raise UserError(f"the processes find other videos (each so many: {counts}): give all hosts the same files and classes")
+
+
 def _validation_input(config: ConfigDict, objective: Objective, training: Input, workdir: Path) -> Input:
     """The videos of eval.test, in batches of as many as training has: one clip of each for a method that tells their labels; for one that asks
     something of its own, as many and as long clips as training has.
@@ -153,7 +166,9 @@ def _validation_input(config: ConfigDict, objective: Objective, training: Input,
         data["sampler"]["clips"] = 1
     broken = broken_record(data, workdir, data="validation", group="eval.test", process=_process())
     try:
-        return build_input(data, training.spec.batch_size, 0, broken, shuffle=False)
+        made = build_input(data, training.spec.batch_size, 0, broken, shuffle=False)
+        _check_hosts(made.source)
+        return made
     except UserError as error:
         raise UserError(f"the data of validation (eval.test.* of its settings): {error}") from error
 
@@ -168,6 +183,7 @@ def _labeled_inputs(config: ConfigDict, workdir: Path) -> tuple[Input, Input]:
         broken = broken_record(data, workdir, data=f"knn.{split}", group=f"eval.{split}", process=_process())
         try:
             made.append(build_input(data, config.train.batch_size, 0, broken, shuffle=False))
+            _check_hosts(made[-1].source)
         except UserError as error:
             raise UserError(f"the data of online kNN (eval.{split}.* of its settings): {error}") from error
     gallery, few = made[0], config.train.knn_videos
@@ -176,19 +192,6 @@ def _labeled_inputs(config: ConfigDict, workdir: Path) -> tuple[Input, Input]:
         made[0] = dataclasses.replace(gallery, source=Subset(gallery.source, tuple(map(int, members))))
     check_neighbors(config.eval.knn.k, len(made[0].source), config.eval.knn.center)
     return tuple(made)
-
-
-def _check_hosts(source: Source) -> None:
-    """Raises UserError, in every process, where one of them has other videos: shares of an epoch are of one list, so they would overlap and leave others
-    out. Told apart by their files' names, since hosts may have them in other places.
-    """
-    if jax.process_count() == 1:
-        return
-    digest = hashlib.sha256("\n".join((*source.classes, *(Path(source.name(i)).name for i in range(len(source))))).encode()).digest()
-    found = multihost_utils.process_allgather(np.array([len(source), int.from_bytes(digest[:4], "big")], np.uint32))
-    if len({tuple(row) for row in found.tolist()}) > 1:
-        counts = ", ".join(f"{count:,}" for count in found[:, 0].tolist())
-        raise UserError(f"the processes find other videos (each so many: {counts}): give all hosts the same files and classes")
 
 
 def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter, moments: goodput.Recorder) -> tuple[Plan, tuple[str, ...]]:

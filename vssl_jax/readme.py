@@ -1,5 +1,6 @@
 """Tables that commands write into a README, each between two marks of its own: <!-- NAME: begin --> and <!-- NAME: end -->."""
 
+import os
 from pathlib import Path
 
 from vssl_jax.errors import UserError
@@ -14,4 +15,6 @@ def put(path: Path, name: str, text: str) -> None:
     if old.count(begin) != 1 or old.count(end) != 1 or old.index(begin) > old.index(end):
         raise UserError(f"{path} needs the lines {begin} and {end}, once each, where the table is to stand")
     before, rest = old.split(begin)
-    path.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}", encoding="utf-8")
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}", encoding="utf-8")
+    os.replace(partial, path)

@@ -76,7 +76,8 @@ def test_eval_json_round_trip_and_mistakes(tmp_path):
 
 
 def test_numbers_of_other_data_or_protocols_are_kept(tmp_path, caplog):
-    first, again, other = result(protocol()), result(protocol(value=0.5)), result(protocol()) | {"checkpoint": "another"}
+    # A run that went on exports to the same place.
+    first, again, other = result(protocol()), result(protocol(value=0.5)), result(protocol()) | {"step": 24_000}
     for each in (first, again):
         tables.write_eval(tmp_path, each)
     assert not caplog.records and [p.name for p in tmp_path.iterdir()] == ["eval.json"], "the same evaluation again takes its own place"

@@ -161,16 +161,24 @@ def test_the_error_names_the_shape_that_differs(program, saved):
     checkpointer.close()
 
 
-def test_a_device_out_of_memory_is_not_damage(program, saved, monkeypatch):
-    checkpointer = Checkpointer(saved, every=1, keep=3)
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (RuntimeError("RESOURCE_EXHAUSTED: out of memory"), RuntimeError),
+        (MemoryError("too little"), MemoryError),
+        (PermissionError(13, "Permission denied"), UserError),
+    ],
+)
+def test_what_says_nothing_of_the_files_is_not_damage(program, saved, monkeypatch, error, raised):
+    checkpointer, before = Checkpointer(saved, every=1, keep=3), tree_of(saved)
 
-    def full(*args, **kwargs):
-        raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
+    def fail(*args, **kwargs):
+        raise error
 
-    monkeypatch.setattr(checkpointer._manager, "restore", full)
-    with pytest.raises(RuntimeError, match="RESOURCE_EXHAUSTED"):
+    monkeypatch.setattr(checkpointer._reader, "restore", fail)
+    with pytest.raises(raised, match=r"out of memory|too little|mend its permissions"):
         checkpointer.restore_latest(program[1].state_shapes)
-    assert checkpointer.steps() == [1, 2, 3]
+    assert checkpointer.steps() == [1, 2, 3] and tree_of(saved) == before
     checkpointer.close()
 
 
@@ -179,15 +187,17 @@ def test_an_error_of_an_asynchronous_save_is_one_line(program, folder, monkeypat
     checkpointer.save(1, program[2])
     checkpointer.wait()
 
-    def full():
+    def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpointer._manager, "check_for_errors", full)
-    for attempt in (lambda: checkpointer.save(2, program[2]), checkpointer.wait):
-        with pytest.raises(UserError, match="No space left on device") as caught:
-            attempt()
-        assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
-    monkeypatch.undo()
+    attempts = {"save": lambda: checkpointer.save(2, program[2]), "wait": checkpointer.wait}
+    for where, met in (("check_for_errors", ("save", "wait")), ("save", ("save",)), ("wait_until_finished", ("wait",))):
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpointer._manager, where, full)
+            for attempt in met:
+                with pytest.raises(UserError, match="No space left on device") as caught:
+                    attempts[attempt]()
+                assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
     checkpointer.close()
 
 

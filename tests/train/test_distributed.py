@@ -7,7 +7,7 @@ from vssl_jax.errors import UserError
 from vssl_jax.train import distributed, lost
 
 NAMES = (
-    "JAX_NUM_PROCESSES", "JAX_PROCESS_ID", "JAX_COORDINATOR_ADDRESS", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "TPU_WORKER_HOSTNAMES",
+    "JAX_NUM_PROCESSES", "JAX_PROCESS_ID", "JAX_COORDINATOR_ADDRESS", "SLURM_NTASKS", "SLURM_STEP_NODELIST", "OMPI_COMM_WORLD_SIZE", "TPU_WORKER_HOSTNAMES",
     "MEGASCALE_COORDINATOR_ADDRESS",
 )  # fmt: skip
 
@@ -31,13 +31,21 @@ def set_all(monkeypatch, **env):
 
 def test_alone_nothing_is_joined(joined, monkeypatch):
     distributed.initialize("auto")
-    set_all(monkeypatch, SLURM_NTASKS="1", TPU_WORKER_HOSTNAMES="localhost", JAX_NUM_PROCESSES="1")
+    set_all(monkeypatch, SLURM_NTASKS="8")  # a script without srun: one process, whatever the job may have
+    distributed.initialize("auto")
+    set_all(monkeypatch, SLURM_NTASKS="1", SLURM_STEP_NODELIST="a", TPU_WORKER_HOSTNAMES="localhost", JAX_NUM_PROCESSES="1")
     distributed.initialize("auto")
     assert joined == []
 
 
 @pytest.mark.parametrize(
-    "env", [{"SLURM_NTASKS": "4"}, {"OMPI_COMM_WORLD_SIZE": "2"}, {"TPU_WORKER_HOSTNAMES": "a,b"}, {"MEGASCALE_COORDINATOR_ADDRESS": "a"}]
+    "env",
+    [
+        {"SLURM_NTASKS": "4", "SLURM_STEP_NODELIST": "a[1-4]"},
+        {"OMPI_COMM_WORLD_SIZE": "2"},
+        {"TPU_WORKER_HOSTNAMES": "a,b"},
+        {"MEGASCALE_COORDINATOR_ADDRESS": "a"},
+    ],
 )
 def test_a_cluster_is_found_by_its_marker_and_left_to_jax(joined, monkeypatch, env):
     set_all(monkeypatch, **env)

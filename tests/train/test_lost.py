@@ -34,6 +34,7 @@ def test_a_companion_that_is_gone_is_known_also_behind_another_error(together, t
     [
         jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory"),
         jax.errors.JaxRuntimeError("INTERNAL: bug"),
+        jax.errors.JaxRuntimeError("INTERNAL: NCCL operation ncclGetUniqueId(&id) failed: unhandled system error"),
         ValueError("the coordination of axes is wrong"),
         OSError(GONE[0]),
         None,

@@ -1,5 +1,7 @@
 """Placement by path and shape."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +21,31 @@ def cube():
 def test_the_mesh_has_auto_axes_and_fills_the_rest(cube):
     assert cube.axis_names == sharding.AXES and set(cube.axis_types) == {AxisType.Auto}
     assert dict(sharding.make_mesh({"data": -1, "fsdp": 2}).shape) == {"data": 4, "fsdp": 2, "seq": 1, "model": 1}
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """What a mesh is laid out by, of a v5e."""
+
+    id: int
+    process_index: int
+    coords: tuple[int, int, int]
+    slice_index: int
+    core_on_chip: int = 0
+    platform: str = "tpu"
+    device_kind: str = "TPU v5 lite"
+    client = None
+
+
+def test_only_data_goes_from_slice_to_slice(monkeypatch):
+    """Places repeat in every slice; between them the network is slow."""
+    monkeypatch.setattr(sharding, "Mesh", lambda placed, *args, **more: placed)
+    chips = [Chip(16 * s + i, 4 * s + i // 4, (i % 4, i // 4, 0), s) for s in (0, 1) for i in range(16)]
+    placed = sharding.make_mesh({"data": 4, "fsdp": 8}, chips)
+    assert placed.shape == (4, 8, 1, 1) and [{chip.slice_index for chip in row.ravel()} for row in placed] == [{0}, {0}, {1}, {1}]
+    with pytest.raises(UserError, match="mesh.data=1 does not split over 2 slices.* make it a multiple of 2"):
+        sharding.make_mesh({"fsdp": 32}, chips)
+    assert sharding.make_mesh({"fsdp": 16}, chips[:16]).shape == (1, 16, 1, 1)
 
 
 @pytest.mark.parametrize("sizes", [{"data": 3}, {"data": -1, "fsdp": 3}, {"data": -1, "fsdp": -1}, {"data": 0}, {"data": -2}, {"data": 16}])

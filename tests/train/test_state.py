@@ -12,8 +12,10 @@ from ml_collections import ConfigDict
 
 from tests.train import tiny
 from vssl_jax import config as config_lib
+from vssl_jax import jobs
 from vssl_jax.errors import UserError
 from vssl_jax.objectives.protocol import Turn
+from vssl_jax.train import sharding
 from vssl_jax.train import state as state_lib
 
 
@@ -49,11 +51,31 @@ def test_a_state_is_a_function_of_its_seed():
     assert not np.array_equal(one, two)
 
 
-def test_the_draws_of_no_step_are_those_of_the_initialization():
-    rng = jax.random.key(0)
-    steps = {tuple(np.asarray(jax.random.key_data(jax.random.fold_in(rng, i)))) for i in range(100)}
-    init = tuple(np.asarray(jax.random.key_data(jax.random.fold_in(rng, np.uint32(0xFFFFFFFF)))))
-    assert len(steps) == 100 and init not in steps
+class Keys(tiny.Regression):
+    """Keeps the keys that it is given."""
+
+    refresh_every = 1
+
+    def init(self, rng, batch):
+        params, memory = super().init(rng, batch)
+        return params, memory | {"key": jax.random.key_data(rng)}
+
+    def refresh(self, params, memory, rng):
+        return memory | {"key": jax.random.key_data(rng)}, {}
+
+
+def test_the_draws_of_no_step_are_those_of_the_initialization_or_of_a_refresh():
+    made = state(Keys(), 0)
+    bits = lambda key: tuple(np.asarray(key).tolist())  # noqa: E731
+    steps = {bits(jax.random.key_data(jax.random.fold_in(made.rng, step))) for step in range(100)}
+    renewed = {bits(jobs.refresh(Keys()).run(placed(made), step)[0].memory["key"]) for step in (1, 2)}
+    assert len(steps | renewed | {bits(made.memory["key"])}) == 100 + 2 + 1
+
+
+def placed(made):
+    return jax.device_put(
+        made, jax.sharding.NamedSharding(sharding.make_mesh({"data": 1}, jax.devices()[:1]), jax.sharding.PartitionSpec())
+    )
 
 
 @dataclass(frozen=True)

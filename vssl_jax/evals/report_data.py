@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 FOLDER = "report"
+MAP, NEIGHBORS = "feature_map.npz", "neighbors.npz"
 UNLABELED = "unlabeled"
 
 
@@ -47,21 +48,27 @@ def label_name(label: int, class_names: tuple[str, ...]) -> str:
 
 
 def save_feature_map(workdir: str | os.PathLike, feature_map: FeatureMap) -> Path:
-    return _save(Path(workdir) / FOLDER / "feature_map.npz", feature_map)
+    return _save(Path(workdir) / FOLDER / MAP, feature_map)
 
 
 def save_neighbor_pictures(workdir: str | os.PathLike, pictures: NeighborPictures) -> Path:
-    return _save(Path(workdir) / FOLDER / "neighbors.npz", pictures)
+    return _save(Path(workdir) / FOLDER / NEIGHBORS, pictures)
+
+
+def remove(workdir: str | os.PathLike) -> None:
+    """What `save_feature_map` and `save_neighbor_pictures` wrote."""
+    for name in (MAP, NEIGHBORS):
+        (Path(workdir) / FOLDER / name).unlink(missing_ok=True)
 
 
 def load_feature_map(workdir: str | os.PathLike) -> FeatureMap | None:
     """What was saved, or None."""
-    return _load(Path(workdir) / FOLDER / "feature_map.npz", FeatureMap)
+    return _load(Path(workdir) / FOLDER / MAP, FeatureMap)
 
 
 def load_neighbor_pictures(workdir: str | os.PathLike) -> NeighborPictures | None:
     """What was saved, or None."""
-    return _load(Path(workdir) / FOLDER / "neighbors.npz", NeighborPictures)
+    return _load(Path(workdir) / FOLDER / NEIGHBORS, NeighborPictures)
 
 
 def load_config(workdir: str | os.PathLike) -> dict[str, Any] | None:

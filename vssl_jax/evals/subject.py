@@ -32,6 +32,7 @@ class Subject:
     stats: Any
     source: str
     shown: Mapping[str, Any] = field(default_factory=dict)
+    step: int | None = None  # of the training that the weights are from
 
     def module(self, **fields: Any):
         """The linen module, with other fields where given (a fine-tuning's drop_path, for one)."""
@@ -57,7 +58,7 @@ def load(path: str | os.PathLike, features: Sequence[str] = (VIDEO,)) -> tuple[S
             a.shape != b.shape for a, b in zip(jax.tree.leaves(wanted), jax.tree.leaves(have), strict=True)
         ):
             raise UserError(f"the weights in {path} do not fit the model that its meta.json describes: export it again")
-        subjects.append(Subject(meta["model"], params, stats, str(path), entries))
+        subjects.append(Subject(meta["model"], params, stats, str(path), entries, meta.get("step")))
     return tuple(subjects)
 
 

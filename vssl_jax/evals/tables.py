@@ -79,7 +79,7 @@ def write_eval(workdir: str | os.PathLike, result: Mapping[str, Any]) -> Path:
 def _of(result: Mapping[str, Any]) -> tuple[Any, ...]:
     """What the numbers are of: the weights, the data, the features, and the protocols with their settings, seeds, and whether they have a baseline."""
     protocols = {p.get("name"): (p.get("settings"), p.get("seeds"), p.get("baseline") is None) for p in result.get("protocols", ())}
-    return *(result.get(name) for name in ("checkpoint", "dataset", "features", "inputs")), protocols
+    return *(result.get(name) for name in ("checkpoint", "step", "dataset", "features", "inputs")), protocols
 
 
 def read_eval(workdir: str | os.PathLike) -> dict[str, Any] | None:

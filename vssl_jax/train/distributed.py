@@ -20,9 +20,11 @@ MODES = ("auto", "on", "off")
 def _cluster_found() -> bool:
     """More than one process by the environment: our own variables, Slurm, Open MPI, or a Cloud TPU slice of several hosts.
 
-    A single host is left alone: initializing there can hang on half-set markers.
+    A single host is left alone: initializing there can hang on half-set markers. So is a command in a Slurm script without srun: it is one process, however
+    many tasks the job may have.
     """
-    counts = [os.environ.get(name, "1") for name in ("JAX_NUM_PROCESSES", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")]
+    names = ["JAX_NUM_PROCESSES", "OMPI_COMM_WORLD_SIZE"] + ["SLURM_NTASKS"] * ("SLURM_STEP_NODELIST" in os.environ)
+    counts = [os.environ.get(name, "1") for name in names]
     hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "")
     return any(count.isdigit() and int(count) > 1 for count in counts) or "," in hosts or "MEGASCALE_COORDINATOR_ADDRESS" in os.environ
 

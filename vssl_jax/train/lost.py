@@ -11,7 +11,9 @@ import jax
 EXIT_CODE = 134  # 128 + SIGABRT
 HEARTBEAT_SECONDS = 30  # JAX's 100 s would leave the survivors hanging for more than a minute
 _SIGNS = re.compile(
-    r"gloo|closed by peer|reset by peer|socket closed|broken pipe|coordination|heartbeat|\bnccl|^(UNAVAILABLE|ABORTED|CANCELLED)",
+    # Of NCCL only what it says of another process: it fails by itself too, where it cannot start.
+    r"nccl.*(remote|closed|timed? ?out|abort)|gloo|closed by peer|reset by peer|socket closed|broken pipe|coordination|heartbeat"
+    r"|^(UNAVAILABLE|ABORTED|CANCELLED)",
     re.IGNORECASE,
 )
 

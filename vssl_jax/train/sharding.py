@@ -50,7 +50,16 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
             "set config.mesh so that the sizes multiply to the number of devices"
         )
     # An axis that fills no row of a slice's chips, such as 2 of 8, shares the row with another axis; jax.make_mesh refuses that.
-    placed = mesh_utils.create_device_mesh(tuple(shape), devices, allow_split_physical_axes=True)
+    slices = len({getattr(device, "slice_index", 0) for device in devices}) if devices[0].platform == "tpu" else 1
+    if slices == 1:
+        placed = mesh_utils.create_device_mesh(tuple(shape), devices, allow_split_physical_axes=True)
+    elif shape[0] % slices:
+        raise UserError(
+            f"mesh.data={shape[0]} does not split over {slices} slices, between which only gradients are to go: make it a multiple of {slices}"
+        )
+    else:
+        inside = (shape[0] // slices, *shape[1:])
+        placed = mesh_utils.create_hybrid_device_mesh(inside, (slices, 1, 1, 1), devices, allow_split_physical_axes=True)
     # Explicit axes (make_mesh's default) refuse linen models with FSDP kernels: Auto lets the compiler propagate.
     return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 

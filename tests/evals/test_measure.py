@@ -1,0 +1,185 @@
+"""An evaluation of a network whose features are known: what is measured is of the given weights, trained on one half and tested on the other."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.data.array_source import ArraySource, ArrayVideo
+from vssl_jax import batch as batch_lib
+from vssl_jax import config as config_lib
+from vssl_jax import evaluate
+from vssl_jax.data.broken import BrokenRecord
+from vssl_jax.data.row import Input
+from vssl_jax.data.sample import Views
+from vssl_jax.data.subset import Subset, balanced
+from vssl_jax.errors import UserError
+from vssl_jax.evals import probes, subject
+from vssl_jax.models.backbone import Features
+from vssl_jax.perturb.view import IMAGENET_MEAN, IMAGENET_STD
+
+CLASSES = 3
+
+
+class Brightness(nn.Module):
+    """Features: a clip's brightness times a vector, which is 0 in fresh weights; so fresh ones know nothing."""
+
+    frames: int = 2
+    size: int = 8
+    pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
+    pixel_std: tuple[float, float, float] = IMAGENET_STD
+
+    @nn.compact
+    def __call__(self, clip, train=False, rng=None):
+        kernel = self.param("kernel", nn.initializers.zeros, (2,))
+        bright = jnp.mean(clip, axis=(1, 2, 3, 4))
+        out = jnp.stack([bright, bright**2], axis=1) * kernel
+        return Features(out[:, None, None, None], out)
+
+    def features(self, clip, train=False, rng=None):
+        return self(clip, train, rng)
+
+
+class Shades(ArraySource):
+    """Videos as bright as their class says; `turned` by that many classes."""
+
+    turned = 0
+
+    def open(self, i):
+        video = super().open(i)
+        return Shade(video.index, (video.label + self.turned) % CLASSES, None, i)
+
+
+class Shade(ArrayVideo):
+    def read(self, wanted, layout, canvas):
+        shade = 20 + 100 * (self.number % CLASSES) + self.number % 7
+        return {"video": np.full((len(wanted), *canvas, 3), shade, np.uint8)}, canvas
+
+
+def input_of(videos, turned=0, clips=1, shuffle=False, **changes):
+    source = Shades(videos, **changes)
+    source.turned = turned
+    return Input(source, batch_lib.Spec(8, clips, 2, 8, 8), Views(2, 1, clips=clips), BrokenRecord(1.0), shuffle=shuffle)
+
+
+@pytest.fixture
+def settings(monkeypatch):
+    monkeypatch.setattr(subject.models, "build", lambda config: Brightness())
+    config = config_lib.evaluation()
+    config.knn.k = 3
+    config.linear.update({"steps": 60, "batch_size": 16})
+    config.linear.optimizer.learning_rate = 0.1
+    config.finetune.update({"steps": 1, "batch_size": 8, "drop": (), "model": {}, "head": {"name": "linear"}})
+    config.finetune.optimizer.update({"layer_decay": 1.0, "learning_rate": 0.0})
+    return config
+
+
+def weights(size):
+    return (subject.Subject({}, {"kernel": np.full(2, size, np.float32)}, {}, "given"),)
+
+
+def top1(measured, name):
+    return measured[name][0].numbers()["top1"]
+
+
+def test_the_given_weights_are_trained_on_one_half_and_tested_on_the_other(settings):
+    """Where the training half calls every class by another's name, all answers are wrong: none was seen in the test half."""
+    for turned, expected in ((0, 1.0), (1, 0.0)):
+        study = evaluate.Study(settings, input_of(30, turned, shuffle=True), input_of(21), ("a", "b", "c"))
+        found = evaluate.measure(study, {0: weights(1.0)}, ["knn", "linear"])
+        assert (top1(found, "knn"), top1(found, "linear")) == (expected, expected), turned
+    random = (subject.random(weights(1.0)[0], 0),)
+    assert 0.2 < top1(evaluate.measure(study, {0: random}, ["linear"]), "linear") < 0.5, "fresh weights know nothing"
+
+
+def test_fine_tuning_begins_with_the_given_encoder(settings):
+    """At rate 0 the answers are a drawn head's on its features: all alike where they are 0."""
+    study = input_of(30, shuffle=True), input_of(21)
+    spread = [np.ptp(probes.fine_tune(*weights(size), *study, settings.finetune, 0)[0], axis=0).max() for size in (50.0, 0.0)]
+    assert spread[0] > 0.01 and spread[1] == 0
+
+
+def test_views_are_averaged_after_the_softmax_and_padding_is_left_out(settings):
+    """Eleven videos in batches of eight, one of them broken, two clips of each."""
+
+    class Halves(Shades):
+        def open(self, i):
+            return Half(*(getattr(super(Halves, self).open(i), name) for name in ("index", "label", "span", "number")))
+
+    class Half(Shade):
+        def read(self, wanted, layout, canvas):
+            arrays, extent = super().read(wanted, layout, canvas)
+            arrays["video"][len(wanted) // 2 :] //= 2  # the second clip is darker
+            return arrays, extent
+
+    objective = probes.classifier(Brightness(), settings.finetune, CLASSES, {})
+    params = {
+        "encoder": {"kernel": jnp.array([3.0, 1.0])},
+        "head": {"linear": {"kernel": jnp.array([[1.0, -1, 0], [0, 2, 1]]), "bias": jnp.zeros(3)}},
+    }
+    fresh, memory = objective.init(jax.random.key(0), None)
+    params["head"] = jax.tree.unflatten(jax.tree.structure(fresh["head"]), sorted(jax.tree.leaves(params["head"]), key=jnp.ndim))
+    given = input_of(11, clips=2)
+    source = Halves(11, broken={4: "corrupt"})
+    given = Input(source, given.spec, given.sampler, BrokenRecord(1.0), shuffle=False)
+    found, labels = probes.multi_view(objective, params, memory, given)
+    bright = [
+        [(value / 255 - np.mean(IMAGENET_MEAN)) for value in (shade, shade // 2)]
+        for shade in (20 + 100 * (i % 3) + i % 7 for i in range(11) if i != 4)
+    ]
+    assert labels.tolist() == [i % 3 for i in range(11) if i != 4]
+    logits = np.asarray(jax.jit(lambda b: objective.logits(params, memory, b))(clips_of(bright)))
+    each = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    assert np.abs(each[:, 0] - each[:, 1]).max() > 0.05
+    np.testing.assert_allclose(found, each.mean(1), atol=2e-3)
+
+
+def clips_of(bright):
+    """A batch of as many videos of two clips, each of one brightness."""
+    shades = np.round((np.array(bright) + np.mean(IMAGENET_MEAN)) * 255).astype(np.uint8)
+    video = np.broadcast_to(shades[:, :, None, None, None, None], (*shades.shape, 2, 8, 8, 3))
+    fake = jax.device_get(batch_lib.fake(batch_lib.Spec(len(shades), 2, 2, 8, 8), jax.random.key(0)))
+    return fake | {"video": video}
+
+
+def test_test_rows_are_standardized_by_the_training_rows():
+    rng = np.random.default_rng(0)
+    train, test = rng.normal(5, 3, (200, 4)).astype(np.float32), rng.normal(1, 7, (50, 4)).astype(np.float32)
+    first, second = probes._standardized(train, test)
+    np.testing.assert_allclose(first, (train - train.mean(0)) / train.std(0), atol=1e-4)
+    np.testing.assert_allclose(second, (test - train.mean(0)) / train.std(0), atol=1e-4)
+    assert first.dtype == second.dtype == np.float32 and abs(second.mean()) > 0.5
+
+
+# Label budgets.
+
+
+def test_budgets_are_balanced_nested_and_of_labeled_rows():
+    labels = np.array([0] * 50 + [1] * 20 + [2] * 5 + [-1] * 25)
+    rows = {count: balanced(labels, count, seed=3) for count in (3, 9, 30, 75)}
+    assert [np.bincount(labels[rows[count]]).tolist() for count in rows] == [[1, 1, 1], [3, 3, 3], [13, 12, 5], [50, 20, 5]]
+    for few, more in zip((3, 9, 30), (9, 30, 75), strict=True):
+        assert set(rows[few]) < set(rows[more])
+    np.testing.assert_array_equal(balanced(labels, 9, seed=3), rows[9])
+    assert set(balanced(labels, 9, seed=4)) != set(rows[9])
+    assert rows[9].tolist() != sorted(rows[9])[: len(rows[9])] or rows[9].max() > 9, "drawn, not the first ones"
+    with pytest.raises(UserError, match="a budget of 76 labels, but only 75 videos have one"):
+        balanced(labels, 76, seed=3)
+
+
+def test_a_subset_is_those_videos():
+    source = ArraySource(12)
+    few = Subset(source, (7, 2, 11))
+    assert (len(few), few.classes, few.keys) == (3, source.classes, source.keys)
+    for i, member in enumerate(few.members):
+        assert few.name(i) == source.name(member) and few.open(i).label == member % 3
+        assert few.open(i).read([1], "rgb", (8, 8))[0]["video"].max() == 10 * member + 1
+
+
+def test_a_budget_is_spent_on_videos_that_can_be_read():
+    whole = input_of(30, broken={0: "corrupt", 3: "corrupt"}, shuffle=True)
+    cut = evaluate.labeled(whole, 28, seed=0, batch_size=4)
+    assert sorted(cut.source.members) == [i for i in range(30) if i not in (0, 3)] and cut.spec.batch_size == 4
+    assert [cut.source.open(i).label for i in range(28)] == [member % 3 for member in cut.source.members]
+    assert evaluate.labeled(whole, 0, 0, 4).source is whole.source
