@@ -43,7 +43,7 @@ def test_only_data_goes_from_slice_to_slice(monkeypatch):
     chips = [Chip(16 * s + i, 4 * s + i // 4, (i % 4, i // 4, 0), s) for s in (0, 1) for i in range(16)]
     placed = sharding.make_mesh({"data": 4, "fsdp": 8}, chips)
     assert placed.shape == (4, 8, 1, 1) and [{chip.slice_index for chip in row.ravel()} for row in placed] == [{0}, {0}, {1}, {1}]
-    with pytest.raises(UserError, match="mesh.data=1 does not split over 2 slices.* make it a multiple of 2"):
+    with pytest.raises(UserError, match=r"mesh\.data=1 does not split over 2 slices.* make it a multiple of 2"):
         sharding.make_mesh({"fsdp": 32}, chips)
     assert sharding.make_mesh({"fsdp": 16}, chips[:16]).shape == (1, 16, 1, 1)
 
