@@ -18,6 +18,17 @@ find_python() {
   return 1
 }
 
+# An environment that is there has an interpreter already: one that is asked for by name is not passed over in silence.
+check_python() {
+  local version='import sys; print("Python %d.%d" % sys.version_info[:2])' asked there
+  [ -n "${PYTHON:-}" ] && [ -x "$VENV/bin/python" ] || return 0
+  asked="$("$PYTHON" -c "$version" 2>/dev/null)" || return 0 # find_python says so, if it is needed
+  there="$("$VENV/bin/python" -c "$version")"
+  [ "$asked" != "$there" ] || return 0
+  echo "error: PYTHON=$PYTHON is $asked, and $VENV has $there: remove $VENV, or name another place with VENV=" >&2
+  return 1
+}
+
 make_environment() {
   local stamp made have="" extra missing="" python
   stamp="$VENV/installed" # setup.py's checksum, and the extras
@@ -42,4 +53,5 @@ make_environment() {
   printf '%s\n' "$made" "$have" > "$stamp"
 }
 
+check_python
 make_environment

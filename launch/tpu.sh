@@ -118,11 +118,15 @@ setup() {
   run mkdir -p build &&
     run tar -czf "$archive" --exclude=./.git --exclude='./.venv*' --exclude=./build --exclude=./runs . &&
     run "${vm[@]}" scp "$archive" "$name:vssl_jax.tar.gz" "${place[@]}" --worker=all &&
-    on_all_hosts "mkdir -p vssl_jax && tar -xzf vssl_jax.tar.gz -C vssl_jax && $(quoted env "${variables[@]}" bash vssl_jax/launch/worker.sh)"
+    on_all_hosts "mkdir -p vssl_jax && rm -rf vssl_jax/.started && tar -xzf vssl_jax.tar.gz -C vssl_jax && $(quoted env "${variables[@]}" bash vssl_jax/launch/worker.sh)"
 }
 
+# Once after each setup: where ssh ends with 255, by a signal or a cut connection, gcloud itself runs the command on that host again, beside what may still
+# be running there, or waiting for a host that is gone. `|| exit` keeps the shell, in which a process that ends by a signal has an exit code.
 train() {
-  on_all_hosts "cd vssl_jax && $(quoted env "${env[@]+"${env[@]}"}" .venv/bin/python -m vssl_jax.main "${TRAINING[@]}")"
+  local command
+  command="$(quoted env "${env[@]+"${env[@]}"}" .venv/bin/python -m vssl_jax.main "${TRAINING[@]}")"
+  on_all_hosts "cd vssl_jax && { mkdir .started 2>/dev/null || exit $LOST; } && $command || exit"
 }
 
 # Whether the slice is gone. Its state may change later than its hosts: it is asked three times.

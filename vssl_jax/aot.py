@@ -241,7 +241,7 @@ def main(argv: list[str]) -> None:
         need = max(turn["peak_bytes"] for turn in found["turns"].values()) + found["waiting_bytes"]
         raise UserError(
             f"{_size(need)} a chip, and it has {_size(found['capacity_bytes'])}: take more chips, a smaller train.batch_size, a larger "
-            "train.grad_accumulation, model.remat='full', or spread the state with mesh.fsdp"
+            "train.grad_accumulation, model.remat='full' (of a transformer), or spread the state with mesh.fsdp"
         )
 
 

@@ -99,7 +99,20 @@ def test_the_project_arrives_and_the_arguments_unharmed(stage):
     assert stage.command("bash", "-c", set_up, folder=stage.home).code == 0
     assert stage.calls("mountpoint") == [["-q", "/mnt/films"]]
     assert stage.command("bash", "-c", train, folder=stage.home).code == 0
+    assert stage.command("bash", "-c", train, folder=stage.home).code == 134, "gcloud runs it again by itself where ssh was cut off"
     assert stage.calls("python") == [["-m", "vssl_jax.main", *TRAINING[1:], "--config.distributed=on"]]
+
+
+def test_a_process_that_a_signal_ends_has_an_exit_code(stage):
+    """JAX ends by SIGABRT where a host is gone; a shell that had become that process would end so too, which ssh calls 255 and gcloud starts again."""
+    stage.installed("data,tpu")
+    assert run(stage, states("ACTIVE"), []).code == 0
+    train = on_hosts(stage)[1]
+    python = stage.project / ".venv" / "bin" / "python"
+    python.write_text("#!/bin/sh\nkill -ABRT $$\n")
+    (stage.home / "vssl_jax").mkdir()
+    (stage.project / ".venv").rename(stage.home / "vssl_jax" / ".venv")
+    assert stage.command("bash", "-c", train, folder=stage.home).code == 134
 
 
 def test_variables_reach_the_training_command_only(stage):

@@ -147,3 +147,10 @@ def test_kernels_are_sharded_by_the_mesh_where_it_divides(monkeypatch, batch, he
 def test_unknown_implementation_names_the_nearest():
     with pytest.raises(UserError, match="did you mean 'cudnn'"):
         lib.attention(*qkv(4), impl="cuddn")
+
+
+@pytest.mark.parametrize(
+    ("capability", "capable"), [("9.0", True), ("8.0", True), ("12.0", True), ("7.5", False), ("gfx942", False), ("", False)]
+)
+def test_older_gpus_and_amds_have_no_cudnn_kernel(capability, capable):
+    assert lib._capable(capability) is capable

@@ -11,7 +11,9 @@ from ml_collections import ConfigDict
 
 from tests.train import tiny
 from vssl_jax import config as config_lib
+from vssl_jax import models
 from vssl_jax.errors import UserError
+from vssl_jax.models import backbone
 from vssl_jax.models.heads import HEADS
 from vssl_jax.train import optimizer as optimizer_lib
 from vssl_jax.train.optimizer import WarmupCosine, decay_mask, layer_scales
@@ -129,6 +131,18 @@ def test_layer_wise_rates_look_at_the_encoder_s_blocks_only(videomae_params):
     np.testing.assert_allclose(scales["encoder/blocks/mlp/fc1/bias"].ravel(), [0.25, 0.5])
 
 
+def test_layer_wise_rates_of_a_second_stack_are_the_heads():
+    """ViViT's over time: its token and positions come in after the last block over space."""
+    model = models.build(
+        {"name": "vivit", "width": 16, "depth": 2, "heads": 2, "temporal_depth": 1, "frames": 4, "size": 32, "tubelet": (2, 16, 16)}
+    )
+    params = {"encoder": jax.eval_shape(lambda: backbone.init(model, jax.random.key(0), (1, 4, 32, 32, 3))[0])}
+    scales = by_name(layer_scales(params, 0.5))
+    later = {name: scale for name, scale in scales.items() if "/time_" in name}
+    assert {"encoder/time_cls_token", "encoder/time_pos_embed"} < set(later) and set(later.values()) == {1.0}
+    assert scales["encoder/cls_token"] == scales["encoder/pos_embed"] == 0.5**3
+
+
 def test_layer_wise_rates_need_blocks():
     with pytest.raises(UserError, match="layer_decay"):
         layer_scales(PARAMS, 0.75)
@@ -230,17 +244,18 @@ def test_lars_is_its_formula(nesterov):
         np.testing.assert_allclose(mine["encoder"]["bias"], b, rtol=1e-5, atol=1e-6)
 
 
-def test_each_of_a_stack_of_blocks_has_a_trust_ratio_of_its_own():
+@pytest.mark.parametrize("name", ["blocks", "time_blocks"])
+def test_each_of_a_stack_of_blocks_has_a_trust_ratio_of_its_own(name):
     """Scanned layers are one array: each is updated as it would be alone."""
     settings = dict(name="lars", learning_rate=2.0, schedule="none", weight_decay=0.01)
     layers = [p["encoder"]["kernel"] * scale for p, scale in zip(GRADS[:3], (0.1, 1.0, 10.0), strict=True)]
     grads = [[RNG.normal(size=(4, 3)).astype(np.float32) for _ in layers] for _ in range(3)]
     tree = lambda name, kernel: {"encoder": {name: {"qkv": {"kernel": kernel}}}}  # noqa: E731
-    stacked, _ = run(tiny.optimizer(**settings), [tree("blocks", np.stack(g)) for g in grads], tree("blocks", np.stack(layers)))
+    stacked, _ = run(tiny.optimizer(**settings), [tree(name, np.stack(g)) for g in grads], tree(name, np.stack(layers)))
     for i, layer in enumerate(layers):
         alone, _ = run(tiny.optimizer(**settings), [tree("block", g[i]) for g in grads], tree("block", layer))
         np.testing.assert_allclose(
-            stacked[-1]["encoder"]["blocks"]["qkv"]["kernel"][i], alone[-1]["encoder"]["block"]["qkv"]["kernel"], rtol=1e-5
+            stacked[-1]["encoder"][name]["qkv"]["kernel"][i], alone[-1]["encoder"]["block"]["qkv"]["kernel"], rtol=1e-5
         )
 
 

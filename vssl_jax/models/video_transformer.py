@@ -68,7 +68,10 @@ class VideoTransformer(nn.Module, kw_only=True):
 
 
 def resized(table_NxD: jax.Array, own: tuple[int, int, int], wanted: tuple[int, int, int]) -> jax.Array:
-    """Positions of the tokens `own` (time, rows, columns), resized to `wanted`: as DINO does for small crops (Caron et al. 2021, its code)."""
+    """Positions of the tokens `own` (time, rows, columns), resized to `wanted`: as DINO does for small crops (Caron et al. 2021, its code), by a cubic of
+    the four next ones. Neighbors are not averaged before: of positions, which differ from one to the next, little would be left.
+    """
     if wanted == own:
         return table_NxD
-    return jax.image.resize(table_NxD.reshape(*own, -1), (*wanted, table_NxD.shape[-1]), "cubic").reshape(-1, table_NxD.shape[-1])
+    table = table_NxD.reshape(*own, -1)
+    return jax.image.resize(table, (*wanted, table.shape[-1]), "cubic", antialias=False).reshape(-1, table.shape[-1])

@@ -66,6 +66,6 @@ def check(compiled: Any, device: jax.Device, batch_size: int, batch_bytes: int =
         raise UserError(
             f"the compiled step needs {needed / GIB:.1f} GiB per device{and_batches}, and {device.device_kind or device.platform} has "
             f"{available / GIB:.1f} GiB: lower train.batch_size (now {batch_size}), raise train.grad_accumulation, "
-            "set model.remat='full', or spread the state with mesh.fsdp"
+            "set model.remat='full' (of a transformer), or spread the state with mesh.fsdp"
         )
     return needed, available

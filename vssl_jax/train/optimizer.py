@@ -122,8 +122,11 @@ def layer_scales(params: Any, decay: float) -> Any:
     """Layer-wise learning-rate factors decay^(depth + 1 - id) (BEiT, section 4; VideoMAE fine-tuning).
 
     In the part "encoder", the patch embedding and learned tokens have id 0, block i of the stacked `blocks` id i + 1; all else is the
-    head, id depth + 1. Leaves are Python floats, or for stacked blocks arrays [L, 1, ...] that broadcast against the parameter.
+    head, id depth + 1, a second stack over time with its own token and positions (ViViT) too. Leaves are Python floats, or for stacked blocks arrays
+    [L, 1, ...] that broadcast against the parameter.
     """
+    names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    second = any(name.startswith("encoder/time_blocks/") for name in names)
     depths = {leaf.shape[0] for path, leaf in jax.tree_util.tree_leaves_with_path(params) if path_name(path).startswith("encoder/blocks/")}
     if len(depths) != 1:
         raise UserError("optimizer.layer_decay needs a backbone with one stack of blocks (a video transformer): set it to 1")
@@ -136,6 +139,8 @@ def layer_scales(params: Any, decay: float) -> Any:
         if name.startswith("encoder/blocks/"):
             ids = jnp.arange(1, depth + 1, dtype=jnp.float32)
             return (decay ** (depth + 1 - ids)).reshape((depth,) + (1,) * (leaf.ndim - 1))
+        if second and name.startswith("encoder/time_"):
+            return 1.0
         if re.search(r"patch_embed|(token|pos_embed)$", name):
             return decay ** (depth + 1)
         return 1.0
@@ -149,7 +154,7 @@ def _lars_trust(coefficient: float) -> optax.GradientTransformation:
 
     def one(path, update, param):
         layer = lambda u, p: whole.update(u, whole.init(p), p)[0]  # noqa: E731
-        return (jax.vmap(layer) if "/blocks/" in path_name(path) else layer)(update, param)
+        return (jax.vmap(layer) if re.search(r"/(time_)?blocks/", path_name(path)) else layer)(update, param)
 
     scaled = optax.stateless(lambda updates, params: jax.tree_util.tree_map_with_path(one, updates, params))
     return optax.masked(scaled, decay_mask)
