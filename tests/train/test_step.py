@@ -88,6 +88,16 @@ def test_accumulation_is_the_large_batch(alone):
         np.testing.assert_array_equal(own.memory["masked"], other.memory["masked"])
 
 
+def test_micro_batches_count_by_their_rows_that_count():
+    """Of eight rows one of the first micro-batch has a label, all four of the second, and of the third step none."""
+    given = tiny.batches(3)
+    for batch, labels in zip(given, ([0, 1, -1, 1, -1, 0, -1, 0], [0, 1] * 4, [-1] * 8), strict=True):
+        batch["label"] = np.array(labels, np.int32)
+    alone, parts = (tiny.advance(tiny.plan(tiny.classifier(), given, accumulation=count)) for count in (1, 2))
+    assert_same_run(alone[:2], parts[:2])
+    assert all("count" not in line for line in parts[1] + alone[1]) and alone[1][2]["loss"] == parts[1][2]["loss"] == 0
+
+
 def test_a_classifier_with_convolutions_on_eight_devices_and_accumulated():
     # 16 rows: two micro-batches of one row per device.
     given = tiny.batches(2, dataclasses.replace(tiny.SPEC, batch_size=16))

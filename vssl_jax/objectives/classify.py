@@ -16,7 +16,7 @@ from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.models import heads, layout
 from vssl_jax.objectives.encoder import OnEncoder
 from vssl_jax.objectives.losses import cross_entropy
-from vssl_jax.objectives.protocol import STATS, Objective, Turn
+from vssl_jax.objectives.protocol import COUNT, STATS, Objective, Turn
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb import recipe
 from vssl_jax.perturb.mix import NoMix
@@ -82,7 +82,7 @@ def _mean_loss(logits, target, labels, weight, memory):
     count = jnp.maximum(jnp.sum(weight), 1.0)
     loss = jnp.sum(cross_entropy(target, logits) * weight) / count
     accuracy = jnp.sum((jnp.argmax(logits, axis=-1) == labels) * weight) / count
-    return loss, (memory, {"accuracy": accuracy})
+    return loss, (memory, {"accuracy": accuracy, COUNT: jnp.sum(weight)})
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from vssl_jax.models.projection import unit
 from vssl_jax.objectives import bank as bank_lib
 from vssl_jax.objectives import collapse, kmeans, losses
 from vssl_jax.objectives.joint import ACCURACY, JointEmbedding, shared_fields
-from vssl_jax.objectives.protocol import Memory
+from vssl_jax.objectives.protocol import COUNT, Memory
 
 CENTROIDS, ASSIGNMENT = "centroids", "assignment"
 
@@ -90,6 +90,7 @@ class DeepCluster(JointEmbedding):
         metrics |= collapse.monitor(z_BxVxD[:, 0], weight, jax.nn.one_hot(best_BxVxH[:, 0, 0], self.prototypes))
         metrics[collapse.ALARM] *= self._clustered(memory)  # a random network raises it, and stays one until then
         if train:  # step 3
+            metrics[COUNT] = jnp.sum(counts_B)
             rows_AxBxD = jnp.swapaxes(z_BxVxD[:, : self.assigned], 0, 1)
             memory = memory | bank_lib.write(memory, batch[batch_lib.INDEX], rows_AxBxD, weight)
         return losses.mean(jnp.mean(cost_BxVxH, axis=(1, 2)), counts_B), metrics, memory | running

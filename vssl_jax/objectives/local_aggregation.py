@@ -25,7 +25,7 @@ from vssl_jax.errors import UserError
 from vssl_jax.objectives import bank as bank_lib
 from vssl_jax.objectives import collapse, kmeans, losses
 from vssl_jax.objectives.joint import ACCURACY, LOSS, JointEmbedding, shared_fields
-from vssl_jax.objectives.protocol import Memory, Turn
+from vssl_jax.objectives.protocol import COUNT, Memory, Turn
 from vssl_jax.perturb import keys as keys_lib
 
 INSTANCE, AGGREGATION = "instance", "aggregation"
@@ -122,7 +122,7 @@ class LocalAggregation(JointEmbedding):
         else:
             loss_B, close_B, clustered_B = self.aggregate(score_BxN, memory, index_B)
             loss = losses.mean(loss_B, weight * clustered_B)
-            metrics |= {"clusters/close": losses.mean(close_B, weight * clustered_B)}
+            metrics |= {"clusters/close": losses.mean(close_B, weight * clustered_B), COUNT: jnp.sum(weight * clustered_B)}
         written = bank_lib.write(memory, index_B, z_BxD, weight, self.momentum)
         return loss, (memory | running | written, metrics)
 

@@ -23,6 +23,7 @@ Metrics = dict[str, jax.Array]  # scalars
 # The parts of an export: the backbone has a name of its own, whatever method trained it, and so have its batch statistics; every other part
 # of the method stands beside it as METHOD + name.
 ENCODER, STATS, METHOD = "encoder", "stats", "method/"
+COUNT = "count"  # the metric by which a micro-batch counts among those of a step
 # The feature that every method has: what its backbone makes of a video. Others have names of their own, see `Objective.shown`.
 VIDEO = "video"
 
@@ -83,7 +84,7 @@ class Objective:
         """The scalar loss of one (micro-)batch: pure, and the same for any number of devices.
 
         Draws per example with `perturb.keys.example_keys(rng, batch, purpose)`, so that the split into micro-batches or hosts changes
-        nothing.
+        nothing. A loss that is a mean over some of the rows says how many count, as the metric COUNT, which is not logged: micro-batches count by it.
         """
         raise NotImplementedError
 

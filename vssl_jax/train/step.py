@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from vssl_jax import batch as batch_lib
-from vssl_jax.objectives.protocol import Objective, Turn
+from vssl_jax.objectives.protocol import COUNT, Objective, Turn
 from vssl_jax.train.guard import GuardRule, judge
 from vssl_jax.train.optimizer import Optimizer, global_norm
 from vssl_jax.train.state import TrainState, trained
@@ -33,29 +33,30 @@ def micro_batches(batch: batch_lib.Batch, count: int) -> dict[str, jax.Array]:
 
 
 def _gradients(objective: Objective, turn: Turn, accumulation: int, state: TrainState, batch: batch_lib.Batch):
-    """Mean loss, metrics and gradients over the micro-batches, and the memory after the last."""
+    """Mean loss, metrics and gradients over the micro-batches, each by what counts in it, and the memory after the last."""
     rng = jax.random.fold_in(state.rng, state.step)
     parts = trained(state.params, turn.trains)
 
     def loss(parts, memory, micro):
         value, (memory, metrics) = objective.loss(state.params | parts, memory, micro, rng, turn)
-        return value.astype(jnp.float32), (memory, metrics)
+        count = jnp.float32(metrics.get(COUNT, 1.0))
+        return value.astype(jnp.float32), (memory, {name: x for name, x in metrics.items() if name != COUNT}, count)
 
     value_and_grad = jax.value_and_grad(loss, has_aux=True)
     if accumulation == 1:
-        (value, (memory, metrics)), grads = value_and_grad(parts, state.memory, batch)
+        (value, (memory, metrics, _)), grads = value_and_grad(parts, state.memory, batch)
         return value, metrics, grads, memory
 
     def body(carry, micro):
-        memory, sums = carry
-        (value, (memory, metrics)), grads = value_and_grad(parts, memory, micro)
-        return (memory, jax.tree.map(jnp.add, sums, (value, metrics, grads))), None
+        memory, sums, total = carry
+        (value, (memory, metrics, count)), grads = value_and_grad(parts, memory, micro)
+        return (memory, jax.tree.map(lambda s, x: s + count * x, sums, (value, metrics, grads)), total + count), None
 
     micros = micro_batches(batch, accumulation)
-    value, (_, metrics) = jax.eval_shape(loss, parts, state.memory, jax.tree.map(lambda x: x[0], micros))
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (value, metrics, parts))
-    (memory, sums), _ = jax.lax.scan(body, (state.memory, zeros), micros)
-    value, metrics, grads = jax.tree.map(lambda x: x / accumulation, sums)
+    value, (_, metrics, _) = jax.eval_shape(loss, parts, state.memory, jax.tree.map(lambda x: x[0], micros))
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, jnp.result_type(s.dtype, jnp.float32)), (value, metrics, parts))
+    (memory, sums, total), _ = jax.lax.scan(body, (state.memory, zeros, jnp.float32(0)), micros)
+    value, metrics, grads = jax.tree.map(lambda x: x / jnp.maximum(total, 1.0), sums)
     return value, metrics, grads, memory
 
 
