@@ -57,6 +57,32 @@ def test_validation_is_the_share_of_videos_told_right(mesh):
     assert metrics == {jobs.ACCURACY: pytest.approx(right / 10)} and state_after is state
 
 
+class Brightest(tiny.Classify):
+    """Its own task: how bright a video is, and whether a draw says so."""
+
+    def label_classes(self):
+        return None
+
+    def held_out(self, params, memory, batch, rng):
+        mean = lambda x: jnp.sum(x * batch["weight"]) / jnp.sum(batch["weight"])  # noqa: E731
+        return {
+            "bright": mean(jnp.mean(batch["video"], axis=(1, 2, 3, 4, 5))),
+            "drawn": mean(jax.random.uniform(rng, batch["weight"].shape)),
+        }
+
+
+def test_a_task_of_its_own_is_validated_on_every_video_alike_and_by_the_same_draws():
+    """Eleven videos in batches of eight, one of them broken: the ten count alike, those of the last batch no more."""
+    held_out = videos(11, broken={3: "corrupt"})
+    objective = tiny.classifier(Brightest)
+    state = state_of(objective)
+    job = jobs.validation(objective, held_out, held_out, every=1)
+    first, second = (job.run(state, step)[1] for step in (1, 2))
+    each = [batch["video"].reshape(8, -1).mean(1)[batch["weight"] > 0] for batch in map(jax.device_get, pipeline.epoch(held_out))]
+    assert [len(bright) for bright in each] == [7, 3]
+    assert first["validation/bright"] == pytest.approx(np.concatenate(each).mean(), rel=1e-6) and first == second
+
+
 def test_pictures_without_pillow_are_refused_before_the_training(tmp_path, monkeypatch):
     monkeypatch.setattr(jobs.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install pillow, or set train.picture_every=0"):

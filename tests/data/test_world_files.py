@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -106,20 +107,27 @@ def test_a_process_that_fails_stops_the_build(tmp_path, monkeypatch):
 
 
 def test_a_build_that_was_killed_goes_on(built, tmp_path):
-    script = "import sys; from vssl_jax.data import world; world.build('slide-8', 'test', sys.argv[1], 10)"
+    """After its third video."""
+    script = """
+import os, signal, sys
+from vssl_jax.data import world
+put, done = os.replace, []
+
+def replace(old, new):
+    put(old, new)
+    done.extend([new] if str(new).endswith(".mp4") else [])
+    if len(done) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+os.replace = replace
+world.build("slide-8", "test", sys.argv[1], 10)
+"""
     partial = cache_lib.split_folder(SLIDE, "test", tmp_path, 10).with_name(".test-10.partial")
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)], cwd=Path(cache_lib.__file__).parents[3], stderr=subprocess.PIPE
-    )
-    while process.poll() is None and len(list(partial.glob("0*.mp4"))) < 3:
-        pass
-    process.kill()
-    process.communicate()
-    if partial.exists():  # else it was quicker than the signal
-        (partial / ".00009.mp4.123").write_bytes(b"half a file")
-        assert not partial.with_name("test-10").exists()
-    first = partial / "00000.mp4" if partial.exists() else partial.with_name("test-10") / "00000.mp4"
-    written = first.stat().st_mtime_ns
+    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=Path(cache_lib.__file__).parents[3], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert len(list(partial.glob("0*.mp4"))) == 3 and not partial.with_name("test-10").exists()
+    (partial / ".00009.mp4.123").write_bytes(b"half a file")
+    written = (partial / "00000.mp4").stat().st_mtime_ns
     again = world.build("slide-8", "test", tmp_path, 10)
     assert contents(again) == contents(built)
     assert (again / "00000.mp4").stat().st_mtime_ns == written  # made once

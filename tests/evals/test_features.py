@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.compiling import programs
 from tests.objectives.joint_methods import METHODS, SPEC
 from vssl_jax import batch as batch_lib
 from vssl_jax import config as config_lib
@@ -125,17 +126,12 @@ def test_random_networks_are_drawn_each_by_itself(exported):
 
 def test_other_weights_and_other_videos_are_read_by_the_same_program(exported):
     """Of a checkpoint and random weights, training and test, each seed."""
-    compiled = []
-    listen = lambda name, seconds, **more: compiled.append(name) if "backend_compile" in name else None  # noqa: E731
     view = {"short_side": 0, "crops": 1}
     features.extract(subject.load(exported), view, iter([films(8, 0)]))
     subject.random(subject.load(exported)[0], 3)
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
+    with programs() as compiled:
         other = subject.random(subject.load(exported)[0], 4)
         features.extract((other,), dict(view), iter([films(8, 1)]))
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
     assert not compiled
 
 

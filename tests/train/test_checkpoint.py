@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.compiling import programs
 from tests.train import tiny
 from vssl_jax.errors import UserError
 from vssl_jax.train import sharding
@@ -226,20 +227,16 @@ def test_a_state_spread_over_eight_devices_comes_back_on_one_and_the_other_way(p
 
 def test_what_all_devices_hold_is_saved_as_it_is(folder):
     """A small array is not cut into a share for each of them: that is a program for every shape."""
-    mesh, compiled = sharding.make_mesh({"data": 8}, jax.devices()), []
+    mesh = sharding.make_mesh({"data": 8}, jax.devices())
     shapes = [(8 * n, 3) for n in range(1, 6)]
     state = [
         jax.device_put(np.full(shape, n, np.float32), sharding.shardings(jax.ShapeDtypeStruct(shape, np.float32), mesh))
         for n, shape in enumerate(shapes)
     ]
-    listen = lambda name, seconds, **more: compiled.append(name) if "backend_compile" in name else None  # noqa: E731
     checkpointer = Checkpointer(folder, every=1, keep=1)
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
+    with programs() as compiled:
         checkpointer.save(1, state)
         checkpointer.wait()
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
     abstract = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for x in state]
     restored, _ = checkpointer.restore_latest(abstract)
     checkpointer.close()

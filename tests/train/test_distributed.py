@@ -5,6 +5,7 @@ import pytest
 
 from vssl_jax.errors import UserError
 from vssl_jax.train import distributed, lost
+from vssl_jax.train.preemption import Preempted
 
 NAMES = (
     "JAX_NUM_PROCESSES", "JAX_PROCESS_ID", "JAX_COORDINATOR_ADDRESS", "SLURM_NTASKS", "SLURM_STEP_NODELIST", "OMPI_COMM_WORLD_SIZE", "TPU_WORKER_HOSTNAMES",
@@ -93,6 +94,40 @@ def test_a_failure_to_join_is_one_line(joined, monkeypatch, error):
     with pytest.raises(UserError, match="could not join the other processes") as caught:
         distributed.initialize("on")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_only_the_first_works_and_all_meet(monkeypatch, place):
+    done = []
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax, "process_index", lambda: place)
+    monkeypatch.setattr(distributed.checkpoint, "meet", lambda name, seconds: done.append("met"))
+    distributed.on_first(lambda: done.append("worked"))
+    assert done == ["worked"] * (place == 0) + ["met"]
+
+
+def test_a_preemption_of_the_first_lets_the_others_go(monkeypatch):
+    done = []
+
+    def preempted():
+        raise Preempted("told to stop")
+
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(distributed.checkpoint, "meet", lambda name, seconds: done.append("met"))
+    with pytest.raises(Preempted, match="told to stop"):
+        distributed.on_first(preempted)
+    assert done == ["met"]
+
+
+def test_waiting_in_vain_is_one_line(monkeypatch):
+    def fail(name, seconds):
+        raise RuntimeError("DEADLINE_EXCEEDED: barrier\nmore")
+
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    monkeypatch.setattr(distributed.checkpoint, "meet", fail)
+    with pytest.raises(UserError, match=r"waited in vain for the other processes: DEADLINE_EXCEEDED: barrier$"):
+        distributed.on_first(lambda: pytest.fail("only the first works"))
 
 
 def test_an_unknown_mode_is_refused(joined):

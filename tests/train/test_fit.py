@@ -1,5 +1,6 @@
 """A step that does not fit is refused by numbers, before anything exists."""
 
+import io
 import re
 from types import SimpleNamespace
 
@@ -64,6 +65,13 @@ def test_a_cpu_shares_the_machine_s_memory_among_its_devices():
     whole = fit.device_bytes(jax.devices()[0]) * jax.local_device_count()
     total = re.search(r"MemTotal:\s+(\d+) kB", open("/proc/meminfo").read())
     assert 2**28 < whole <= int(total.group(1)) * 1024
+
+
+@pytest.mark.parametrize(("text", "limit"), [("1048576\n", 2**20), ("max\n", None)])
+def test_a_container_s_limit_counts(monkeypatch, text, limit):
+    whole = fit.host_bytes() if limit is None else None
+    monkeypatch.setattr(fit, "open", lambda path: io.StringIO(text), raising=False)
+    assert fit.host_bytes() == limit if limit else fit.host_bytes() >= whole
 
 
 def test_nothing_exists_yet_when_it_is_refused(monkeypatch, tmp_path):

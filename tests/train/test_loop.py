@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.train import tiny
+from vssl_jax import chips
 from vssl_jax.errors import UserError
 from vssl_jax.objectives.protocol import Turn
 from vssl_jax.train.checkpoint import Checkpointer
@@ -232,6 +233,15 @@ def test_weights_are_traced_and_work_is_counted_once_a_run(tmp_path):
     Counting.calls.clear()
     run(tmp_path, tiny.rows(3), objective=Counting())
     assert sorted(Counting.calls) == ["flops", "init"]
+
+
+def test_mfu_is_the_work_over_what_the_devices_could_do(tmp_path, monkeypatch):
+    """Of one step 12 FLOPs a row, of 8 rows."""
+    monkeypatch.setattr(chips, "peak_flops", lambda device: 1000.0)
+    run(tmp_path, tiny.rows(3), objective=Counting())
+    for line in read_metrics(tmp_path):
+        steps_a_second = line["clips_per_second"] / 8
+        assert line["mfu"] == pytest.approx(96 * steps_a_second / (1000 * jax.device_count()), rel=1e-5)
 
 
 def test_jobs_are_added_to_a_plan():

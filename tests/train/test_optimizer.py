@@ -79,9 +79,10 @@ def test_other_schedules():
 
 
 def test_rates_scale_with_the_batch():
-    config = ConfigDict(config_lib.optimizer() | {"learning_rate": 1.5e-4, "start_learning_rate": 1e-6, "warmup_steps": 2})
-    _, logged = run(optimizer_lib.build(config, steps=10, batch_size=2048))
-    np.testing.assert_allclose([logged[0]["learning_rate"], logged[2]["learning_rate"]], [8e-6, 8 * 1.5e-4], rtol=1e-6)
+    rates = {"learning_rate": 1.5e-4, "start_learning_rate": 1e-6, "final_learning_rate": 1e-5, "warmup_steps": 2}
+    built = optimizer_lib.build(ConfigDict(config_lib.optimizer() | rates), steps=4, batch_size=2048)
+    _, logged = run(built)
+    np.testing.assert_allclose([logged[step]["learning_rate"] for step in (0, 2, 3)], [8e-6, 8 * 1.5e-4, 8e-5], rtol=1e-6)
 
 
 def test_decay_spares_biases_norms_and_tokens_although_they_are_stacked(videomae_params):

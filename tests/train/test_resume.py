@@ -16,8 +16,8 @@ from vssl_jax.train import goodput, lost
 from vssl_jax.train.checkpoint import load_export
 from vssl_jax.train.metrics import read_metrics
 
-STEPS = 24
-EVERY = 4
+STEPS = 48  # of 30 ms on a fast machine: several processes notice SIGTERM by asking once a second
+EVERY = 6
 SECONDS = 240
 # At this width the patch embedding is spread over two devices.
 SETTINGS = (f"--config.train.steps={STEPS}", f"--config.checkpoint.every={EVERY}", "--config.mesh.fsdp=2", "--config.model.width=48")
@@ -65,7 +65,7 @@ def together(together_workdir, cache):
 def stop_and_go_on(workdir, cache, count, damage):
     """SIGKILL of one process at a random step, the same command again, SIGTERM, damage to what it saved, the same command again."""
     draw = random.Random(SEED)
-    killed, told = draw.randint(1, 8), draw.randint(10, 14)
+    killed, told = draw.randint(1, 7), draw.randint(8, 10)
     print(f"seed {SEED}: SIGKILL at step {killed}, SIGTERM at step {told}")
     with start(workdir, cache, count) as run:
         run.wait_for_step(killed)
@@ -124,6 +124,7 @@ def test_two_processes_are_one(alone, together):
     assert tiny.largest_difference(together[0], alone[0]) <= 1e-5
 
 
+@pytest.mark.timeout(3 * SECONDS)
 def test_two_processes_killed_told_to_stop_and_damaged_end_in_the_same_bits(together, cache, tmp_path):
     params, logged = stop_and_go_on(tmp_path / "run", cache, 2, damage=True)
     tiny.assert_same_bits(params, together[0])
