@@ -13,6 +13,7 @@ from vssl_jax import config as config_lib
 from vssl_jax import instrument, instrument_rows, objectives
 from vssl_jax.data import world
 from vssl_jax.errors import UserError
+from vssl_jax.objectives.tclr import TCLR
 
 RECIPE = f"--config={Path(__file__).parents[1] / 'configs' / 'instrument.py'}:smoke"
 REVERSAL = np.array([1, 0, 3, 2])
@@ -128,6 +129,20 @@ def test_rows_on_other_test_videos_are_other_rows():
         assert ("test" in task.settings) == bool(changes)
         digests.add(task.digest)
     assert len(digests) == 3
+
+
+def test_results_of_an_earlier_version_of_a_method_are_not_its_own(monkeypatch, tmp_path):
+    """Neither its rows nor its trained weights; a first version needs no word."""
+
+    def tclr():
+        return next(t for t in instrument.methods(methods.get_config("smoke"), None, tmp_path) if t.name == "tclr/knn")
+
+    now = tclr()
+    assert now.settings["version"] == 2
+    monkeypatch.setattr(TCLR, "version", 3)
+    assert tclr().digest != now.digest
+    monkeypatch.setattr(TCLR, "version", 1)
+    assert "version" not in tclr().settings
 
 
 def test_a_training_with_other_settings_has_another_folder(monkeypatch):

@@ -35,7 +35,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from vssl_jax import cli, evaluate, pretrain, readme, table_cli
+from vssl_jax import cli, evaluate, objectives, pretrain, readme, table_cli
 from vssl_jax import config as config_lib
 from vssl_jax.data import pipeline, world
 from vssl_jax.data.broken import BrokenRecord
@@ -78,6 +78,12 @@ def _videos(config: ConfigDict) -> dict[str, Any]:
     train, test = config_lib.to_dict(config.train), config_lib.to_dict(config.test)
     suggested = train | {"split": "test", "sampler": train["sampler"] | {"name": "views"}}
     return {"train": train} | ({"test": test} if test != suggested else {})
+
+
+def _version(run: ConfigDict) -> dict[str, int]:
+    """Of the method's training, where it is not the first: what an earlier one gave is not its result."""
+    version = type(objectives.build(run)).version
+    return {"version": version} if version > 1 else {}
 
 
 @functools.cache
@@ -155,9 +161,10 @@ def methods(config: ConfigDict, films: Films, workdir: Path) -> Iterator[Task]:
         plain = config_lib.to_dict(run)
         for seed in config.get("seeds_of", {}).get(name, config.seeds):
             # Of these settings alone: with others a finished training would be gone on with, and trained no more.
-            folder = workdir / f"{name}-{seed}-{_digest({'run': plain})}"
+            trained = {"run": plain} | _version(run)
+            folder = workdir / f"{name}-{seed}-{_digest(trained)}"
             pretrained = functools.partial(latest.get, (name, seed), functools.partial(_pretrained, run, seed, folder))
-            settings = {"run": plain} | _videos(config)
+            settings = trained | _videos(config)
             if run.train.validate_every > 0:
                 metric = config.get("own_metric", {}).get(name, "accuracy")
                 measure = functools.partial(_own_task, pretrained, folder, films, metric)

@@ -66,12 +66,15 @@ class Objective:
     needs: ClassVar[tuple[str, ...]] = (batch_lib.VIDEO,)
     turns: ClassVar[tuple[Turn, ...]] = (Turn(),)
     refresh_every: int = 0  # steps between two calls of `refresh`; 0: none
+    version: ClassVar[int] = (
+        1  # of what it trains by the same settings: raised where that changes, so that older results are not taken for its own
+    )
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         for name, annotation in inspect.get_annotations(cls).items():
             constant = "ClassVar" in annotation if isinstance(annotation, str) else ClassVar in (annotation, get_origin(annotation))
-            if name in ("needs", "turns") and not constant:
+            if name in ("needs", "turns", "version") and not constant:
                 raise TypeError(f"{cls.__name__}.{name} is a dataclass field: annotate it ClassVar, or leave the annotation out")
 
     def init(self, rng: jax.Array, batch: batch_lib.Batch) -> tuple[Parts, Memory]:

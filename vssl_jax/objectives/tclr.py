@@ -31,6 +31,7 @@ class TCLR(JointEmbedding):
     (1, 14, 40, 16).
     """
 
+    version = 2  # 1: the global-local term was of two of the four pairs of versions, and the head normalized what is compared with nothing
     parts: int = 4
     temperature: float = 0.1
     weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
