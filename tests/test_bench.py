@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -25,6 +26,14 @@ STEP_KEYS = set(
     "stage config device devices batch_size dtype steps repeats compile_seconds step_seconds clips_per_second tflops mfu peak_bytes "
     "peak_bytes_from compiled_bytes versions".split()
 )
+
+
+@pytest.fixture(autouse=True)
+def the_cache_of_programs():
+    """A benchmark turns it off, for the other tests of this process too."""
+    before = jax.config.jax_enable_compilation_cache
+    yield
+    jax.config.update("jax_enable_compilation_cache", before)
 
 
 @pytest.fixture(scope="module")

@@ -102,6 +102,7 @@ def _show(stage: str, name: str, figures: dict[str, Any]) -> None:
 def main(argv: list[str]) -> None:
     """Compiled programs are not taken from the cache of earlier runs: compile_seconds would be those of reading it."""
     config, flags = cli.parse(argv, __doc__, _define)
+    jax.config.update("jax_enable_compilation_cache", False)  # which the environment may have named
     name = recipe_name(argv)
     distributed.initialize(config.distributed)
     if flags.stage in ("input", "all"):

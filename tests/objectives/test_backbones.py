@@ -130,7 +130,13 @@ def test_every_objective_on_every_backbone(objective_name, backbone_name, monkey
     check(objective_name, backbone_name, monkeypatch)
 
 
-@pytest.mark.parametrize("objective_name", sorted(objectives.OBJECTIVES))
+# The others' recipes have a convolution network, and are traced at full size (tests/configs).
+TRANSFORMERS_OWN = ("videomae", "classify", "dino", "moco")
+
+
+@pytest.mark.parametrize(
+    "objective_name", [n if n in TRANSFORMERS_OWN else pytest.param(n, marks=pytest.mark.slow) for n in sorted(objectives.OBJECTIVES)]
+)
 def test_every_objective_on_a_convolution_network(objective_name, monkeypatch):
     """The whole table is `slow`."""
     check(objective_name, "r3d10_vcop", monkeypatch)

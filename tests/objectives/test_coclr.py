@@ -289,7 +289,7 @@ def test_the_others_nearest_are_of_the_same_class_and_teach_the_classes():
     assert all("collapse/alarm" in m for m in metrics)
 
 
-@pytest.mark.parametrize("mask", [False, True])
+@pytest.mark.parametrize("mask", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_without_the_mask_most_of_what_is_mined_are_siblings(mask):
     """Four videos of each recording, all of them in the queue, three mined."""
     _, metrics = run(method(initial=60, learning=20, size=96, siblings=mask), videos(96, siblings=4), 3)

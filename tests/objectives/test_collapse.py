@@ -146,6 +146,7 @@ class OneLayer(nn.Module):
 HEAD = MLP((32,), 16)
 
 
+@pytest.mark.slow
 def test_byol_without_a_predictor_raises_the_alarm_and_with_one_does_not():
     """The target is the network itself (SimSiam), for an average only makes it slower: within 400 steps at .9 neither of them collapses."""
     fields = averaged() | {"encoder": OneLayer(), "head": HEAD, "average": Average(0.0)}
@@ -155,6 +156,7 @@ def test_byol_without_a_predictor_raises_the_alarm_and_with_one_does_not():
     assert whole[collapse.ALARM] == 0, whole
 
 
+@pytest.mark.slow
 def test_dino_without_centering_raises_the_alarm_and_with_it_uses_its_prototypes():
     """Without, the average sees the same prototype in nearly every video. The vectors' rank is not asked for: so small a network's is near the alarm's
     limit with centering too.

@@ -20,8 +20,8 @@ from vssl_jax.train import sharding
 
 each = pytest.mark.parametrize("name", TASKS)
 each_of_all = pytest.mark.parametrize("name", ALL)
-# Of whole clips, of their parts, of pieces of the picture, with a decoder, of what is measured in the frames; the others' draws are by rows as theirs
-# (`test_a_part_of_the_batch_is_asked_the_same`), and their loss is the same mean.
+# Of whole clips, of their parts, of pieces of the picture, with a decoder, of what is measured in the frames; the others' draws are by rows as theirs,
+# and their loss is the same mean.
 KINDS = ("rotation", "clip_order", "cubic_puzzle", "playback_rate", "motion_statistics")
 each_kind = pytest.mark.parametrize("name", [n if n in KINDS else pytest.param(n, marks=pytest.mark.slow) for n in ALL])
 
@@ -193,7 +193,7 @@ def test_a_run_that_goes_on_from_a_checkpoint_is_the_same_run(name, tmp_path):
     tiny.check_resume(ALL[name], tiny.batches(2, SPEC), tmp_path)
 
 
-@each_of_all
+@each_kind
 def test_a_part_of_the_batch_is_asked_the_same(name):
     """Whether it is a micro-batch or another host's rows: the draws belong to the rows of the global batch."""
     whole = ask(ALL[name])

@@ -77,8 +77,10 @@ def test_waiting_for_data_shows(tmp_path):
 
     run(tmp_path, tiny.rows(4), batches=slow)
     lines = read_metrics(tmp_path)
-    assert all(line["data_wait"] > 0.3 for line in lines)
-    assert all(line["clips_per_second"] < 8 / 0.1 * 1.2 for line in lines)  # the last one too
+    # Of them all: where this thread comes late, a batch is there when it asks.
+    seconds = [8 / line["clips_per_second"] for line in lines]
+    assert len(lines) == 4 and sum(line["data_wait"] * s for line, s in zip(lines, seconds, strict=True)) > 0.3 * sum(seconds)
+    assert sum(seconds) > 0.9 * 4 * 0.1  # the last one's too
 
 
 def nudge(state, step):
