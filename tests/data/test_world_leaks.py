@@ -107,7 +107,7 @@ def neighbors(values, labels, k=15):
 BLIND = ["one frame", "mean frame", "deviation over time", "least and greatest", "centered frame", "centered roughness"]
 
 
-@pytest.mark.parametrize("probe", [ridge, neighbors])
+@pytest.mark.parametrize("probe", [ridge, pytest.param(neighbors, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("key", [(name, stage) for name in BLIND for stage in ("raw", "H.264")] + [("sound", "raw"), ("bytes", "H.264")])
 def test_what_is_blind_to_order_is_blind_to_direction(features, key, probe):
     table, labels = features

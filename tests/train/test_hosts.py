@@ -31,11 +31,11 @@ from vssl_jax.data.broken import BrokenRecord
 from vssl_jax.data.row import Input
 from vssl_jax.data.sample import Dense
 from vssl_jax.train.checkpoint import Checkpointer
-from vssl_jax.train.loop import compile_plan
+from vssl_jax.train.loop import lower_plan
 from vssl_jax.train.metrics import MetricsWriter
 
 plan = tiny.plan(tiny.videomae(), tiny.batches(1), mesh={"data": 2})
-program = compile_plan(plan)
+program = lower_plan(plan)  # its shapes and fresh weights: no step is made
 with jax.set_mesh(plan.mesh):
     state = program.fresh()
     spec = dataclasses.replace(tiny.SPEC, batch_size=4)
