@@ -15,14 +15,5 @@ from configs import finetune
 
 def get_config(arg: str = ""):
     return finetune.recipe(
-        arg,
-        "vit_huge",
-        "k400",
-        epochs=50,
-        batch_size=512,
-        per_gpu=8,
-        learning_rate=1e-3,
-        drop_path=0.2,
-        dropout=0.5,
-        final_learning_rate=1e-5,
+        arg, "vit_huge", "k400", epochs=50, batch_size=512, per_gpu=8, learning_rate=1e-3, drop_path=0.2, dropout=0.5, final_learning_rate=1e-5
     )

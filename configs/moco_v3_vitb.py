@@ -49,12 +49,5 @@ def _paper(config):
     config.train.batch_size = 4096
     config_lib.by_epochs(config, epochs=300, warmup_epochs=40, num_examples=pretext.NUM_EXAMPLES["k400"])
     config.optimizer.update(
-        {
-            "learning_rate": 1.5e-4,
-            "lr_batch": 256,
-            "weight_decay": 0.1,
-            "decay_all": True,
-            "b2": 0.999,
-            "frozen": (r"^encoder/patch_embed/",),
-        }
+        {"learning_rate": 1.5e-4, "lr_batch": 256, "weight_decay": 0.1, "decay_all": True, "b2": 0.999, "frozen": (r"^encoder/patch_embed/",)}
     )

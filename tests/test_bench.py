@@ -100,8 +100,10 @@ def test_work_is_counted_per_device(monkeypatch):
 
 
 def test_all_stages_on_a_folder(films, capsys):
+    """And nothing is read from the cache of programs, which the environment may have named."""
     counts = ["--steps=1", "--warmup=1", "--repeats=2", "--clips=2", "--input_repeats=3"]
     bench.main([SMOKE, "--stage=all", *counts, "--config.data.source=folder", f"--config.data.path={films}"])
+    assert not jax.config.jax_enable_compilation_cache
     read, step, both = lines(capsys)
     assert [line["stage"] for line in (read, step, both)] == ["input", "step", "end_to_end"]
     assert read["corpus"] == both["corpus"] == "recipe" and read["videos"] == both["videos"] == 3

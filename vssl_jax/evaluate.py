@@ -265,7 +265,7 @@ def show_features(study: Study, found: Sequence[Tables], workdir: Path) -> None:
     """The report's map of the features, side by side, and the nearest neighbors of a few test videos. Where they cannot be had (too few videos, no
     scikit-learn), a warning says why: the numbers stand without them.
     """
-    readers = tuple(functools.partial(_middle_clip, i) for i in (study.train, study.test))
+    readers = tuple(functools.partial(_clip_shown, i) for i in (study.train, study.test))
     sides = _side_by_side(found, "none")
     both = tuple(table._replace(pooled_NxD=pooled) for table, pooled in zip(found[0], sides, strict=True))
     try:
@@ -275,7 +275,7 @@ def show_features(study: Study, found: Sequence[Tables], workdir: Path) -> None:
         log.warning("the report lacks the map of the features or the nearest neighbors: %s", error)
 
 
-def _middle_clip(input: Input, i: int) -> np.ndarray:
+def _clip_shown(input: Input, i: int) -> np.ndarray:
     """uint8 [T,H,W,3]: the clip of video i that evaluation looks at, without its canvas."""
     video = input.source.open(i)
     frames = input.sampler(sample_rng(input.seed, i), video.index.seconds, video.span)[0]

@@ -74,17 +74,7 @@ TRIED = {
     "uber_nce_norm_last": ("uber_nce", {"objective": {"head": {"norm_last": True}}}, (0,)),
 }
 # Tasks that are trained on random labels too.
-CONTROLS = (
-    "pace",
-    "clip_order",
-    "cubic_puzzle",
-    "speediness",
-    "odd_one_out",
-    "jigsaw",
-    "frame_order",
-    "order_verification",
-    "temporal_transform",
-)
+CONTROLS = ("pace", "clip_order", "cubic_puzzle", "speediness", "odd_one_out", "jigsaw", "frame_order", "order_verification", "temporal_transform")
 
 
 def get_config(arg: str = ""):
@@ -110,9 +100,7 @@ def get_config(arg: str = ""):
     config.controls.cnn.steps = runs["pace"].train.steps
     config.methods = runs
     config.random = {"cnn": "pace"}
-    config.own_metric = {
-        name: OWN_METRIC[of] for name in runs if (of := TRIED.get(name, (name.removesuffix(RANDOM_LABELS),))[0]) in OWN_METRIC
-    }
+    config.own_metric = {name: OWN_METRIC[of] for name in runs if (of := TRIED.get(name, (name.removesuffix(RANDOM_LABELS),))[0]) in OWN_METRIC}
     config.net_of = {name: "cnn" for name in runs}
     config.protocols = ("knn", "retrieval", "linear")
     tuned = instrument.tuned(steps=400, batch_size=32, rate=2e-3) | {"labels": (200,)}

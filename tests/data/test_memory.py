@@ -91,6 +91,9 @@ def test_of_a_part_only_its_frames_are_kept():
         for i in range(5):
             assert (source.open(i).read([2 * i + 1, 2 * i], "rgb", (8, 8))[0]["video"][:, 0, 0, 0] == [2 * i + 1, 2 * i]).all()
     assert all(isinstance(source.open(i), KeptVideo) for i in range(5)), "all five together are one film"
+    for outside in (3, 6):
+        with pytest.raises((ValueError, IndexError)):
+            source.open(2).read([4, outside], "rgb", (8, 8))
 
 
 def test_a_film_with_damage_gives_the_clips_that_miss_it():

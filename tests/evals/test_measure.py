@@ -1,5 +1,7 @@
 """An evaluation of a network whose features are known: what is measured is of the given weights, trained on one half and tested on the other."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,28 +9,27 @@ import numpy as np
 import pytest
 
 from tests.data.array_source import ArraySource, ArrayVideo
+from tests.models.clips import OfClips
 from vssl_jax import batch as batch_lib
 from vssl_jax import config as config_lib
 from vssl_jax import evaluate
 from vssl_jax.data.broken import BrokenRecord
-from vssl_jax.data.row import Input
-from vssl_jax.data.sample import Views
+from vssl_jax.data.row import Input, evaluation_row
+from vssl_jax.data.sample import Dense, Views
 from vssl_jax.data.subset import Subset, balanced
 from vssl_jax.errors import UserError
-from vssl_jax.evals import probes, subject
+from vssl_jax.evals import probes, report, report_data, subject
+from vssl_jax.evals.classification import classify
 from vssl_jax.models.backbone import Features
-from vssl_jax.perturb.view import IMAGENET_MEAN, IMAGENET_STD
 
 CLASSES = 3
 
 
-class Brightness(nn.Module):
+class Brightness(OfClips):
     """Features: a clip's brightness times a vector, which is 0 in fresh weights; so fresh ones know nothing."""
 
     frames: int = 2
     size: int = 8
-    pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
-    pixel_std: tuple[float, float, float] = IMAGENET_STD
 
     @nn.compact
     def __call__(self, clip, train=False, rng=None):
@@ -36,9 +37,6 @@ class Brightness(nn.Module):
         bright = jnp.mean(clip, axis=(1, 2, 3, 4))
         out = jnp.stack([bright, bright**2], axis=1) * kernel
         return Features(out[:, None, None, None], out)
-
-    def features(self, clip, train=False, rng=None):
-        return self(clip, train, rng)
 
 
 class Shades(ArraySource):
@@ -114,33 +112,59 @@ def test_views_are_averaged_after_the_softmax_and_padding_is_left_out(settings):
             return arrays, extent
 
     objective = probes.classifier(Brightness(), settings.finetune, CLASSES, {})
-    params = {
-        "encoder": {"kernel": jnp.array([3.0, 1.0])},
-        "head": {"linear": {"kernel": jnp.array([[1.0, -1, 0], [0, 2, 1]]), "bias": jnp.zeros(3)}},
-    }
-    fresh, memory = objective.init(jax.random.key(0), None)
-    params["head"] = jax.tree.unflatten(jax.tree.structure(fresh["head"]), sorted(jax.tree.leaves(params["head"]), key=jnp.ndim))
-    given = input_of(11, clips=2)
-    source = Halves(11, broken={4: "corrupt"})
-    given = Input(source, given.spec, given.sampler, BrokenRecord(1.0), shuffle=False)
-    found, labels = probes.multi_view(objective, params, memory, given)
-    bright = [
-        [(value / 255 - np.mean(IMAGENET_MEAN)) for value in (shade, shade // 2)]
-        for shade in (20 + 100 * (i % 3) + i % 7 for i in range(11) if i != 4)
-    ]
-    assert labels.tolist() == [i % 3 for i in range(11) if i != 4]
-    logits = np.asarray(jax.jit(lambda b: objective.logits(params, memory, b))(clips_of(bright)))
+    head = {"linear": {"kernel": jnp.array([[1.0, -1, 0], [0, 2, 1]]), "bias": jnp.zeros(3)}}
+    params, memory = {"encoder": {"kernel": jnp.array([3.0, 1.0])}, "head": head}, {"stats": {}}
+    spec = input_of(11, clips=2)
+    found, labels = probes.multi_view(objective, params, memory, dataclasses.replace(spec, source=Halves(11, broken={4: "corrupt"})))
+    readable = [i for i in range(11) if i != 4]
+    assert labels.tolist() == [i % 3 for i in readable]
+    shades = np.array([[20 + 100 * (i % 3) + i % 7] * 2 for i in readable], np.uint8) // np.array([1, 2], np.uint8)
+    video = np.broadcast_to(shades[:, :, None, None, None, None], (*shades.shape, 2, 8, 8, 3))
+    batch = jax.device_get(batch_lib.fake(batch_lib.Spec(10, 2, 2, 8, 8), jax.random.key(0))) | {"video": video}
+    logits = np.asarray(jax.jit(lambda b: objective.logits(params, memory, b))(batch))
     each = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     assert np.abs(each[:, 0] - each[:, 1]).max() > 0.05
-    np.testing.assert_allclose(found, each.mean(1), atol=2e-3)
+    np.testing.assert_allclose(found, each.mean(1), atol=1e-5)
 
 
-def clips_of(bright):
-    """A batch of as many videos of two clips, each of one brightness."""
-    shades = np.round((np.array(bright) + np.mean(IMAGENET_MEAN)) * 255).astype(np.uint8)
-    video = np.broadcast_to(shades[:, :, None, None, None, None], (*shades.shape, 2, 8, 8, 3))
-    fake = jax.device_get(batch_lib.fake(batch_lib.Spec(len(shades), 2, 2, 8, 8), jax.random.key(0)))
-    return fake | {"video": video}
+def test_errors_are_of_seeds_and_of_test_videos_and_confusions_of_all_seeds(settings):
+    study = evaluate.Study(settings, None, input_of(21), ("a", "b", "c"))
+    labels = np.arange(20) % 3
+    results = [classify(np.eye(3)[(labels + (np.arange(20) < wrong)) % 3], labels) for wrong in (4, 8)]
+    found = evaluate._row("linear", "top1", results, None, study, (0, 1))
+    assert found["value"] == pytest.approx(0.7)
+    assert found["stderr"] == pytest.approx(np.hypot(0.1, (0.7 * 0.3 / 20) ** 0.5))  # two seeds .2 apart; 20 videos
+    assert np.sum(found["confusion"]) == 40 and np.trace(found["confusion"]) == 28
+    assert evaluate._row("linear", "top1", results[:1], None, study, (0,))["stderr"] == pytest.approx((0.8 * 0.2 / 20) ** 0.5)
+
+
+# The report.
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_clip_that_is_shown_is_the_one_that_was_read(seed):
+    """Of a sampler that draws."""
+    source = ArraySource(4, num_frames=10)
+    read = Input(source, batch_lib.Spec(4, 1, 2, 8, 8), Dense(2), BrokenRecord(0.0), seed=seed, shuffle=False)
+    for i in range(4):
+        row = evaluation_row(read, i)
+        np.testing.assert_array_equal(evaluate._clip_shown(read, i)[:, 0, 0, 0], row["video"][0, :, 0, 0, 0])
+
+
+def test_an_evaluation_leaves_no_pictures_of_an_earlier_one_and_writes_a_run_s_report_anew(tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(evaluate, "evaluate", lambda *args: None)
+    monkeypatch.setattr(report, "write_report", lambda workdir: written.append(workdir))
+    evaluate._evaluate_into(None, tmp_path, tmp_path)
+    assert not written
+    (tmp_path / "report").mkdir()
+    for name in ("index.html", "feature_map.npz", "neighbors.npz"):
+        (tmp_path / "report" / name).touch()
+    evaluate._evaluate_into(None, tmp_path, tmp_path)
+    assert written == [tmp_path]
+    report_data.remove(tmp_path)
+    report_data.remove(tmp_path)
+    assert [path.name for path in (tmp_path / "report").iterdir()] == ["index.html"]
 
 
 def test_test_rows_are_standardized_by_the_training_rows():

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.models.clips import OfClips
 from tests.objectives.joint_methods import averaged
 from tests.train import tiny
 from vssl_jax import batch as batch_lib
@@ -18,7 +19,6 @@ from vssl_jax.objectives import collapse
 from vssl_jax.objectives.average import Average
 from vssl_jax.objectives.byol import BYOL
 from vssl_jax.objectives.dino import DINO
-from vssl_jax.perturb.view import IMAGENET_MEAN, IMAGENET_STD
 from vssl_jax.train import sharding
 from vssl_jax.train.loop import compile_plan
 
@@ -126,21 +126,14 @@ def last(method, steps):
     return {name: float(value) for name, value in metrics.items()}
 
 
-class OneLayer(nn.Module):
+class OneLayer(OfClips):
     """The least of an encoder: one layer on the means of 4 x 4 cells of a clip."""
-
-    frames: int = 4
-    size: int = 16
-    pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
-    pixel_std: tuple[float, float, float] = IMAGENET_STD
 
     @nn.compact
     def __call__(self, clip_BxTxHxWx3, train=False, rng=None):
         cells = clip_BxTxHxWx3.mean(1).reshape(-1, 4, 4, 4, 4, 3).mean((2, 4))
         out_BxD = nn.relu(nn.Dense(16)(cells.reshape(-1, 48)))
         return Features(out_BxD[:, None, None, None], out_BxD)
-
-    features = __call__
 
 
 HEAD = MLP((32,), 16)

@@ -11,6 +11,7 @@ import pytest
 
 from tests.train import tiny
 from vssl_jax import batch as batch_lib
+from vssl_jax.objectives.protocol import COUNT
 from vssl_jax.objectives.videomae import VideoMAE
 from vssl_jax.train import sharding
 from vssl_jax.train.loop import compile_plan
@@ -96,6 +97,20 @@ def test_micro_batches_count_by_their_rows_that_count():
     alone, parts = (tiny.advance(tiny.plan(tiny.classifier(), given, accumulation=count)) for count in (1, 2))
     assert_same_run(alone[:2], parts[:2])
     assert all("count" not in line for line in parts[1] + alone[1]) and alone[1][2]["loss"] == parts[1][2]["loss"] == 0
+
+
+class Uncounted(tiny.Regression):
+    """Nothing of it counts."""
+
+    def loss(self, params, memory, batch, rng, turn):
+        value, (memory, metrics) = super().loss(params, memory, batch, rng, turn)
+        return 0.0 * value, (memory, metrics | {"five": jnp.float32(5), COUNT: jnp.float32(0)})
+
+
+def test_a_step_in_which_nothing_counts_has_its_metrics():
+    states, metrics, _ = tiny.advance(tiny.plan(Uncounted(), tiny.rows(1), accumulation=2))
+    assert metrics[0]["five"] == pytest.approx(5) and metrics[0]["loss"] == metrics[0]["grad_norm"] == 0
+    tiny.assert_same_bits(states[0].params, states[1].params)
 
 
 def test_a_classifier_with_convolutions_on_eight_devices_and_accumulated():

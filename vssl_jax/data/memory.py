@@ -30,8 +30,11 @@ class KeptVideo:
     first: int = 0  # the number of the first of them
 
     def read(self, wanted: Sequence[int], layout: str, canvas: tuple[int, int]) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
-        """The layout and the canvas are those that the frames are kept in."""
-        return {key: array[np.asarray(wanted) - self.first] for key, array in self.arrays.items()}, self.extent
+        """The layout and the canvas are those that the frames are kept in, the frames those of the part that counts."""
+        places = np.asarray(wanted) - self.first
+        if places.min() < 0:
+            raise ValueError(f"frame {min(wanted)} is wanted of a part that begins at {self.first}")
+        return {key: array[places] for key, array in self.arrays.items()}, self.extent
 
 
 @dataclass(frozen=True)

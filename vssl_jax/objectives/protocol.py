@@ -56,9 +56,9 @@ class Turn:
 
 
 class Objective:
-    """A method. Subclasses are frozen dataclasses; `needs` and `turns` are class constants.
+    """A method. Subclasses are frozen dataclasses; `needs`, `turns` and `version` are class constants.
 
-    `needs` and `turns` must stay ClassVars: an inherited dataclass *field* named `turns` is silently overridden by the base's default,
+    `needs`, `turns` and `version` must stay ClassVars: an inherited dataclass *field* named `turns` is silently overridden by the base's default,
     and a GAN then trains both its networks in every turn while every loss still looks right. A subclass that declares such a field is
     refused with TypeError.
     """
@@ -66,9 +66,8 @@ class Objective:
     needs: ClassVar[tuple[str, ...]] = (batch_lib.VIDEO,)
     turns: ClassVar[tuple[Turn, ...]] = (Turn(),)
     refresh_every: int = 0  # steps between two calls of `refresh`; 0: none
-    version: ClassVar[int] = (
-        1  # of what it trains by the same settings: raised where that changes, so that older results are not taken for its own
-    )
+    # Of what it trains by the same settings: raised where that changes, so that older results are not taken for its own.
+    version: ClassVar[int] = 1
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)

@@ -125,9 +125,9 @@ def layer_scales(params: Any, decay: float) -> Any:
     head, id depth + 1, a second stack over time with its own token and positions (ViViT) too. Leaves are Python floats, or for stacked blocks arrays
     [L, 1, ...] that broadcast against the parameter.
     """
-    names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-    second = any(name.startswith("encoder/time_blocks/") for name in names)
-    depths = {leaf.shape[0] for path, leaf in jax.tree_util.tree_leaves_with_path(params) if path_name(path).startswith("encoder/blocks/")}
+    named = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    second = any(name.startswith("encoder/time_blocks/") for name in named)
+    depths = {leaf.shape[0] for name, leaf in named.items() if name.startswith("encoder/blocks/")}
     if len(depths) != 1:
         raise UserError("optimizer.layer_decay needs a backbone with one stack of blocks (a video transformer): set it to 1")
     depth = depths.pop()

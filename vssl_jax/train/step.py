@@ -39,7 +39,7 @@ def _gradients(objective: Objective, turn: Turn, accumulation: int, state: Train
 
     def loss(parts, memory, micro):
         value, (memory, metrics) = objective.loss(state.params | parts, memory, micro, rng, turn)
-        count = jnp.float32(metrics.get(COUNT, 1.0))
+        count = jnp.maximum(jnp.float32(metrics.get(COUNT, 1.0)), 1e-6)  # a step in which nothing counts has metrics too
         return value.astype(jnp.float32), (memory, {name: x for name, x in metrics.items() if name != COUNT}, count)
 
     value_and_grad = jax.value_and_grad(loss, has_aux=True)
@@ -56,7 +56,7 @@ def _gradients(objective: Objective, turn: Turn, accumulation: int, state: Train
     value, (_, metrics, _) = jax.eval_shape(loss, parts, state.memory, jax.tree.map(lambda x: x[0], micros))
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, jnp.result_type(s.dtype, jnp.float32)), (value, metrics, parts))
     (memory, sums, total), _ = jax.lax.scan(body, (state.memory, zeros, jnp.float32(0)), micros)
-    value, metrics, grads = jax.tree.map(lambda x: x / jnp.maximum(total, 1.0), sums)
+    value, metrics, grads = jax.tree.map(lambda x: x / total, sums)
     return value, metrics, grads, memory
 
 
