@@ -27,7 +27,7 @@ def _paper(config):
         "name": "appearance_change", "adjust": "saturation", "color_levels": (1.0, 0.6, 0.3, 0.0), "noise_levels": (0.0, 0.05, 0.1, 0.2),
         "view": view, "eval_view": {"short_side": 128, "crops": 1},
     }  # fmt: skip
-    pretext.clips(config, frames=16, stride=2)
+    pretext.clips(config, frames=16, stride=2, canvas=(128, 228))
     config.train.batch_size = 32
     config_lib.by_epochs(config, epochs=20, warmup_epochs=0, num_examples=pretext.NUM_EXAMPLES["k400"])
     pretext.sgd(config, rate=1e-3, weight_decay=5e-4)

@@ -58,7 +58,7 @@ def _paper(config):
         "name": "brave", "both": True, "chunk": 0, "head": _projector(4096, 128), "predictor": {"hidden": (4096,), "dim": 128}, "views": (narrow, broad),
         "eval_view": contrastive.EVAL_VIEW,
     }  # fmt: skip
-    pretext.clips(config, frames=127, stride=2, canvas=(256, 340))
+    pretext.clips(config, frames=127, stride=2, canvas=(256, 456))
     config.data.sampler.update({"target_fps": 25.0, "pad": True})
     config.train.update({"steps": 300_000, "batch_size": 512})
     config.optimizer.update(

@@ -80,7 +80,7 @@ def slowonly(config: ConfigDict, clips: int, rate: float, weight_decay: float, l
     """
     config.model = {"name": "slowonly_r50", "frames": 8, "size": 224, "dtype": "auto", "last_scale": 1.0}
     config.data.sampler.update({"frames": 8, "stride": 9, "clips": clips, "target_fps": 30.0})
-    config.data.canvas = (256, 340)
+    config.data.canvas = (256, 456)  # a 16:9 film of 256 rows fits
     config.train.batch_size = 512
     config_lib.by_epochs(config, epochs=200, warmup_epochs=35, num_examples=pretext.NUM_EXAMPLES["k400"])
     config.optimizer.update(

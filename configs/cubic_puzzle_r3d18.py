@@ -28,7 +28,7 @@ def _paper(config):
     config.objective = {
         "name": "cubic_puzzle", "picture": 224, "hidden": 512, "dropout": 0.5, "view": view, "eval_view": {"short_side": 112, "crops": 1},
     }  # fmt: skip
-    pretext.clips(config, frames=span(config) + 64, canvas=(256, 344))  # a piece begins anywhere in the first half of its cell
+    pretext.clips(config, frames=span(config) + 64, canvas=(256, 456))  # a piece begins anywhere in the first half of its cell
     config.train.batch_size = 32
     config_lib.by_epochs(config, epochs=20, warmup_epochs=0, num_examples=pretext.NUM_EXAMPLES["k400"])
     pretext.sgd(config, rate=1e-3, weight_decay=5e-4)

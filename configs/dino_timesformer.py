@@ -43,7 +43,7 @@ def _paper(config):
         "views": (large, small), "eval_view": contrastive.EVAL_VIEW,
     }  # fmt: skip
     config.data.sampler.update({"frames": 64, "stride": 3, "clips": 1})
-    config.data.canvas = (256, 340)
+    config.data.canvas = (256, 456)  # a 16:9 film of 256 rows fits
     config.train.batch_size = 32
     config_lib.by_epochs(config, epochs=20, warmup_epochs=10, num_examples=pretext.NUM_EXAMPLES["k400"])
     config.objective.frozen = config.data.get_ref("num_examples") // config.train.get_ref("batch_size")  # an epoch

@@ -32,7 +32,7 @@ def _paper(config):
         "name": "jigsaw", "segments": 3, "grid": 2, "gap": 8, "permutations": 1000, "picture": 224, "normalize": True, "hidden": 512, "dropout": 0.5,
         "view": view, "eval_view": {"short_side": 80, "crops": 1},
     }  # fmt: skip
-    pretext.clips(config, frames=span(config), canvas=(256, 344))
+    pretext.clips(config, frames=span(config), canvas=(256, 456))
     config.train.batch_size = 32
     config_lib.by_epochs(config, epochs=20, warmup_epochs=0, num_examples=pretext.NUM_EXAMPLES["k400"])
     pretext.sgd(config, rate=1e-3, weight_decay=5e-4)

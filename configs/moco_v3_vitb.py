@@ -45,7 +45,7 @@ def _paper(config):
         "average": {"decay": 0.99, "final": 1.0}, "views": views, "eval_view": contrastive.EVAL_VIEW,
     }  # fmt: skip
     config.data.sampler.update({"frames": 16, "stride": 4, "clips": 1})
-    config.data.canvas = (256, 340)
+    config.data.canvas = (256, 456)  # a 16:9 film of 256 rows fits
     config.train.batch_size = 4096
     config_lib.by_epochs(config, epochs=300, warmup_epochs=40, num_examples=pretext.NUM_EXAMPLES["k400"])
     config.optimizer.update(

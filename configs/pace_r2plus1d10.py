@@ -31,7 +31,7 @@ def _paper(config):
     color = ({"name": "each_frame", "chain": (jitter,)},)
     view = {"crop": pretext.FIXED, "flip": 0.5, "color": color}
     config.objective = {"name": "pace", "paces": (1, 2, 3, 4), "view": view, "eval_view": {"short_side": 128, "crops": 1}}
-    pretext.clips(config, frames=span(config))
+    pretext.clips(config, frames=span(config), canvas=(128, 228))
     config.train.batch_size = 30
     config_lib.by_epochs(config, epochs=18, warmup_epochs=0, num_examples=pretext.NUM_EXAMPLES["k400"])
     pretext.sgd(config, rate=1e-3, weight_decay=0.005, drops=(1 / 3, 2 / 3), decay_all=True)

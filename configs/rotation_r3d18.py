@@ -23,7 +23,7 @@ def _paper(config):
     config.model = {"name": "r3d18", "frames": 16, "size": 112, "dtype": "auto"}
     view = {"crop": pretext.FIXED, "flip": 0.5, "color": ()}
     config.objective = {"name": "rotation", "every": True, "view": view, "eval_view": {"short_side": 128, "crops": 1}}
-    pretext.clips(config, frames=16, stride=2)
+    pretext.clips(config, frames=16, stride=2, canvas=(128, 228))
     config.train.batch_size = 32
     config.train.steps, config.data.num_examples = 120_000, pretext.NUM_EXAMPLES["k400"]
     pretext.sgd(config, rate=0.1, weight_decay=1e-3, drops=(0.2, 0.4, 0.6, 0.8), decay_all=True)  # every 24,000 steps

@@ -35,7 +35,7 @@ def _paper(config):
         "eval_view": contrastive.EVAL_VIEW,
     }  # fmt: skip
     config.data.sampler.update({"name": "interval", "frames": 16, "stride": 2, "clips": 2})
-    config.data.canvas = (256, 340)
+    config.data.canvas = (256, 456)  # a 16:9 film of 256 rows fits
     config.train.batch_size = 1024
     config_lib.by_epochs(config, epochs=200, warmup_epochs=5, num_examples=pretext.NUM_EXAMPLES["k400"])
     config.optimizer.update({"name": "sgd", "learning_rate": 0.32, "lr_batch": 0, "weight_decay": 1e-6})

@@ -33,7 +33,7 @@ def _paper(config):
         "name": "speediness", "normal": (1.0, 1.2), "fast": (1.7, 2.2), "resize": (64 / 224, 336 / 224),
         "view": view, "eval_view": {"short_side": 256, "crops": 1},
     }  # fmt: skip
-    pretext.clips(config, frames=span(config), canvas=(256, 342))
+    pretext.clips(config, frames=span(config), canvas=(256, 456))
     config.train.batch_size = 32
     config_lib.by_epochs(config, epochs=20, warmup_epochs=0, num_examples=pretext.NUM_EXAMPLES["k400"])
     pretext.sgd(config, rate=1e-2, weight_decay=5e-4)

@@ -32,7 +32,7 @@ def data(split: str = "train") -> dict[str, Any]:
         "videos": 1024,  # of the source synthetic
         "num_classes": 8,  # of the source synthetic
         "layout": "rgb",  # rgb, or yuv420: half the conversion work on the host
-        "canvas": (256, 340),  # rows, columns
+        "canvas": (256, 456),  # rows, columns: a 16:9 film of 256 rows fits
         "sampler": {"name": "dense", "frames": 16, "stride": 4, "clips": 1, "target_fps": 0.0, "pad": False},
         "max_broken_fraction": 0.05,  # above it a run stops
         "max_short_fraction": 0.05,  # the same of videos that are too short for a clip

@@ -146,7 +146,8 @@ def _check_hosts(source: Source) -> None:
     """
     if jax.process_count() == 1:
         return
-    digest = hashlib.sha256("\n".join((*source.classes, *(Path(source.name(i)).name for i in range(len(source))))).encode()).digest()
+    names = "\n".join((*source.classes, *(Path(source.name(i)).name for i in range(len(source)))))
+    digest = hashlib.sha256(os.fsencode(names)).digest()
     found = multihost_utils.process_allgather(np.array([len(source), int.from_bytes(digest[:4], "big")], np.uint32))
     if len({tuple(row) for row in found.tolist()}) > 1:
         counts = ", ".join(f"{count:,}" for count in found[:, 0].tolist())

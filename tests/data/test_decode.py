@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 
+from tests.data.fields import write_fields
 from tests.data.video_files import Clip, pack_b_frames, remux, shapes_NxHxWx3, write_video
 from vssl_jax.data import decode
 from vssl_jax.data.decode import decode_only, read_frames
@@ -17,7 +18,8 @@ from vssl_jax.data.index import BrokenVideo, index_video
 pytestmark = pytest.mark.timeout(60)
 FRAMES = shapes_NxHxWx3(40)
 CANVAS = 48, 64
-COUNTED = ["h264.avi", "raw.h264", "raw.hevc", "packed.avi"]  # containers with no or wrong display times
+# Containers with no or wrong display times, or whose packets are no frames.
+COUNTED = ["h264.avi", "raw.h264", "raw.hevc", "fields.h264", "fields.ts", "fields_apart.ts", "packed.avi"]
 VFR = np.cumsum([0] + [40 if n % 3 else 95 for n in range(39)]).tolist()
 OPEN_GOP = {"x264-params": "open-gop=1:bframes=3:b-pyramid=normal"}
 HEVC_OPEN = {"x265-params": "log-level=none:pools=1:frame-threads=1:open-gop=1:bframes=3:keyint=12:min-keyint=12:scenecut=0"}
@@ -56,6 +58,11 @@ FILES = {
     "mjpeg.avi": Clip(codec="mjpeg", pix_fmt="yuvj420p", full_range=True),
 }
 MADE_FROM = {
+    "fields.h264": ("h264.mp4", lambda _, path: write_fields(path, FRAMES)),
+    "fields.ts": ("h264.mp4", lambda _, path: write_fields(path, FRAMES)),
+    "fields_apart.ts": ("h264.mp4", lambda _, path: write_fields(path, FRAMES, by_field=True)),
+    "fields.mkv": ("h264.mp4", lambda _, path: write_fields(path, FRAMES)),
+    "drops.avi": ("mpeg4_no_b.avi", lambda _, path: write_video(path, FRAMES, Clip(codec="mpeg4", b_frames=0, drops=8))),
     "cut.mp4": ("h264.mp4", lambda source, path: remux(source, path, cut=True)),
     "cut_open_gop.mp4": ("h264_open_gop.mp4", lambda source, path: remux(source, path, cut=True)),
     "mid_gop.ts": ("h264.ts", lambda source, path: remux(source, path, first_packet=5)),

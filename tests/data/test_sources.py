@@ -4,6 +4,7 @@ wrong with them."""
 import functools
 import os
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -164,6 +165,17 @@ def test_wrong_folders_are_told_apart(tmp_path, tree):
         folder(tree)
 
 
+def test_folders_that_are_splits_are_no_classes(tmp_path):
+    """A network would be trained on the test videos, to tell them from the others."""
+    for name in ("train/run/a.mp4", "Val/run/b.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(UserError, match=r"are splits, not classes \(Val, train\): name one of them") as caught:
+        folder(tmp_path)
+    assert f"data.path={tmp_path / 'Val'}" in one_line(caught)
+    assert folder(tmp_path / "train").classes == ("run",)
+
+
 def test_a_folder_of_unreadable_videos_stops_with_the_causes(tree):
     source = folder(tree)
     with pytest.raises(UserError, match=r"of 3 videos are broken \(\d not_a_video\)"):
@@ -199,6 +211,7 @@ def sheet(tmp_path):
         ("label,path\nrun,films/a.mp4\njump,films/b.mp4\n", [1, 0], [None, None]),
         ("start,end,path\n0,1,films/a.mp4\n,,films/b.mp4\n", [-1, -1], [(0, 1), None]),
         ("films/a.mp4,10\nfilms/b.mp4,2\n", [10, 2], [None, None]),
+        ('"films/a.mp4", "1"\nfilms/b.mp4, -1\n', [1, -1], [None, None]),
     ],
 )
 def test_a_manifest_with_and_without_header(sheet, tmp_path, text, labels, spans):
@@ -214,7 +227,7 @@ def test_integer_labels_keep_their_values(sheet):
 
 
 def test_integer_labels_may_have_names(sheet, tmp_path):
-    (tmp_path / "names.txt").write_text("walk\nrun\njump\n")
+    (tmp_path / "names.txt").write_text("walk\nrun\njump\n", encoding="utf-8-sig")  # as Windows writes it
     path = sheet("films/a.mp4,2\nfilms/b.mp4,0\n")
     source = manifest(path, classes=str(tmp_path / "names.txt"))
     assert source.classes == ("walk", "run", "jump") and [entry.label for entry in source.entries] == [2, 0]
@@ -242,7 +255,8 @@ def test_two_parts_of_one_film_are_two_videos(sheet):
         ("films/a.mp4,run,1,2,3\n", "line 1: 5 columns"),
         ("path,lable\nfilms/a.mp4,run\n", "line 1) 'lable': did you mean 'label'?"),
         ("path,start\nfilms/a.mp4,1\n", "start and end together"),
-        ("video_path,label\nfilms/a.mp4,1\n", "line 1 names columns, but none of them path"),
+        ("video_path,label\nfilms/a.mp4,1\n", "line 1 seems to name columns (video_path,label), but none of them path"),
+        ("filename,category\nfilms/a.mp4,1\n", "line 1 seems to name columns (filename,category), but none of them path"),
         ("films/a.mp4,20240131\n", "the label 20240131 would be one of 20,240,132 classes"),
         ("films/a.mp4,run\n\nfilms/b.mp4,\n", "line 3: the label is empty"),
         ("path,start,end\nfilms/a.mp4,0,one\n", "line 2: start '0' and end 'one' must be seconds"),
@@ -365,6 +379,22 @@ def test_a_tfds_dataset_is_read_by_number(tmp_path, file_format):
     assert sorted(lengths) == list(range(5))
     assert len(open_source({"source": "tfds", "path": path, "split": "train[:40%]"})) == 2
     assert [open_source({"source": "tfds", "path": path, "split": "train[40%:]"}).open(0).index.num_frames - 6] == lengths[2:3]
+
+
+@pytest.mark.parametrize("file_format", ["array_record", "tfrecord"])
+def test_a_tfds_dataset_of_which_files_are_missing_or_cut_is_refused(tmp_path, file_format):
+    path = make_dataset(tmp_path, file_format)
+    dataset = {"source": "tfds", "path": path, "split": "train"}
+    (file,) = (file for file in Path(path).iterdir() if "-train." in file.name)
+    content = file.read_bytes()
+    for left in (len(content) * 6 // 10, 0, None):
+        file.unlink() if left is None else file.write_bytes(content[:left])
+        with pytest.raises(UserError, match=r"copy or prepare it again|copy it again") as caught:
+            open_source(dataset)
+        one_line(caught)
+    file.write_bytes(content)
+    with pytest.raises(UserError, match="has no videos: take a larger share"):
+        open_source(dataset | {"split": "train[:1%]"})
 
 
 def test_wrong_tfds_datasets(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from tests.data.array_source import ArraySource
 from tests.data.video_files import shapes_NxHxWx3, write_video
 from vssl_jax import batch as batch_lib
+from vssl_jax.data import make_shards as make_shards_module
 from vssl_jax.data import open_source, stills
 from vssl_jax.data.broken import BrokenRecord
 from vssl_jax.data.index import BrokenVideo
@@ -19,6 +20,7 @@ from vssl_jax.data.pipeline import Input, epoch
 from vssl_jax.data.sample import Views
 from vssl_jax.data.stills import rgb_to_yuv420
 from vssl_jax.data.tensorflow_host import tensorflow
+from vssl_jax.data.tfrecord import serialize
 from vssl_jax.errors import UserError
 
 
@@ -105,6 +107,21 @@ def test_a_film_becomes_a_record_by_one_reading(tmp_path):
     source = ArraySource(1, num_frames=300, on_read=read.append)
     make_shards(source, tmp_path, Settings(shards=1), BrokenRecord(0.0))
     assert read == [0] and open_source({"source": "tfrecord", "path": str(tmp_path)}).open(0).index.num_frames == 300
+
+
+def test_a_record_that_would_be_too_large_is_left_out_and_named(tmp_path, monkeypatch):
+    """Protocol buffers would end the whole conversion."""
+    monkeypatch.setattr(make_shards_module, "MOST_BYTES", 5000)
+    broken = BrokenRecord(1.0, tmp_path)
+    assert make_shards(ArraySource(2, num_frames=300), tmp_path, Settings(shards=1), broken) == 0
+    assert broken.counts() == {"unreadable": 2}
+    said = (tmp_path / "broken_videos.jsonl").read_text()
+    assert "more than the 2 GiB that a record may have: give --canvas, or list parts of it in a manifest" in said
+
+
+def test_a_name_that_is_no_utf8_is_kept():
+    record = serialize([], [], -1, "", os.fsdecode(b"caf\xe9.mp4"))
+    assert b"caf\xe9.mp4" in record
 
 
 def test_gray_has_no_color_and_a_flat_color_is_exact():

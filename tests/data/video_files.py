@@ -31,6 +31,7 @@ class Clip:
     b_frames: int = 2
     rate: int = 25
     times: Sequence[int] | None = None
+    drops: int = 0  # of so many frames the last is missing, as a camera that is late leaves a place empty
     audio: bool = False
     rotation: int = 0  # degrees counterclockwise that a player turns the picture, as av_display_rotation_get says
     mirrored: bool = False  # a player flips the picture left to right, after turning it
@@ -79,6 +80,8 @@ def write_video(path: str | os.PathLike, frames_NxHxWx3: np.ndarray, clip: Clip 
             stream.set_display_rotation(clip.rotation, hflip=clip.mirrored)
         sound = container.add_stream("aac", rate=16000, layout="mono") if clip.audio else None
         for number, array_HxWx3 in enumerate(frames_NxHxWx3):
+            if clip.drops and number % clip.drops == clip.drops - 1:
+                continue
             container.mux(stream.encode(_to_frame(array_HxWx3, number, clip)))
         container.mux(stream.encode(None))
         if sound is not None:

@@ -23,6 +23,9 @@ each_of_all = pytest.mark.parametrize("name", ALL)
 # Of whole clips, of their parts, of pieces of the picture, with a decoder, of what is measured in the frames; the others' draws are by rows as theirs,
 # and their loss is the same mean.
 KINDS = ("rotation", "clip_order", "cubic_puzzle", "playback_rate", "motion_statistics")
+# And those that show something of their own, or questions of several kinds.
+SHOWN = (*KINDS, "jigsaw", "speediness", "temporal_transform")
+each_shown = pytest.mark.parametrize("name", [n if n in SHOWN else pytest.param(n, marks=pytest.mark.slow) for n in ALL])
 each_kind = pytest.mark.parametrize("name", [n if n in KINDS else pytest.param(n, marks=pytest.mark.slow) for n in ALL])
 
 
@@ -124,7 +127,7 @@ def test_a_video_of_weight_0_does_not_count(name):
     assert loss(name, params, memory, dict(batch, weight=np.ones(8, np.float32)))[0] != loss(name, params, memory, batch)[0]
 
 
-@each_of_all
+@each_shown
 def test_held_out_videos_are_asked_in_evaluation_mode(name):
     task = ALL[name]
     params, memory = started(task)
@@ -137,7 +140,7 @@ def test_held_out_videos_are_asked_in_evaluation_mode(name):
         np.testing.assert_allclose(zero["loss"], sum(np.log(task.classes)), rtol=1e-6)
 
 
-@each_of_all
+@each_shown
 def test_pictures_show_what_was_asked_beside_the_clip(name):
     task = ALL[name]
     params, memory = started(task)

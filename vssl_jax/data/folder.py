@@ -10,6 +10,7 @@ from vssl_jax.data.files import FileEntry, FileSource, absolute
 from vssl_jax.data.source import UNLABELED, name_labels, read_class_names
 from vssl_jax.errors import UserError
 
+SPLITS = frozenset("train training val valid validation test testing".split())
 EXTENSIONS = frozenset(".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split())
 
 
@@ -17,7 +18,8 @@ def folder_source(path: str, classes: str = "") -> FileSource:
     """All video files under `path`, recursively. `classes` names a text file with the class names in order; without it they are the sorted
     folder names.
 
-    Raises UserError for a path that is no folder, a folder without video files, or one that mixes labeled and unlabeled files.
+    Raises UserError for a path that is no folder, a folder without video files, one that mixes labeled and unlabeled files, or one whose folders are named
+    as splits are.
     """
     root = Path(path)
     if not root.is_dir():
@@ -38,6 +40,10 @@ def folder_source(path: str, classes: str = "") -> FileSource:
     if not nested:
         return FileSource([FileEntry(absolute(file), UNLABELED) for file in files])
     labels = [file.relative_to(root).parts[0] for file in files]
+    if SPLITS >= {label.lower() for label in labels}:
+        raise UserError(
+            f"the folders in {path} are splits, not classes ({', '.join(sorted(set(labels)))}): name one of them, such as data.path={root / labels[0]}"
+        )
     names, numbers = name_labels(labels, read_class_names(classes) if classes else ())
     return FileSource([FileEntry(absolute(file), numbers[label]) for file, label in zip(files, labels, strict=True)], names)
 

@@ -4,7 +4,8 @@ The idea: a frame's number is its rank among the times of the packets that are s
 what is there. With the times and the keyframes known, any frame is found by seeking, and nothing is guessed from a frame rate.
 
 Containers that store no display times (H.264 in AVI, packed B-frames of XviD, raw streams) or store one twice are marked `counted`: there
-the number of a frame is how many came out of the decoder before it, and reading starts at the first packet.
+the number of a frame is how many came out of the decoder before it, and reading starts at the first packet. So are interlaced films whose
+packets are fields (H.264 as camcorders and broadcasts write it): two of them are a frame.
 """
 
 import io
@@ -27,6 +28,7 @@ _MATRICES = {1: "bt709", 5: "bt601", 6: "bt601", 4: "fcc", 7: "smpte240m", 9: "b
 # Codecs whose non-reference frames can be left out with every other frame unchanged bit by bit (HEVC only without temporal layers).
 _SKIPPABLE = ("h264", "hevc", "mpeg2video", "mpeg4")
 _TIMELESS = ("avi", "h264", "hevc", "m4v", "mpegvideo", "obu", "vc1")  # containers without display times: the demuxer makes them up
+_FIELDS = ("h264", "mpegts")  # where a packet is what the parser finds: of a picture in two fields, each of them
 _PLACEHOLDER_BYTES = 19  # an MPEG-4 packet no larger stands for a B-frame that is packed with the frame before
 
 VideoFile = str | os.PathLike | bytes
@@ -102,7 +104,7 @@ def index_video(file: VideoFile) -> VideoIndex:
     """
     with open_video(file) as (container, stream):
         packets, first = _scan(container, stream)
-        _refuse_truncated(container, stream, len(packets))
+        _refuse_truncated(container, stream, packets)
         if first is None:
             raise BrokenVideo("corrupt", f"none of its {len(packets)} packets decodes to a clean frame")
         codec = stream.codec_context.codec.canonical_name
@@ -113,6 +115,9 @@ def index_video(file: VideoFile) -> VideoIndex:
         start = None if counted else max(first.pts, 0) if _has_edits(container) else first.pts
         shown = [p for p in packets if p.shown and (start is None or p.pts >= start)]
         ticks, tick = _times(stream, shown)
+        may_be_fields = codec == "h264" and container.format.name in _FIELDS and first.interlaced_frame
+    if may_be_fields and (frames := _decoded_times(file, tick)) is not None and len(frames) < len(shown):
+        ticks, counted = frames, True
     if not shown:
         raise BrokenVideo("corrupt", "no packet of the video is shown")
     if min(height, width) < 2:
@@ -215,6 +220,23 @@ def _scan(container, stream) -> tuple[list[_Packet], object]:
     return packets, first_clean(None) if first is None else first
 
 
+def _decoded_times(file: VideoFile, tick: Fraction) -> np.ndarray | None:
+    """Times of the frames that come out of the decoder, by a whole decode; at the stream's rate where frames have none of their own. None where it fails:
+    reading says what is damaged.
+    """
+    import av
+
+    with open_video(file) as (container, stream):
+        try:
+            times = [frame.pts for packet in (*packets_of(container, stream), None) for frame in stream.codec_context.decode(packet)]
+        except av.error.InvalidDataError:
+            return None
+        if None not in times and (np.diff(times) > 0).all():
+            return np.array(times, np.int64)
+        step = 1 if not stream.average_rate else 1 / (Fraction(stream.average_rate) * tick)
+        return np.rint(np.arange(len(times)) * float(step)).astype(np.int64)
+
+
 def _open(av, file: VideoFile):
     try:
         if not isinstance(file, bytes) and os.path.exists(file) and not os.path.isfile(file):
@@ -261,8 +283,10 @@ def _has_edits(container) -> bool:
     return "mp4" in container.format.name.split(",")
 
 
-def _refuse_truncated(container, stream, found: int) -> None:
-    promised = len(stream.index_entries) if _has_edits(container) else stream.frames
+def _refuse_truncated(container, stream, packets: list[_Packet]) -> None:
+    promised, found = len(stream.index_entries) if _has_edits(container) else stream.frames, len(packets)
+    if container.format.name == "avi" and packets and packets[-1].dts is not None:
+        found = max(found, packets[-1].dts + 1)  # a dropped frame is a place without a packet: the header counts it, and time goes on
     if found < (1 - MISSING_PACKETS) * promised:
         raise BrokenVideo("truncated", f"its header lists {promised} frames, {found} are there")
 

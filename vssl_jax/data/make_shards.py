@@ -27,6 +27,7 @@ from vssl_jax.data.tensorflow_host import tensorflow
 from vssl_jax.data.tfrecord import CLASSES_FILE, serialize
 from vssl_jax.errors import UserError, unknown_name
 
+MOST_BYTES = 2**31 - 2**24  # of a record's pictures: protocol buffers end at 2 GiB
 BYTES_AT_ONCE = 2**28  # of one thread's frames: each time that reading begins again, it is at the keyframe before
 
 
@@ -101,11 +102,18 @@ def _record(source: Source, i: int, settings: Settings) -> bytes:
     video = source.open(i)
     first, stop = window(video.index.seconds, video.span, 1)
     canvas = (video.index.height, video.index.width) if settings.canvas is None else settings.canvas
-    encode, frames = tensorflow().io.encode_jpeg, []
+    encode, frames, total = tensorflow().io.encode_jpeg, [], 0
     count = max(32, BYTES_AT_ONCE // (3 * canvas[0] * canvas[1]))
     for at in range(first, stop, count):
         arrays, (rows, cols) = video.read(range(at, min(at + count, stop)), "rgb", canvas)
         frames += [encode(picture[:rows, :cols], quality=settings.quality).numpy() for picture in arrays["video"]]
+        total += sum(map(len, frames[at - first :]))
+        if total > MOST_BYTES:
+            raise BrokenVideo(
+                "unreadable",
+                f"its {stop - first} pictures of {rows}x{cols} are more than the 2 GiB that a record may have: "
+                "give --canvas, or list parts of it in a manifest",
+            )
     seconds = video.index.seconds[first:stop] - video.index.seconds[first]
     name = "" if video.label == UNLABELED else source.classes[video.label]
     return serialize(frames, seconds, video.label, name, source.name(i))

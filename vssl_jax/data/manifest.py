@@ -2,7 +2,7 @@
 
 With a header line the columns may stand in any order; the first line is a header if one of its cells is `path`. Without one the number
 of columns says which they are: path / path,label / path,start,end / path,label,start,end. Relative paths are relative to the CSV's folder.
-Labels are names, or integers from 0 (when all are). start and end are seconds from the first frame. Quoting is as in any CSV, '#' begins no
+Labels are names, or integers from 0 (when all are; -1 is none). start and end are seconds from the first frame. Quoting is as in any CSV, '#' begins no
 comment (it occurs in file names), empty lines are passed over.
 """
 
@@ -10,6 +10,7 @@ import csv
 from pathlib import Path
 
 from vssl_jax.data.files import FileEntry, FileSource, absolute
+from vssl_jax.data.folder import EXTENSIONS
 from vssl_jax.data.source import UNLABELED, number_labels, read_class_names
 from vssl_jax.errors import UserError, unknown_name
 
@@ -24,7 +25,7 @@ def manifest_source(path: str, classes: str = "") -> FileSource:
     cannot be understood.
     """
     rows = _read(path)
-    header = _columns(path, rows[0])
+    header = _columns(path, rows)
     columns = header if header else _HEADLESS.get(len(rows[0][1]))
     if columns is None:
         raise UserError(f"{path} line {rows[0][0]}: {len(rows[0][1])} columns; a manifest has path[,label][,start,end]")
@@ -52,7 +53,7 @@ def _read(path: str) -> list[tuple[int, list[str]]]:
     """(line number, cells) of the lines that are not empty."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
+            reader = csv.reader(file, strict=True, skipinitialspace=True)
             rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(
@@ -63,12 +64,17 @@ def _read(path: str) -> list[tuple[int, list[str]]]:
     return rows
 
 
-def _columns(path: str, row: tuple[int, list[str]]) -> tuple[str, ...] | None:
+def _columns(path: str, rows: list[tuple[int, list[str]]]) -> tuple[str, ...] | None:
     """The header's columns, or None where the first line is a video."""
-    number, cells = row[0], [cell.lower() for cell in row[1]]
+    (number, first), folder = rows[0], Path(path).parent
+    cells = [cell.lower() for cell in first]
     if "path" not in cells:
-        if set(cells) & set(COLUMNS) and not (Path(path).parent / row[1][0]).exists():
-            raise UserError(f"{path} line {number} names columns, but none of them path: call the column of the videos' files so")
+        no_file = not (folder / first[0]).exists() and Path(first[0]).suffix.lower() not in EXTENSIONS
+        if no_file and (set(cells) & set(COLUMNS) or (len(rows) > 1 and (folder / rows[1][1][0]).exists())):
+            raise UserError(
+                f"{path} line {number} seems to name columns ({','.join(first)}), but none of them path: call the column of the videos' files so, "
+                "and the others label, start and end"
+            )
         return None
     for cell in cells:
         if cell not in COLUMNS:

@@ -102,7 +102,7 @@ def keys_with_labels(classes: Sequence[str]) -> frozenset[str]:
 def read_class_names(path: str | Path) -> tuple[str, ...]:
     """The names in a text file, one a line, in the order of their numbers. It keeps the numbers the same in a train and a test split."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the class names in {path}: {error}; give a text file with one name a line") from error
     names = tuple(line.strip() for line in lines if line.strip())
@@ -124,11 +124,20 @@ def name_labels(labels: Iterable[str], classes: tuple[str, ...]) -> tuple[tuple[
 
 
 def number_labels(labels: Iterable[str], classes: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, int]]:
-    """(class names, label -> number). Labels that are all non-negative integers are numbers, and their classes all from 0 to the largest; others are names."""
+    """(class names, label -> number). Labels that are all non-negative integers are numbers, and their classes all from 0 to the largest; others are names.
+    Among numbers -1 is none.
+    """
     found = set(labels)
-    integers = bool(found) and all(label.isascii() and label.isdigit() for label in found)
+    none = found & {str(UNLABELED)}
+    integers = found > none and all(label.isascii() and label.isdigit() for label in found - none)
     if not integers:
         return name_labels(found, classes)
+    classes, numbers = _counted(found - none, classes)
+    return classes, numbers | dict.fromkeys(none, UNLABELED)
+
+
+def _counted(found: set[str], classes: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, int]]:
+    """As `number_labels`, of integers."""
     if not classes:
         largest = max(map(int, found))
         if largest >= MOST_CLASSES:

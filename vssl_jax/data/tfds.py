@@ -46,14 +46,26 @@ def tfds_source(path: str, split: str = "train", tfds_dir: str = "", fps: float 
     prepared folder.
 
     `split` may be anything TFDS understands ('train[:80%]'). TFDS keeps no times: `fps` says how fast the frames follow each other. Raises
-    UserError where the dataset is unknown or not prepared, or has no video feature of its own (at the top level).
+    UserError where the dataset is unknown, not prepared or not all there, or has no video feature of its own (at the top level).
     """
     builder = _builder(path, tfds_dir)
     video, label = _features(builder)
     try:
-        records = _records(builder, split)
+        promised = builder.info.splits[split].num_examples
     except (ValueError, KeyError) as error:
         raise UserError(f"{builder.info.full_name} has no split {split!r}: it has {', '.join(sorted(builder.info.splits))}") from error
+    if not promised:
+        raise UserError(f"the split {split!r} of {builder.info.full_name} has no videos: take a larger share")
+    try:
+        records, found = _records(builder, split)
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"{builder.info.full_name} cannot be read in {builder.data_dir}: {' '.join(str(error).split())[:200]}; copy or prepare it again"
+        ) from error
+    if found != promised:
+        raise UserError(
+            f"of the {promised} records of {builder.info.full_name}, {split!r}, {found} are in {builder.data_dir}: copy or prepare it again"
+        )
     classes = () if label is None else tuple(builder.info.features[label].names)
     return TFDSSource(records, f"{builder.info.full_name} {split}", (video, label), classes, fps)
 
@@ -91,10 +103,22 @@ def _features(builder: Any) -> tuple[str, str | None]:
     return videos[0], labels[0] if len(labels) == 1 else None
 
 
-def _records(builder: Any, split: str) -> Sequence[bytes]:
+def _records(builder: Any, split: str) -> tuple[Sequence[bytes], int]:
+    """The records of a split, and how many of them its files hold."""
     from tensorflow_datasets import decode
 
+    instructions = builder.info.splits[split].file_instructions
     if builder.info.file_format.value == "tfrecord":
-        instructions = builder.info.splits[split].file_instructions
-        return Records([Part(str(one.filename), one.skip, None if one.take < 0 else one.take) for one in instructions])
-    return builder.as_data_source(split, deserialize_method=decode.DeserializeMethod.RAW_BYTES)
+        records = Records([Part(str(one.filename), one.skip, None if one.take < 0 else one.take) for one in instructions])
+        return records, len(records)
+    records = builder.as_data_source(split, deserialize_method=decode.DeserializeMethod.RAW_BYTES)
+    from array_record.python.array_record_module import (
+        ArrayRecordReader,
+    )  # as_data_source needs it, and opens no file before a record is read
+
+    found = 0
+    for one in instructions:
+        reader = ArrayRecordReader(str(one.filename))
+        found += max(0, min(reader.num_records() - one.skip, one.take if one.take >= 0 else reader.num_records()))
+        reader.close()
+    return records, found

@@ -13,6 +13,7 @@ Twelve times the bytes of H.264, and the fastest to read: frames are chosen befo
 """
 
 import collections
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -122,7 +123,7 @@ def serialize(frames: Sequence[bytes], seconds: Sequence[float], label: int, lab
     def of_int(value: int):
         return train.Feature(int64_list=train.Int64List(value=[value]))
 
-    context = {"clip/data_path": of_bytes(origin.encode()), "image/format": of_bytes(b"jpeg")}
+    context = {"clip/data_path": of_bytes(os.fsencode(origin)), "image/format": of_bytes(b"jpeg")}
     if label != UNLABELED:
         context |= {"clip/label/index": of_int(label), "clip/label/text": of_bytes(label_name.encode())}
     lists = {
