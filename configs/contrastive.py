@@ -20,7 +20,13 @@ SMOKE_BANK = {"videos": 16, "refresh_every": 16 // 8}
 
 
 def recipe(
-    variant: str, paper: Callable[[ConfigDict], None], local: Mapping[str, Any], smoke: Mapping[str, Any], dense: int = 1, more: int = 0
+    variant: str,
+    paper: Callable[[ConfigDict], None],
+    local: Mapping[str, Any],
+    smoke: Mapping[str, Any],
+    dense: int = 1,
+    more: int = 0,
+    eval_stride: int = 0,
 ):
     """The locked config of one recipe.
 
@@ -29,12 +35,15 @@ def recipe(
       paper: fills in the paper's settings.
       local, smoke: settings of the objective that differ there, `views` and `head` among them where they are not the usual ones.
       dense, more: how many times as long as the longest view a clip is there, and how many frames longer.
+      eval_stride: of the clips of its evaluation, where a view takes not every frame of a clip; 0: as the clips are read.
     """
     config = config_lib.base()
     config.data.source = "folder"
     config.data.layout = "yuv420"
     paper(config)
     config.eval = config_lib.evaluation_like(config)
+    for split in (config.eval.train, config.eval.test):
+        split.sampler.stride = eval_stride or split.sampler.stride
     if variant in ("local", "smoke"):
         _objective(config, {"views": local_views(), "head": {"hidden": (64,), "dim": 32}, **local})
         pretext.small_size(config)

@@ -27,7 +27,7 @@ def get_config(arg: str = ""):
         "views": (view | {"repeat": 2}, small),
     }  # fmt: skip
     toy = {"prototypes": 16, "frozen": 1, "views": (view | {"repeat": 2}, small | {"size": 16, "frames": 2, "repeat": 2})}
-    return contrastive.recipe(arg, _paper, local=local, smoke=toy, dense=2)
+    return contrastive.recipe(arg, _paper, local=local, smoke=toy, dense=2, eval_stride=24)
 
 
 def _paper(config):

@@ -16,7 +16,7 @@ from configs import pretext
 
 
 def get_config(arg: str = ""):
-    return pretext.recipe(arg, _paper, local={"gaps": (4, 8), "hidden": 64}, smoke={"gaps": (1, 2), "hidden": 16}, frames=span)
+    return pretext.recipe(arg, _paper, local={"gaps": (4, 8), "hidden": 64}, smoke={"gaps": (1, 2), "hidden": 16}, frames=lambda config: span(config) + 7)
 
 
 def span(config):
@@ -31,7 +31,7 @@ def _paper(config):
         "name": "frame_order", "count": 4, "gaps": (4, 15), "by_motion": True, "hidden": 512, "dropout": 0.5, "view": view,
         "eval_view": {"short_side": 240, "crops": 1},
     }  # fmt: skip
-    pretext.clips(config, frames=span(config), canvas=(240, 320), too_short=0.25)
+    pretext.clips(config, frames=2 * span(config), canvas=(240, 320), too_short=0.5)  # room to look for motion
     config.train.batch_size = 64
     config.train.steps = 170_000
     config.data.num_examples = pretext.NUM_EXAMPLES["ucf101"]

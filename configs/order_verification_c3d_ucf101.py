@@ -16,7 +16,7 @@ from configs import pretext
 
 def get_config(arg: str = ""):
     local = {"gaps": (4, 7), "positive": 0.5, "hidden": 64, "dropout": 0.5}
-    return pretext.recipe(arg, _paper, local=local, smoke={"gaps": (1, 2)}, frames=span)
+    return pretext.recipe(arg, _paper, local=local, smoke={"gaps": (1, 2)}, frames=lambda config: span(config) + 3)
 
 
 def span(config):
@@ -30,7 +30,7 @@ def _paper(config):
         "name": "order_verification", "gaps": (4, 15), "positive": 0.25, "by_motion": True, "hidden": 0, "dropout": 0.0, "view": view,
         "eval_view": {"short_side": 128, "crops": 1},
     }  # fmt: skip
-    pretext.clips(config, frames=span(config), too_short=0.25)
+    pretext.clips(config, frames=2 * span(config), too_short=0.5)  # room to look for motion
     config.train.batch_size, config.train.steps = 128, 100_000
     config.data.num_examples = pretext.NUM_EXAMPLES["ucf101"]
     pretext.sgd(config, rate=1e-3, weight_decay=5e-4, drops=(0.8,))

@@ -8,8 +8,9 @@ Reproduced here: not yet run at full size. Batch (2 GPUs of 8 videos), epochs, r
 code for this network; AdamW there does not multiply the decay by the rate, whose value here is theirs by the rate. What differs:
 - The net: its first two stages see single frames, as theirs, but theirs has 1x7x7 at its start and a max pool.
 - Brightness is multiplied, theirs adds up to 32 / 255.
-- Every form runs at every speed and begins anywhere, so that none is told by how much of the video is seen. Theirs shuffles neighboring frames only, turns back
-  anywhere, at the speed of the forward clip, and warps by steps of any length up to the largest.
+- Forward, periodic and shuffled clips run at every speed, each by a draw of its own, and all begin anywhere. Theirs shuffles neighboring frames only, turns
+  back anywhere, at the speed of the forward clip, and warps by steps of any length up to the largest. There and here the stretch that a clip reaches over
+  tells something of its form.
 - The largest speed depends on a video's length there; here all are possible in every video, and short ones are left out.
 - The four forms of a clip are flipped each by itself.
 

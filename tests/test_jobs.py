@@ -90,15 +90,16 @@ def test_pictures_without_pillow_are_refused_before_the_training(tmp_path, monke
 
 
 def test_validation_of_what_learns_no_classes_is_refused():
-    with pytest.raises(UserError, match="VideoMAE has no task of its own"):
-        jobs.validation(tiny.videomae(), videos(4), videos(4), every=1)
+    with pytest.raises(UserError, match="Regression has no task of its own"):
+        jobs.validation(tiny.Regression(), videos(4), videos(4), every=1)
 
 
-def test_validation_on_other_classes_is_refused():
+@pytest.mark.parametrize("method", [tiny.Classify, Brightest])  # one that learns the classes, and one that compares videos by them
+def test_validation_on_other_classes_is_refused(method):
     other = videos(4)
     renamed = dataclasses.replace(other, source=dataclasses.replace(other.source, classes=("x", "y", "z")))
     with pytest.raises(UserError, match="have other classes"):
-        jobs.validation(tiny.classifier(), videos(4), renamed, every=1)
+        jobs.validation(tiny.classifier(method), videos(4), renamed, every=1)
 
 
 @pytest.mark.parametrize("mesh", [None, {"data": 2, "fsdp": 4}])

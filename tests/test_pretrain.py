@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.commands import CONFIGS
+from tests.configs.recipes import recipe
 from tests.train import tiny
 from vssl_jax import config as config_lib
-from vssl_jax import jobs, pretrain
+from vssl_jax import jobs, objectives, pretrain
 from vssl_jax.data.broken import BrokenRecord
 from vssl_jax.data.row import Input
 from vssl_jax.data.sample import Dense
@@ -59,3 +61,47 @@ def test_more_videos_than_the_memory_has_places_for_are_refused():
     pretrain.check_places(tiny.Regression(), 10**6)
     with pytest.raises(UserError, match=r"objective.videos is 20, but the data have 21 videos: set --config.objective.videos=21"):
         pretrain.check_places(Remembers(), 21)
+
+
+@pytest.mark.parametrize("variant", ["", "local", "smoke"])
+@pytest.mark.parametrize("name", [path.stem for path in sorted(CONFIGS.glob("*_*.py")) if not path.stem.startswith("__")])
+def test_recipes_fit_their_own_data_and_have_all_their_turns(name, variant, caplog):
+    made = recipe(name, variant)
+    objective, data = objectives.build(made), config_lib.to_dict(made.data)
+    videos = {"": data["num_examples"], "local": 3000, "smoke": 16}[variant]
+    objective.check_run(videos or 10**5, made.train.steps, data["sampler"])
+    pretrain._count_turns(objective, made.train.steps)
+    assert not caplog.records
+
+
+def test_as_many_clusters_as_videos_are_refused_and_empty_places_told(caplog):
+    """Each video would be a cluster by itself, and all that is logged of clusters would look as it should."""
+    for name, what in (("vie_r3d18", "clusters"), ("deep_cluster_slowonly50", "prototypes")):
+        objective = objectives.build(recipe(name))
+        with pytest.raises(UserError, match=rf"objective\.{what} is \d+, but the data have {objective.videos // 100} videos: .*--config"):
+            objective.check_run(objective.videos // 100, 10**6, {})
+        assert not caplog.records
+        objective.check_run(objective.videos // 2, 10**6, {})
+        assert "empty places too" in caplog.text and f"set data.num_examples={objective.videos // 2}" in caplog.text
+        caplog.clear()
+
+
+def test_a_run_that_ends_before_a_turn_or_goes_round_again_says_so(caplog):
+    coclr = objectives.build(recipe("coclr_s3d_ucf101"))
+    pretrain._count_turns(coclr, 2 * coclr.initial)
+    assert f"ends before the turn 'rgb' begins, at step {2 * coclr.initial}" in caplog.text
+    caplog.clear()
+    steps = sum(turn.steps for turn in coclr.turns)
+    coclr.check_run(10**4, steps, {})
+    assert not caplog.records
+    coclr.check_run(10**4, steps + 1, {})
+    assert "they begin again" in caplog.text
+
+
+@pytest.mark.parametrize("change", [{"pad": True}, {"target_fps": 30.0}, {"name": "segments"}])
+def test_clips_that_repeat_frames_tell_no_question_of_time(change):
+    sampler = config_lib.to_dict(config_lib.base().data)["sampler"]
+    for name in ("pace_r2plus1d10", "relative_speed_r2plus1d10"):
+        with pytest.raises(UserError, match=rf"data\.sampler\.{next(iter(change))} is .* tells the answer"):
+            objectives.build(recipe(name)).check_run(10, 10, sampler | change)
+    objectives.build(recipe("rotation_r3d18")).check_run(10, 10, sampler | change)

@@ -30,7 +30,7 @@ def export(objective: Objective, state: TrainState, config: ConfigDict, classes:
     """Writes <workdir>/export: the backbone ("encoder", "stats"), the method's other parts and other networks of the model, and in meta.json the config that
     builds them, what the networks are shown, by the features that they make, and the names of the classes that it learned to tell apart (none: []).
     """
-    parts = dict(state.params)
+    parts = dict(objective.exported(state.params, state.memory))
     for feature in objective.shown():
         encoder, stats = objective.backbone(state.params, state.memory, feature)
         parts |= {part_of(feature, ENCODER): encoder} | ({part_of(feature, STATS): stats} if stats else {})

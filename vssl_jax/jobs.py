@@ -89,7 +89,12 @@ def validation(objective: Objective, training: Input, held_out: Input, every: in
 
     Raises UserError where the method has no such task, or learns classes that are not the data's.
     """
-    mean = _own_task(objective) if objective.label_classes() is None else _right(objective, training, held_out)
+    if batch_lib.LABEL in objective.needs and training.source.classes != held_out.source.classes:
+        raise UserError(
+            "the data of training and of eval.test, on which it is validated, have other classes: give both the same classes file, "
+            "or set train.validate_every=0"
+        )
+    mean = _own_task(objective) if objective.label_classes() is None else _right(objective)
 
     def run(state: TrainState, step: int) -> tuple[TrainState, Mapping[str, float]]:
         sums, videos = {}, 0.0
@@ -104,13 +109,8 @@ def validation(objective: Objective, training: Input, held_out: Input, every: in
     return Job(every, run, "validation")
 
 
-def _right(objective: Objective, training: Input, held_out: Input):
+def _right(objective: Objective):
     """(params, memory, batch, its number) -> ({"accuracy": ...}, videos)."""
-    if training.source.classes != held_out.source.classes:
-        raise UserError(
-            "the data of training and of eval.test, on which it is validated, have other classes: give both the same classes file, "
-            "or set train.validate_every=0"
-        )
 
     @jax.jit
     def count(params, memory, batch, number):

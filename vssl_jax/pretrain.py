@@ -83,6 +83,19 @@ def _count_epochs(config: ConfigDict, videos: int) -> None:
         )  # fmt: skip
 
 
+def _count_turns(objective: Objective, steps: int) -> None:
+    """Says so where the run ends before the method has had all of its turns."""
+    begins, at = {}, 0
+    for turn in objective.turns:
+        begins.setdefault(turn.name, at)
+        at += turn.steps
+    if left := {name: begin for name, begin in begins.items() if begin >= steps > 0}:
+        log.warning(
+            "train.steps=%d ends before %s: what is exported has not had them",
+            steps, ", ".join(f"the turn {name!r} begins, at step {begin}" for name, begin in left.items()),
+        )  # fmt: skip
+
+
 def _keep_config(config: ConfigDict, workdir: Path, resumes: bool) -> None:
     """Writes config.json; where a run goes on, says what differs from the config it began with, which stays."""
     path, new = workdir / "config.json", config_lib.to_dict(config)
@@ -206,6 +219,8 @@ def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter, moments
     check_needs(objective, input.source.keys)
     check_classes(objective, input.source.classes)
     check_places(objective, len(input.source))
+    objective.check_run(len(input.source), config.train.steps, config_lib.to_dict(config.data)["sampler"])
+    _count_turns(objective, config.train.steps)
     _count_epochs(config, len(input.source))
     if config.train.steps < 1:
         raise UserError(f"train.steps is {config.train.steps}: it must be 1 or more (epochs x data.num_examples / batch_size, or set it)")

@@ -346,3 +346,10 @@ def test_ucf101s_recordings():
     """Four or more clips of each recording, whose names differ in the last number."""
     pattern = recipe("coclr_s3d_ucf101").data.group
     assert re.search(pattern, "videos/ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi")[1] == "v_ApplyEyeMakeup_g08"
+
+
+def test_dino_is_evaluated_on_frames_as_far_apart_as_its_teacher_sees():
+    c = recipe("dino_timesformer")
+    large = c.objective.views[0]
+    for split in (c.eval.train, c.eval.test):
+        assert split.sampler.stride == large["stride"] * c.data.sampler.stride == 24

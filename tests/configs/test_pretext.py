@@ -6,6 +6,7 @@ from tests.configs import test_contrastive, test_dpc
 from tests.configs.recipes import full_size_loss, recipe
 from tests.models import test_cnn3d
 from vssl_jax import objectives
+from vssl_jax.data.decode import picture_size
 from vssl_jax.errors import UserError
 from vssl_jax.objectives.encoder import OnEncoder
 from vssl_jax.perturb.color import ColorJitter, EachFrame, Gray
@@ -21,14 +22,14 @@ PUBLISHED = {
         "r3d10_vcop", (16, 112), (64, 1), 8, 300, 1e-3, 5e-4, (), {"count": 3, "gap": 8, "hidden": 512, "dropout": 0.5},
     ),
     "cubic_puzzle_r3d18": ("r3d18", (16, 80), (128, 1), 32, 20, 1e-3, 5e-4, (), {"picture": 224, "hidden": 512, "dropout": 0.5}),
-    "frame_order_c3d_ucf101": ("c3d_vcop", (16, 80), (46, 1), 64, 0, 1e-2, 5e-4, (130 / 170,), {"count": 4, "gaps": (4, 15), "hidden": 512, "steps": 170_000}),
+    "frame_order_c3d_ucf101": ("c3d_vcop", (16, 80), (92, 1), 64, 0, 1e-2, 5e-4, (130 / 170,), {"count": 4, "gaps": (4, 15), "hidden": 512, "steps": 170_000}),
     "jigsaw_r3d18": ("r3d18", (4, 80), (28, 1), 32, 20, 1e-3, 5e-4, (), {"segments": 3, "grid": 2, "permutations": 1000, "normalize": True}),
     "motion_statistics_r3d10_ucf101": (
         "r3d10_vcop", (16, 112), (16, 1), 30, 18, 5e-4, 5e-3, (1 / 3, 2 / 3), {"error": "squares", "motion": 1.0, "appearance": 0.1, "bins": 32},
     ),
     "odd_one_out_r3d18_ucf101": ("r3d18", (6, 112), (22, 1), 8, 300, 1e-3, 5e-4, (), {"count": 6, "skip": 2, "fusion": "differences"}),
     "order_verification_c3d_ucf101": (
-        "c3d_vcop", (16, 112), (61, 1), 128, 0, 1e-3, 5e-4, (0.8,), {"gaps": (4, 15), "positive": 0.25, "hidden": 0, "steps": 100_000},
+        "c3d_vcop", (16, 112), (122, 1), 128, 0, 1e-3, 5e-4, (0.8,), {"gaps": (4, 15), "positive": 0.25, "hidden": 0, "steps": 100_000},
     ),
     "pace_r2plus1d10": ("r2plus1d10_vcop", (16, 112), (61, 1), 30, 18, 1e-3, 5e-3, (1 / 3, 2 / 3), {"paces": (1, 2, 3, 4)}),
     "temporal_transform_r3d18_ucf101": ("r3d18", (16, 128), (121, 1), 16, 200, 3e-4, 1 / 3, (), {"speeds": 4, "optimizer": "adamw", "schedule": "cosine"}),
@@ -102,9 +103,18 @@ def test_guards_of_the_papers(name):
     if crop == "multiscale":  # of one size, anywhere, not stretched
         assert (len(given["scales"]), given["distort"], given["places"]) == (1, 0, 0)
     assert (view["flip"], view.get("per", "clip"), c.data.canvas[0], c.data.sampler.pad) == (flip, per, rows, False)
+    film = (240, 320) if name.endswith("ucf101") else (720, 1280)
+    assert picture_size(*film, c.data.canvas, even=True)[0] == min(rows, film[0])  # as whole as these methods read it
     colors = ", ".join(op["name"] for op in view["color"])
     assert (colors, view.get("shift", 0.0)) == (own.pop("color", ""), own.pop("shift", 0.0))
     assert {key: tuple(v) if isinstance(v := c.objective[key], list | tuple) else v for key in own} == own
+
+
+@pytest.mark.parametrize("variant", ["", "local", "smoke"])
+@pytest.mark.parametrize("name", ["frame_order_c3d_ucf101", "order_verification_c3d_ucf101"])
+def test_there_is_room_to_look_for_motion(name, variant):
+    c = recipe(name, variant)
+    assert c.objective.by_motion and c.data.sampler.frames > objectives.build(c).span
 
 
 def test_rates_that_end_above_0():

@@ -283,6 +283,17 @@ def test_prototypes_stand_still_at_first():
     assert np.abs(kernels[3] - kernels[2]).max() > 0
 
 
+def test_the_teachers_head_and_prototypes_go_with_it():
+    """Exported beside the average, those of the network that trains would belong to another encoder."""
+    method, (params, memory) = METHODS["dino"], started("dino")
+    moved = jax.tree.map(lambda x: x + 1, params)
+    exported = method.exported(moved, memory)
+    tiny.assert_same_bits(
+        {part: exported[part] for part in ("head", "prototypes")}, {part: memory[EMA][part] for part in ("head", "prototypes")}
+    )
+    assert exported.keys() == params.keys()
+
+
 def test_a_small_view_goes_through_the_network_at_its_own_size():
     method, (params, memory) = METHODS["dino"], started("dino")
     seen = jax.eval_shape(method.see, tiny.batches(1, SPEC)[0], KEY)
@@ -461,6 +472,8 @@ def test_views_of_a_recipe_that_make_no_sense_are_refused():
         (lambda: DINO(prototypes=8, **foretelling()), "foretells nothing"),
         (lambda: BYOL(**foretelling() | {"predictor": MLP((8,), 5)}), r"predictor.dim is 5 and objective.head.dim 6"),
         (lambda: BYOL(**averaged(predictor=MLP((8,), 6))), "unit_length is true: a predictor reads"),
+        (lambda: BYOL(**averaged() | {"head": MLP((8,), 6, unit_length=False)}), "no predictor reads its vectors"),
+        (lambda: BYOL(**foretelling() | {"predictor": MLP((8,), 6, unit_length=False)}), "predictor.unit_length is false"),
         (lambda: Average(1.2), "from 0 to 1"),
         (lambda: Average(0.9, final=1.0), "steps 1 or more"),
         (lambda: MLP((0,), 6), "1 or more"),

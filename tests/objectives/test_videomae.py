@@ -1,5 +1,6 @@
 """VideoMAE's loss, what reaches what, and its pictures."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -29,8 +30,8 @@ class Compiled(VideoMAE):
         return super()._clips_and_ids(batch, rng)
 
     @partial(jax.jit, static_argnums=0)
-    def predict(self, params, clips, visible_BxV, masked_BxM):
-        return super().predict(params, clips, visible_BxV, masked_BxM)
+    def predict(self, params, clips, visible_BxV, masked_BxM, keys_B=None):
+        return super().predict(params, clips, visible_BxV, masked_BxM, keys_B)
 
 
 @pytest.fixture(scope="module")
@@ -150,11 +151,26 @@ def test_a_perfect_prediction_is_a_perfect_picture(method):
     _, params, batch, _ = method
 
     class Oracle(Compiled):
-        def predict(self, params, clips, visible_BxV, masked_BxM):
+        def predict(self, params, clips, visible_BxV, masked_BxM, keys_B=None):
             return pixel_target(self._masked_pixels(clips, masked_BxM))
 
     shown = tiny.videomae(Oracle, view=VIEW).pictures(params, {}, batch, jax.random.key(3))
     np.testing.assert_allclose(shown["reconstruction"], shown["original"], atol=1e-5)
+
+
+def test_held_out_videos_are_rebuilt_in_evaluation_mode_and_count_by_their_weight():
+    """With stochastic depth, which would ask for keys."""
+    method = tiny.videomae(encoder=dataclasses.replace(tiny.videomae().encoder, drop_path=0.9, parent=None))
+    batch = tiny.batches(1)[0]
+    params, memory = jax.jit(lambda key: method.init(key, batch))(jax.random.key(0))
+    look = jax.jit(lambda b: method.held_out(params, memory, b, jax.random.key(1))["loss"])
+    assert (
+        jax.eval_shape(lambda b: method.loss(params, memory, b, jax.random.key(1), method.turns[0])[0], batch).shape == ()
+    )  # by keys of its own
+    weight = np.array([1, 1, 1, 1, 1, 0, 0, 0], np.float32)
+    changed = dict(batch, video=np.where(weight.reshape(-1, 1, 1, 1, 1, 1) > 0, batch["video"], 7).astype(np.uint8))
+    one, two = (float(look(dict(b, weight=weight))) for b in (batch, changed))
+    assert one == pytest.approx(two, rel=1e-6) and one != pytest.approx(float(look(batch)), rel=1e-6)
 
 
 def test_embeddings_are_one_vector_a_video(method):

@@ -7,6 +7,7 @@ import pytest
 
 from tests.train import tiny
 from vssl_jax import batch as batch_lib
+from vssl_jax.errors import UserError
 from vssl_jax.perturb import pieces
 
 
@@ -45,6 +46,15 @@ def test_windows_begin_anywhere_or_where_something_moves():
     assert set(np.asarray(draw(keys, only_last)).tolist()) == {4}
     twice = jnp.zeros(7).at[0].set(1.0).at[6].set(3.0)
     np.testing.assert_allclose(np.mean(np.asarray(draw(keys, twice)) == 4), 0.75, atol=0.04)
+    spans = jax.vmap(lambda key, span: pieces.start(key, 5, only_last, span), in_axes=(0, None))
+    assert set(np.asarray(spans(keys, 4)).tolist()) == {4}  # as long as is drawn
+
+
+def test_a_look_for_motion_needs_more_than_one_place():
+    pieces.check_room(True, 14, 13)
+    pieces.check_room(False, 13, 13)
+    with pytest.raises(UserError, match=r"by_motion looks for motion, and the clips have just the 13 frames"):
+        pieces.check_room(True, 13, 13)
 
 
 def test_motion_is_the_mean_change_from_frame_to_frame():

@@ -87,9 +87,11 @@ class Prototypes(nn.Module):
 
 
 def check_predictor(predictor: MLP, head: MLP) -> None:
-    """Raises UserError where what it foretells is no vector of the head's width, or the head scales what it reads."""
+    """Raises UserError where what it foretells is no unit vector of the head's width, or the head scales what it reads."""
     if head.unit_length:
         raise UserError("objective.head.unit_length is true: a predictor reads the head's vectors as they are, set it to false")
+    if not predictor.unit_length:
+        raise UserError("objective.predictor.unit_length is false: what is compared must be of unit length, set it to true")
     if predictor.dim != head.dim:
         raise UserError(
             f"objective.predictor.dim is {predictor.dim} and objective.head.dim {head.dim}: what is foretold has the head's width, set both alike"

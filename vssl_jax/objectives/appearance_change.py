@@ -24,6 +24,7 @@ class AppearanceChange(Pretext):
     levels: AppearanceLevels = field(default_factory=AppearanceLevels)
 
     answers: ClassVar[tuple[str, ...]] = ("color", "noise")
+    timed: ClassVar[bool] = False
 
     def ask(self, memory, batch, rng):
         unit_BxKxTxHxWx3 = self.view.unit(keys_lib.example_keys(rng, batch, keys_lib.VIEW), batch)

@@ -5,14 +5,32 @@ Memory: "bank", float32 [..., N, D], and "known", bool [N], whether a place has 
 of a video is its INDEX. N is the number of videos, rounded up so that the rule of train/sharding.py splits it over many devices.
 """
 
+import logging
+
 import jax
 import jax.numpy as jnp
 
+from vssl_jax.errors import UserError
 from vssl_jax.models.projection import unit
 from vssl_jax.objectives.protocol import Memory
 
+log = logging.getLogger(__name__)
+
 BANK, KNOWN = "bank", "known"
 MULTIPLE = 512  # of places
+
+
+def check_run(places: int, clusters: int, what: str, videos: int) -> None:
+    """Raises UserError where there are no fewer clusters (the setting `what`) than videos, each of which would be one by itself; warns where places stay
+    empty.
+    """
+    if clusters >= videos:
+        raise UserError(f"{what} is {clusters}, but the data have {videos} videos: clusters of several need fewer, set --config.{what}")
+    if videos < 0.95 * places:
+        log.warning(
+            "objective.videos=%d, but the data have %d videos: noise is drawn from empty places too, and the clusters are renewed as for the larger "
+            "number; set data.num_examples=%d, which these follow", places, videos, videos,
+        )  # fmt: skip
 
 
 def start(rng: jax.Array, videos: int, width: int, copies: tuple[int, ...] = ()) -> Memory:

@@ -12,11 +12,12 @@ action too. Two such videos often look alike to one network and not to the other
     Step 3) positives: the own key, the entries of the queue that are of the same source, and the `mined` nearest of the others, by the other network.
             The own key is so near that it hides them: it is left out of the positives 9 times of 10, where there are others (the authors' code)
     Step 4) -log of the positives' share (MIL-NCE), and both keys go into the queues
-    Step 5) nothing is learned from a queue that is not full of keys
+    Step 5) in the turns that mine, nothing is learned from a queue that is not full of keys
 
 The authors train every turn of every cycle as a run of its own. Here a turn that comes again goes on with its optimizer's moments.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -36,6 +37,8 @@ from vssl_jax.perturb import flow_view, pieces
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb.flow import TVL1
 from vssl_jax.perturb.view import denormalize
+
+log = logging.getLogger(__name__)
 
 RGB, FLOW = "rgb", "flow"
 KINDS = ("rgb_nce", "flow_nce", RGB, FLOW)  # of turns
@@ -95,6 +98,13 @@ class CoCLR(JointEmbedding):
         parts = {name: (f"{PREFIX[name]}{ENCODER}", f"{PREFIX[name]}{HEAD}") for name in (RGB, FLOW)}
         alone = tuple(Turn(kind, parts[kind.removesuffix("_nce")], self.initial) for kind in KINDS[:2])
         return alone + self.cycles * tuple(Turn(name, parts[name], self.learning) for name in (RGB, FLOW))
+
+    def check_run(self, videos, steps, sampler):
+        if steps > (planned := sum(turn.steps for turn in self.turns)):
+            log.warning(
+                "train.steps=%d is more than the %d of all turns: they begin again, with each network by itself; raise objective.learning or cycles",
+                steps, planned,
+            )  # fmt: skip
 
     def init(self, rng, batch):
         rgb_rng, flow_rng, queue_rng = jax.random.split(rng, 3)

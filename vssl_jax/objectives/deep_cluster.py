@@ -67,6 +67,9 @@ class DeepCluster(JointEmbedding):
     def places(self):
         return self.videos
 
+    def check_run(self, videos, steps, sampler):
+        bank_lib.check_run(self.videos, self.prototypes, "objective.prototypes", videos)
+
     def scores(self, z_BxVxD: jax.Array, memory: Memory) -> jax.Array:
         """Step 1: [B, V, H, K]."""
         centroids_HxKxD = jax.lax.stop_gradient(memory[CENTROIDS])

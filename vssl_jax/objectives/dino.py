@@ -4,7 +4,7 @@ network tells from any view, however small or short, which prototypes its moving
 Two things keep the average from seeing the same in every video: a running center is taken from its scores, against one prototype for all, and they
 are sharpened by a low temperature, against all prototypes alike.
 
-What is exported and evaluated is the average, the teacher, as the authors of both do.
+What is exported and evaluated is the average, the teacher, as the authors of both do; with its head and its prototypes.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from vssl_jax.errors import UserError
 from vssl_jax.models import projection
 from vssl_jax.models.projection import Prototypes
 from vssl_jax.objectives import collapse, losses
-from vssl_jax.objectives.joint import EMA, Taught, taught_fields
+from vssl_jax.objectives.joint import EMA, HEAD, Taught, taught_fields
 from vssl_jax.objectives.protocol import ENCODER, STATS, VIDEO
 
 PROTOTYPES, CENTER, STEP = "prototypes", "center", "step"
@@ -66,6 +66,9 @@ class DINO(Taught):
 
     def backbone(self, params, memory, feature=VIDEO):
         return memory[EMA][ENCODER], memory[EMA][STATS]
+
+    def exported(self, params, memory):
+        return params | {part: memory[EMA][part] for part in (HEAD, PROTOTYPES)}
 
     def compare(self, params, memory, batch, rng, train):
         views = range(len(self.views))

@@ -50,12 +50,13 @@ class FrameOrder(Pretext):
     def ask(self, memory, batch, rng):
         pieces_lib.check_span(batch, self.span, f"{self.count} frames {self.gaps[1]} apart")
         clips, length = pieces_lib.available(batch)
+        pieces_lib.check_room(self.by_motion, length, self.span)
         orders = jnp.asarray(classes_up_to_reversal(self.count))
 
         def draw(key, motion_T):
             start_key, gap_key, order_key, turn_key = jax.random.split(key, 4)
-            start = pieces_lib.start(start_key, length - self.span + 1, motion_T if self.by_motion else None, self.span)
             gap = jax.random.randint(gap_key, (), self.gaps[0], self.gaps[1] + 1)
+            start = pieces_lib.start(start_key, length - self.span + 1, motion_T if self.by_motion else None, (self.count - 1) * gap + 1)
             which = jax.random.randint(order_key, (), 0, len(orders), jnp.int32)
             order = jnp.where(jax.random.bernoulli(turn_key), orders[which][::-1], orders[which])
             return (start + gap * order)[:, None], which

@@ -56,6 +56,10 @@ class JointEmbedding(OnEncoder):
             raise UserError(f"objective.pairing is of two views, objective.views has {len(self.views)}")
         if len(self.views) < self.least_views:
             raise UserError(f"objective.views has {len(self.views)}: {type(self).__name__} needs {self.least_views} or more")
+        if not (self.head.unit_length or getattr(self, PREDICTOR, None)):
+            raise UserError(
+                "objective.head.unit_length is false, and no predictor reads its vectors: what is compared must be of unit length, set it to true"
+            )
 
     def init(self, rng, batch):
         encoder_rng, head_rng = jax.random.split(rng)

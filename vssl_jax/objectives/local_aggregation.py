@@ -92,6 +92,9 @@ class LocalAggregation(JointEmbedding):
     def places(self):
         return self.videos
 
+    def check_run(self, videos, steps, sampler):
+        bank_lib.check_run(self.videos, self.clusters, "objective.clusters", videos)
+
     def tell_apart(self, score_BxN: jax.Array, batch: batch_lib.Batch, rng: jax.Array) -> jax.Array:
         """The loss of the turn "instance", [B]: a video's own entry against as many others as `noise`, drawn with repeats from all places."""
         own_Bx1 = jnp.take_along_axis(score_BxN, batch[batch_lib.INDEX][:, None], axis=1)

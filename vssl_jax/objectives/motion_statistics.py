@@ -26,8 +26,8 @@ LOSSES = ("squares", "cross_entropy")
 @dataclass(frozen=True)
 class MotionStatistics(Pretext):
     """The head has an output for each answer where `error` is 'squares', and one for each class of each answer where it is 'cross_entropy'. The loss
-    is the mean over the numbers of motion times `motion`, and that over the numbers of appearance times `appearance`. `bins`: of a color's
-    histogram.
+    is the mean over videos and numbers of motion times `motion`, and that over those of appearance times `appearance`; a number that there is not, as of a
+    clip in which nothing moves, costs 0. `bins`: of a color's histogram.
     """
 
     error: str = "squares"
@@ -36,6 +36,7 @@ class MotionStatistics(Pretext):
     bins: int = 32
 
     answers: ClassVar[tuple[str, ...]] = statistics.ANSWERS
+    timed: ClassVar[bool] = False  # what is measured is in the frames that are shown
 
     def __post_init__(self):
         if self.error not in LOSSES:
@@ -78,8 +79,9 @@ class MotionStatistics(Pretext):
         right_QxA = self._said(logits) == asked.label_QxA
         total, metrics, edge = 0.0, {}, len(statistics.MOTION)
         for name, part, factor in (("motion", slice(None, edge), self.motion), ("appearance", slice(edge, None), self.appearance)):
-            count = jnp.maximum(jnp.sum(counts_QxA[:, part]), 1.0)
-            loss, right = (jnp.sum((x * counts_QxA)[:, part]) / count for x in (costs_QxA, right_QxA))
+            # Of all videos, not of those that move: a micro-batch of few such would count as much as another.
+            loss = jnp.sum((costs_QxA * counts_QxA)[:, part]) / (jnp.maximum(jnp.sum(weight_Q), 1.0) * counts_QxA[:, part].shape[1])
+            right = jnp.sum((right_QxA * counts_QxA)[:, part]) / jnp.maximum(jnp.sum(counts_QxA[:, part]), 1.0)
             total += factor * loss
             metrics |= {f"{name}/{LOSS}": loss, f"{name}/{ACCURACY}": right}
         return total, metrics

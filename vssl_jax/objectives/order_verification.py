@@ -46,11 +46,12 @@ class OrderVerification(Pretext):
     def ask(self, memory, batch, rng):
         pieces_lib.check_span(batch, self.span, f"five frames {self.gaps[1]} apart")
         clips, length = pieces_lib.available(batch)
+        pieces_lib.check_room(self.by_motion, length, self.span)
 
         def draw(key, motion_T):
             start_key, gap_key, right_key, which_key, turn_key = jax.random.split(key, 5)
-            start = pieces_lib.start(start_key, length - self.span + 1, motion_T if self.by_motion else None, self.span)
             gap = jax.random.randint(gap_key, (), self.gaps[0], self.gaps[1] + 1)
+            start = pieces_lib.start(start_key, length - self.span + 1, motion_T if self.by_motion else None, 4 * gap + 1)
             right = jax.random.bernoulli(right_key, self.positive)
             wrong = jax.random.choice(which_key, jnp.array([MIDDLE[0], MIDDLE[2]]))
             three = jnp.stack([1, jnp.where(right, MIDDLE[1], wrong), 3])

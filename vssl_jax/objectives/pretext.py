@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from vssl_jax import batch as batch_lib
 from vssl_jax import models
+from vssl_jax.errors import UserError
 from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.models import layout, piece_heads
 from vssl_jax.models.backbone import Features
@@ -50,6 +51,7 @@ class Pretext(OnEncoder):
     random_labels: bool = field(default=False, kw_only=True)
 
     answers: ClassVar[tuple[str, ...]] = ("",)
+    timed: ClassVar[bool] = True  # the question is one of time: what the input does to time would tell the answer
     pieces: ClassVar[int] = 1  # of a question; a method whose number is a setting has a property of this name
 
     def ask(self, memory: Memory, batch: batch_lib.Batch, rng: jax.Array) -> Question:
@@ -66,6 +68,10 @@ class Pretext(OnEncoder):
         encoder, stats, features = self.start_encoder(encoder_rng)
         head = self.head.lazy_init(head_rng, piece_heads.shapes(features, self.pieces))["params"]
         return {"encoder": encoder, "head": head} | self.own_parts(rng, features), {STATS: stats}
+
+    def check_run(self, videos, steps, sampler):
+        if self.timed:
+            check_sampler(type(self).__name__, sampler)
 
     def own_parts(self, rng: jax.Array, features: Features) -> Parts:
         """Fresh parts that a task has besides encoder and head, for features of those shapes."""
@@ -154,6 +160,19 @@ class Pretext(OnEncoder):
             "label": asked.label_QxA[chosen],
             "prediction": self._said(logits[chosen]),
         }
+
+
+def check_sampler(name: str, sampler: Mapping[str, Any]) -> None:
+    """Raises UserError where the frames that a clip repeats, or their distances, would tell the answer to a question of time."""
+    for setting, harmless, why in (
+        ("name", "dense", "the frames of others are not evenly apart"),
+        ("pad", False, "the last frame of a short video is repeated"),
+        ("target_fps", 0.0, "frames of a slower film are repeated"),
+    ):
+        if sampler[setting] != harmless:
+            raise UserError(
+                f"data.sampler.{setting} is {sampler[setting]!r}: {why}, which tells the answer of {name}; set it to {harmless!r}"
+            )
 
 
 def shared_fields(config: Mapping[str, Any], picture: int = 0) -> dict[str, Any]:

@@ -139,6 +139,15 @@ class Objective:
         """How many videos the memory has places for, each video its own (INDEX). None: it does not count them."""
         return None
 
+    def check_run(self, videos: int, steps: int, sampler: Mapping[str, Any]) -> None:
+        """Raises UserError where so many videos, so many steps or clips that are sampled so (`config.data.sampler`) would make another method of it;
+        warns of what makes it worse.
+        """
+
+    def exported(self, params: Parts, memory: Memory) -> Parts:
+        """What is exported besides the backbones, by the names of the parts: those that go with them."""
+        return params
+
     def logits(self, params: Parts, memory: Memory, batch: batch_lib.Batch) -> jax.Array:
         """Where there are label_classes: their logits of every view of every video, float32 [B, S, C]."""
         raise NotImplementedError

@@ -26,7 +26,7 @@ from vssl_jax.objectives import collapse, losses
 from vssl_jax.objectives import queue as queue_lib
 from vssl_jax.objectives.average import Average
 from vssl_jax.objectives.encoder import OnEncoder
-from vssl_jax.objectives.pretext import ACCURACY, LOSS, encoder_fields
+from vssl_jax.objectives.pretext import ACCURACY, LOSS, check_sampler, encoder_fields
 from vssl_jax.objectives.protocol import STATS
 from vssl_jax.objectives.queue import QUEUE
 from vssl_jax.perturb import keys as keys_lib
@@ -61,6 +61,9 @@ class RelativeSpeed(OnEncoder):
                 f"relative speed has a queue of {self.size}, temperature {self.temperature}, margin {self.margin} and weights {self.weights}: they must be "
                 "at least 1, above 0, at least 0, and two"
             )
+
+    def check_run(self, videos, steps, sampler):
+        check_sampler(type(self).__name__, sampler)
 
     @property
     def span(self) -> int:

@@ -6,7 +6,7 @@ picture.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,8 @@ class Rotation(Pretext):
     """`every`: each clip is asked about in all four turns; otherwise in one that is drawn."""
 
     every: bool = True
+
+    timed: ClassVar[bool] = False
 
     def __post_init__(self):
         rows, columns = recipe.pair(self.view.size)

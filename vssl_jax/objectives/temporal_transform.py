@@ -6,8 +6,8 @@ Every clip is asked about in all four forms, each with a crop of its own:
     forward    every 2^k-th frame                                periodic   forward and then back, every 2^k-th frame
     shuffled   the frames of a forward clip in a random order    warped     forward by steps drawn anew for every frame
 
-The second answer, the speed k, is asked of the first two only. All forms may run at every speed and begin anywhere where they fit, so
-neither is told by how much of the video is seen.
+The second answer, the speed k, is asked of the first two only. All forms begin anywhere where they fit. How far a clip reaches says something of its form all
+the same: a periodic one reaches half as far as a forward one, and a warped one, whose steps are drawn one by one, about as far as any other warped one.
 """
 
 from dataclasses import dataclass

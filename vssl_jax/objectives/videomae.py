@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from vssl_jax import batch as batch_lib
 from vssl_jax import models
 from vssl_jax.errors import UserError
 from vssl_jax.models import backbone as backbone_lib
@@ -98,9 +99,9 @@ class VideoMAE(Objective):
         mask_keys = keys_lib.clip_keys(keys_lib.example_keys(rng, batch, keys_lib.MASK), view.shape[1])
         return clips, self.mask(mask_keys, self.encoder.grid)
 
-    def predict(self, params, clips, visible_BxV, masked_BxM) -> jax.Array:
-        """Predictions [B,M,P] of the masked patches of normalized clips [B,T,H,W,3]."""
-        tokens = self.encoder.apply({"params": params["encoder"]}, clips, visible_BxV, train=True)
+    def predict(self, params, clips, visible_BxV, masked_BxM, keys_B=None) -> jax.Array:
+        """Predictions [B,M,P] of the masked patches of normalized clips [B,T,H,W,3]. `keys_B`: a key per clip, for what draws in training; None: evaluation."""
+        tokens = self.encoder.apply({"params": params["encoder"]}, clips, visible_BxV, train=keys_B is not None, rng=keys_B)
         return self.decoder.apply({"params": params["decoder"]}, tokens, visible_BxV, masked_BxM, self.encoder.grid)
 
     def _masked_pixels(self, clips, masked_BxM) -> jax.Array:
@@ -108,11 +109,21 @@ class VideoMAE(Objective):
         unit = view_lib.denormalize(clips, self.view.mean, self.view.std)
         return take_tokens(patchify(unit, self.encoder.tubelet), masked_BxM)
 
-    def loss(self, params, memory, batch, rng, turn):
+    def _errors(self, params, batch, rng, keys_B=None) -> jax.Array:
+        """The squared errors of the masked patches, [B*K,M,P]."""
         clips, ids = self._clips_and_ids(batch, rng)
-        prediction = self.predict(params, clips, ids.visible_BxV, ids.masked_BxM)
+        prediction = self.predict(params, clips, ids.visible_BxV, ids.masked_BxM, keys_B)
         target = pixel_target(self._masked_pixels(clips, ids.masked_BxM), self.normalize_target)
-        return jnp.mean(jnp.square(prediction.astype(jnp.float32) - target)), (memory, {})
+        return jnp.square(prediction.astype(jnp.float32) - target)
+
+    def loss(self, params, memory, batch, rng, turn):
+        keys_B = keys_lib.clip_keys(keys_lib.example_keys(rng, batch, keys_lib.DROPOUT), batch[batch_lib.TIME].shape[1])
+        return jnp.mean(self._errors(params, batch, rng, keys_B)), (memory, {})
+
+    def held_out(self, params, memory, batch, rng):
+        error_B = jnp.mean(self._errors(params, batch, rng), axis=(1, 2))
+        weight_B = jnp.repeat(batch[batch_lib.WEIGHT], error_B.shape[0] // batch[batch_lib.WEIGHT].shape[0])
+        return {"loss": jnp.sum(error_B * weight_B) / jnp.maximum(jnp.sum(weight_B), 1.0)}
 
     def embed(self, params, memory, batch, features=(VIDEO,)):
         return encoder_lib.embed(self, params, memory, batch, features)

@@ -43,6 +43,10 @@ class AppearanceLevels:
             ("color_levels", self.color_levels, ADJUSTMENTS[self.adjust][1]),
             ("noise_levels", self.noise_levels, 0.0),
         ):
+            if name == "color_levels" and self.adjust == "hue" and max(levels) >= 1:
+                raise UserError(
+                    f"objective.color_levels is {levels}: hues are turns of the color wheel, of which 1 is 0 again, give some below 1"
+                )
             if len(set(levels)) != len(levels) or len(levels) < 2 or levels[0] != nothing or min(levels) < 0:
                 raise UserError(
                     f"objective.{name} is {levels}: it must be two or more different amounts of 0 or more, the first {nothing:g}, which changes nothing"

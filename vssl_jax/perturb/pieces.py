@@ -29,6 +29,15 @@ def check_span(batch: batch_lib.Batch, span: int, what: str) -> None:
         raise UserError(f"{what} span {span} frames, the clips have {available(batch)[1]}: raise data.sampler.frames")
 
 
+def check_room(by_motion: bool, length: int, span: int) -> None:
+    """Raises UserError where the window with the most motion is to be found, and there is but one."""
+    if by_motion and length == span:
+        raise UserError(
+            f"objective.by_motion looks for motion, and the clips have just the {span} frames that are asked about: "
+            "raise data.sampler.frames, or set it to False"
+        )
+
+
 def clip(batch: batch_lib.Batch, number: int) -> dict[str, jax.Array]:
     """The batch of one clip of every video."""
     return {key: value[:, number : number + 1] if key in (*_TIMED, *_CLIPWISE) else value for key, value in batch.items()}
@@ -59,12 +68,12 @@ def cut(batch: batch_lib.Batch, frames_BxKxPxT: jax.Array) -> dict[str, jax.Arra
     return made | {key: jnp.repeat(batch[key], pieces, axis=1) for key in _CLIPWISE if key in batch}
 
 
-def start(key: jax.Array, room: int, motion_T: jax.Array | None, span: int) -> jax.Array:
+def start(key: jax.Array, room: int, motion_T: jax.Array | None, span: int | jax.Array) -> jax.Array:
     """Where a window of `span` frames begins: one of `room` places, each as likely, or by how much moves in it where `motion_T` is given."""
     if motion_T is None:
         return jax.random.randint(key, (), 0, room, jnp.int32)
     sums = jnp.concatenate([jnp.zeros(1), jnp.cumsum(motion_T)])
-    moving_R = sums[span - 1 : span - 1 + room] - sums[:room]
+    moving_R = jax.lax.dynamic_slice_in_dim(sums, span - 1, room) - sums[:room]
     return jax.random.categorical(key, jnp.log(moving_R + 1e-6)).astype(jnp.int32)
 
 

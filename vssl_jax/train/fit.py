@@ -65,7 +65,7 @@ def check(compiled: Any, device: jax.Device, batch_size: int, batch_bytes: int =
         and_batches = f" and the batches that wait for it {waiting / GIB:.1f} GiB" if waiting / GIB >= 0.05 else ""
         raise UserError(
             f"the compiled step needs {needed / GIB:.1f} GiB per device{and_batches}, and {device.device_kind or device.platform} has "
-            f"{available / GIB:.1f} GiB: lower train.batch_size (now {batch_size}), raise train.grad_accumulation, "
-            "set model.remat='full' (of a transformer), or spread the state with mesh.fsdp"
+            f"{available / GIB:.1f} GiB: lower train.batch_size (now {batch_size}), raise train.grad_accumulation "
+            "(objective.chunk, where there is one: it takes no negatives away), set model.remat='full' (of a transformer), or spread the state with mesh.fsdp"
         )
     return needed, available
