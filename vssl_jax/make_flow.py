@@ -3,9 +3,10 @@
     python -m vssl_jax.make_flow --source=folder --path=videos --out=flow --side=256
 
 Writes OUT/FOLDER/VIDEO/flow_x_00001.jpg and flow_y_00001.jpg, ... (data/stored_flow.py says what they hold). Settings of the source are given by their names
-(--split=test, --world=slide-8, ...). Flow is in pixels of the size that it is found at: with the rows of the recipe's canvas as --side it is
-what a run would find itself, of films that fit the canvas with so many rows. Videos that are there already are left as they are: the same command goes on, one process at a time, and OUT/made_with.json has it
-refuse other films and settings. Broken videos are left out and named in OUT/broken_videos.jsonl. Videos of one size share one compiled program.
+(--split=test, --world=slide-8, ...). Flow is in pixels of the size that it is found at: with the rows of the recipe's canvas as --side it is what a run
+would find itself, of films that fit the canvas with so many rows. Videos that are there already are left as they are: the same command goes on, one process
+at a time, and OUT/made_with.json has it refuse other films and settings. Broken videos are left out and named in OUT/broken_videos.jsonl. Videos of one size
+share one compiled program.
 """
 
 import argparse
