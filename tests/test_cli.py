@@ -310,6 +310,25 @@ def test_a_full_or_closed_disk_is_one_line(args, says):
     assert "Traceback" in run(command, "--debug").err
 
 
+def test_a_batch_of_none_is_refused_where_steps_are_counted_by_it(tmp_path):
+    """A full-size recipe divides by it while its settings are read."""
+    line = error_line(run(main.main, f"--config={CONFIGS / 'videomae_vitb.py'}", f"--workdir={tmp_path}", "--config.train.batch_size=0"))
+    assert line == "error: train.batch_size is 0: it must be 1 or more"
+
+
+def test_a_workdir_in_a_bucket_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = error_line(run(main.main, SMOKE, "--workdir=gs://bucket/run"))
+    assert line.startswith("error: --workdir=gs://bucket/run is a URL") and not list(tmp_path.iterdir())
+
+
+def test_a_signal_before_the_training_is_the_same_as_one_in_it(tmp_path, monkeypatch):
+    """Else a scheduler that starts what was stopped again takes the run for dead."""
+    monkeypatch.setattr(main.pretrain, "pretrain", lambda *args, **more: signal.raise_signal(signal.SIGTERM))
+    done = run(main.main, SMOKE, f"--workdir={tmp_path}")
+    assert (done.code, done.err) == (42, "preempted: stopped outside of training; the same command goes on from what is saved\n")
+
+
 def test_what_is_said_after_ctrl_c_is_the_command_s(monkeypatch):
     how = {}
     monkeypatch.setattr(cli, "run", lambda main, **words: how.update(words))
@@ -346,6 +365,12 @@ class TestStoppable:
     def test_a_loop_that_was_stopped_inside_says_how_the_whole_goes_on(self):
         with pytest.raises(Preempted, match="do it again"), cli.stoppable("do it again"):
             raise Preempted("this run keeps no checkpoints")
+
+    def test_what_a_loop_says_may_stay(self):
+        with pytest.raises(Preempted, match="stopped at step 3"), cli.stoppable("do it again", loops=False):
+            raise Preempted("stopped at step 3")
+        with pytest.raises(Preempted, match="do it again"), cli.stoppable("do it again", loops=False):
+            signal.raise_signal(signal.SIGTERM)
 
     def test_other_errors_are_left_alone(self):
         before = signal.getsignal(signal.SIGTERM)

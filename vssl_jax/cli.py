@@ -62,7 +62,12 @@ def parse(
         raise UserError(" ".join(str(error).split()) + hint) from error
     if len(rest) > 1:
         raise UserError(f"unexpected argument {rest[1]!r}: settings are written --config.key=value")
-    config_lib.check_values(holder.value)
+    if "://" in (values.workdir or ""):
+        raise UserError(f"--workdir={values.workdir} is a URL, and a run is kept in a folder: give the one where its bucket is mounted")
+    try:
+        config_lib.check_values(holder.value)
+    except ZeroDivisionError as error:  # what recipes count by it is computed where it is read
+        raise UserError("train.batch_size is 0: it must be 1 or more") from error
     return holder.value, values
 
 
@@ -128,6 +133,10 @@ def run(main: Callable[[list[str]], None], interrupted: str = "nothing of it was
     """
     argv = sys.argv[1:]
     _log_plainly()
+    if "--debug" not in argv:
+        logging.getLogger("asyncio").setLevel(
+            logging.CRITICAL
+        )  # of a failed write it shows every task's traceback; the error itself is raised
     try:
         main(argv)
     except Preempted as stop:
@@ -158,8 +167,10 @@ def run(main: Callable[[list[str]], None], interrupted: str = "nothing of it was
 
 
 @contextlib.contextmanager
-def stoppable(what: str) -> Iterator[None]:
-    """SIGTERM ends the body with Preempted(what), as does a loop in it that was told to stop: `what` says how the whole goes on."""
+def stoppable(what: str, loops: bool = True) -> Iterator[None]:
+    """SIGTERM ends the body with Preempted(what), as does a loop in it that was told to stop: `what` says how the whole goes on. Without `loops` what a
+    loop says of itself stays.
+    """
     asked = threading.Event()
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -172,7 +183,7 @@ def stoppable(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if asked.is_set() or isinstance(error, Preempted):  # what was running may have taken it for a failure of its own
+        if asked.is_set() or (loops and isinstance(error, Preempted)):  # what was running may have taken it for a failure of its own
             raise Preempted(what) from error
         raise
     finally:

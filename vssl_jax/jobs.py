@@ -49,7 +49,7 @@ def refresh(objective: Objective) -> Job:
         memory, metrics = renew(state.params, state.memory, rng)
         return state.replace(memory=memory), metrics
 
-    return Job(objective.refresh_every, run, "refresh")
+    return Job(objective.refresh_every, run, "refresh", changes=True)
 
 
 def pictures(objective: Objective, input: Input, workdir: Path, writer: MetricsWriter, every: int) -> Job:

@@ -11,6 +11,7 @@ Exit code 0: done. The same command goes on after 42: told to stop (SIGTERM, or 
 a second Ctrl-C or outside of training. Other: failed, and one line says why.
 """
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -60,9 +61,12 @@ def main(argv: list[str]) -> None:
     distributed.initialize(config.distributed)
     cli.use_compilation_cache()
     with memory.shared():
-        export = pretrain.pretrain(
-            config, workdir, before=lambda classes: _check_evaluation(config, classes), started=goodput.process_start()
-        )
+        # Of several processes JAX listens for all.
+        alone = cli.stoppable("stopped outside of training; the same command goes on from what is saved", loops=False)
+        with alone if jax.process_count() == 1 else contextlib.nullcontext():
+            export = pretrain.pretrain(
+                config, workdir, before=lambda classes: _check_evaluation(config, classes), started=goodput.process_start()
+            )
         with cli.stoppable("stopped while evaluating; training is done and exported, and the same command evaluates again"):
             distributed.on_first(lambda: follow(config, export, workdir))
 

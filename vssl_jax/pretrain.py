@@ -30,7 +30,7 @@ from vssl_jax.data.subset import Subset
 from vssl_jax.errors import UserError
 from vssl_jax.evals.knn import check_neighbors
 from vssl_jax.objectives.protocol import Objective
-from vssl_jax.train import goodput, sharding
+from vssl_jax.train import distributed, goodput, sharding
 from vssl_jax.train import optimizer as optimizer_lib
 from vssl_jax.train import state as state_lib
 from vssl_jax.train.checkpoint import EXPORT, Checkpointer, check_place
@@ -300,6 +300,7 @@ def pretrain(
     preload(config.data)
     alone = _alone(workdir) if main else contextlib.nullcontext()
     with folders.writable(workdir, "the workdir", "--workdir=DIR"), alone, MetricsWriter(workdir, enabled=main) as writer:
+        distributed.check_shared(workdir)
         check_place(workdir / EXPORT)  # not after the training
         plan, classes = build_plan(config, workdir, writer, moments)
         before(classes)

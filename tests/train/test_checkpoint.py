@@ -11,7 +11,7 @@ import pytest
 from tests.compiling import programs
 from tests.train import tiny
 from vssl_jax.errors import UserError
-from vssl_jax.train import sharding
+from vssl_jax.train import checkpoint, sharding
 from vssl_jax.train import state as state_lib
 from vssl_jax.train.checkpoint import Checkpointer, load_export, load_into, save_export
 from vssl_jax.train.loop import compile_plan
@@ -192,7 +192,7 @@ def test_an_error_of_an_asynchronous_save_is_one_line(program, folder, monkeypat
         raise OSError(28, "No space left on device")
 
     attempts = {"save": lambda: checkpointer.save(2, program[2]), "wait": checkpointer.wait}
-    for where, met in (("check_for_errors", ("save", "wait")), ("save", ("save",)), ("wait_until_finished", ("wait",))):
+    for where, met in (("check_for_errors", ("wait",)), ("save", ("save",)), ("wait_until_finished", ("wait",))):
         with monkeypatch.context() as patch:
             patch.setattr(checkpointer._manager, where, full)
             for attempt in met:
@@ -200,6 +200,38 @@ def test_an_error_of_an_asynchronous_save_is_one_line(program, folder, monkeypat
                     attempts[attempt]()
                 assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
     checkpointer.close()
+
+
+def test_a_lost_checkpoint_is_told_once_and_the_next_is_saved(program, folder, monkeypatch, caplog):
+    """Not ended with: the state in hand is good. Of several processes one alone would save."""
+    checkpointer, errors = Checkpointer(folder, every=1, keep=3), [OSError(28, "No space left on device")]
+
+    def once():
+        if errors:
+            raise errors.pop()
+
+    monkeypatch.setattr(checkpointer._manager, "check_for_errors", once)
+    checkpointer.save(1, program[2])
+    checkpointer.wait()
+    assert "COULD NOT BE WRITTEN" in caplog.text and "No space left on device" in caplog.text and not checkpointer.lost_one()
+    assert checkpointer.steps() == [1]
+    monkeypatch.setattr(checkpoint.jax, "process_count", lambda: 2)
+    errors.append(OSError(5, "Input/output error"))
+    with pytest.raises(UserError, match="Input/output error"):
+        checkpointer.lost_one()
+    monkeypatch.undo()
+    checkpointer.close()
+
+
+def test_an_export_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
+    class Full(checkpoint.ocp.AsyncCheckpointer):
+        def save(self, *args, **kwargs):
+            raise ValueError("RESOURCE_EXHAUSTED: Error writing: No space left on device\nmore")
+
+    monkeypatch.setattr(checkpoint.ocp, "AsyncCheckpointer", Full)
+    with pytest.raises(UserError, match=r"the export could not be written to .*No space left on device\): check its space") as caught:
+        checkpoint.save_export(tmp_path / "export", {"encoder": {"w": np.ones(3)}}, {})
+    assert "\n" not in str(caught.value) and not (tmp_path / "export").exists()
 
 
 def test_a_state_spread_over_eight_devices_comes_back_on_one_and_the_other_way(program, folder, monkeypatch):

@@ -27,6 +27,7 @@ from tests.data.array_source import ArraySource
 from tests.train import tiny
 from vssl_jax import jobs, pretrain
 from vssl_jax.errors import UserError
+from vssl_jax.train import distributed
 from vssl_jax.data.broken import BrokenRecord
 from vssl_jax.data.row import Input
 from vssl_jax.data.sample import Dense
@@ -49,6 +50,14 @@ with jax.set_mesh(plan.mesh):
             pretrain._check_hosts(other)
         except UserError as error:
             print("refused", error, flush=True)
+
+    distributed.check_shared(Path(workdir))
+    (own := Path(workdir) / f"own-{place}").mkdir()
+    distributed.SEEN_SECONDS = 1
+    try:
+        distributed.check_shared(own)
+    except UserError as error:
+        print("refused", error, flush=True)
 
     checkpointer = Checkpointer(Path(workdir) / "checkpoints", every=1, keep=5)
     for step in (1, 2):
@@ -106,8 +115,16 @@ def test_pictures_of_rows_that_other_hosts_hold_are_drawn(hosts):
 def test_other_videos_on_other_hosts_are_refused(hosts):
     """A file that one of them lacks, or a class; in both processes."""
     for output in hosts[1]:
-        refused = [line for line in output.splitlines() if line.startswith("refused")]
+        refused = [line for line in output.splitlines() if line.startswith("refused the processes find")]
         assert len(refused) == 2 and "each so many: 8, 9" in refused[0] and "each so many: 8, 8" in refused[1], output
+
+
+def test_a_workdir_that_is_not_one_folder_is_refused(hosts):
+    """In both processes: each would write a part of every checkpoint."""
+    workdir, said = hosts
+    for output in said:
+        assert "is on a disk of its own in 1 of 2 processes: give a folder that all hosts share" in output, output
+    assert not [path for folder in (workdir, workdir / "own-0", workdir / "own-1") for path in folder.glob(".seen*")]
 
 
 def test_orbax_does_not_ask_whether_to_stop(tmp_path, monkeypatch):

@@ -89,15 +89,19 @@ def nudge(state, step):
     return state.replace(memory=memory), {"nudged": float(memory["updates"])}
 
 
+NUDGE = Job(2, nudge, changes=True)
+
+
 @pytest.fixture(scope="module")
 def nudged(tmp_path_factory):
     """A run that is not stopped: (workdir, its last state)."""
     workdir = tmp_path_factory.mktemp("nudged")
-    return workdir, run(workdir, tiny.rows(6), [Job(2, nudge)], every=2)
+    return workdir, run(workdir, tiny.rows(6), [NUDGE], every=2)
 
 
+@pytest.mark.parametrize("changes", [True, False])  # before a save, and after it
 @pytest.mark.parametrize("stop", [1, 2, 3, 5])
-def test_a_run_stopped_anywhere_goes_on_to_the_same_bits_and_lines(nudged, tmp_path, stop):
+def test_a_run_stopped_anywhere_goes_on_to_the_same_bits_and_lines(nudged, tmp_path, stop, changes):
     def stopping(state, step):
         if step == stop:
             raise Stop
@@ -105,8 +109,8 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_bits_and_lines(nudged, tmp_p
 
     given, (workdir, whole) = tiny.rows(6), nudged
     with pytest.raises(Stop):
-        run(tmp_path / "cut", given, [Job(2, nudge), Job(1, stopping)], every=2)
-    resumed = run(tmp_path / "cut", given, [Job(2, nudge)], every=2)
+        run(tmp_path / "cut", given, [NUDGE, Job(1, stopping, changes=changes)], every=2)
+    resumed = run(tmp_path / "cut", given, [NUDGE], every=2)
     tiny.assert_same_bits(resumed, whole)
     lines, expected = read_metrics(tmp_path / "cut"), read_metrics(workdir)
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
@@ -128,6 +132,40 @@ def test_metrics_up_to_a_checkpoint_are_on_disk_before_it(tmp_path):
         train(tiny.plan(tiny.Regression(), tiny.rows(5), checkpointer=checkpointer, writer=writer, log_every=1))
     checkpointer.close()
     assert checkpointers == [(2, [1, 2]), (4, [1, 2, 3, 4]), (5, [1, 2, 3, 4, 5])]
+
+
+def test_what_fails_that_only_reads_the_state_loses_no_training(tmp_path):
+    def failing(state, step):
+        raise UserError("no video could be read")
+
+    with pytest.raises(UserError, match="no video"):
+        run(tmp_path, tiny.rows(3), [Job(3, failing)])
+    again = run(tmp_path, tiny.rows(3))
+    assert int(again.step) == 3 and steps_of(tmp_path) == [1, 2, 3]
+
+
+def test_a_job_that_does_not_say_so_changes_nothing(tmp_path):
+    tiny.assert_same_bits(run(tmp_path / "a", tiny.rows(3), [Job(1, nudge)]), run(tmp_path / "b", tiny.rows(3)))
+
+
+def test_a_checkpoint_that_was_lost_is_noticed_at_the_next_step_and_made_up_for(tmp_path, caplog):
+    """Not at the next save, thousands of steps later; and what is in hand then is kept."""
+
+    class Losing(Checkpointer):
+        def lost_one(self):
+            lost, self.lost = self.lost, False
+            return lost
+
+        lost = False
+
+        def save(self, step, state):
+            super().save(step, state)
+            self.lost = step == 2
+
+    checkpointer = Losing(tmp_path / "checkpoints", every=2, keep=9)
+    train(tiny.plan(tiny.Regression(), tiny.rows(5), checkpointer=checkpointer))
+    checkpointer.close()
+    assert checkpointer.steps() == [2, 3, 4, 5]
 
 
 def test_a_finished_run_is_not_run_again(tmp_path):

@@ -21,7 +21,7 @@ def signal_at(step, number):
             signal.raise_signal(number)
         return state, {}
 
-    return Job(1, send)
+    return Job(1, send, changes=True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -46,6 +46,24 @@ def test_a_signal_after_the_last_step_is_not_forgotten(tmp_path):
         train(plan)
     assert checkpointer.steps() == [2]
     checkpointer.close()
+
+
+def test_what_only_reads_the_state_is_not_begun_by_a_run_that_was_told_to_stop(tmp_path):
+    """A validation takes minutes, a host is given half of one. The run that goes on does it."""
+    checkpointer, done = Checkpointer(tmp_path, every=0, keep=2), []
+    reading = Job(2, lambda state, step: (done.append(step), (state, {}))[1])
+    with pytest.raises(Preempted, match="stopped at step 2 of 5"):
+        train(tiny.plan(tiny.Regression(), tiny.rows(5), checkpointer=checkpointer, jobs=[signal_at(2, signal.SIGTERM), reading]))
+    assert not done
+    train(tiny.plan(tiny.Regression(), tiny.rows(5), checkpointer=checkpointer, jobs=[reading]))
+    assert done == [2, 4, 5]
+    checkpointer.close()
+
+
+def test_a_signal_in_the_last_look_at_the_state_is_not_forgotten():
+    looking = Job(1, lambda state, step: (step == 2 and signal.raise_signal(signal.SIGTERM), (state, {}))[1])
+    with pytest.raises(Preempted, match="stopped at step 2 of 2"):
+        train(tiny.plan(tiny.Regression(), tiny.rows(2), jobs=[looking]))
 
 
 def test_without_checkpoints_it_says_that_nothing_was_saved():

@@ -48,6 +48,18 @@ def test_only_data_goes_from_slice_to_slice(monkeypatch):
     assert sharding.make_mesh({"fsdp": 16}, chips[:16]).shape == (1, 16, 1, 1)
 
 
+@pytest.mark.parametrize(
+    "sizes", [{"seq": 4}, {"model": 4}, {"seq": 2, "model": 2}, {"model": 2}, {"fsdp": 4, "model": 2}, {"fsdp": 2, "seq": 4}]
+)
+def test_devices_that_share_rows_are_one_hosts(monkeypatch, sizes):
+    """Along the torus four chips of a v5e's axis are of two hosts, whose rows differ."""
+    monkeypatch.setattr(sharding, "Mesh", lambda placed, *args, **more: placed)
+    chips = [Chip(x + 4 * y, x // 2 + 2 * (y // 2), (x, y, 0), 0) for y in range(4) for x in range(4)]
+    placed = sharding.make_mesh({"data": -1} | sizes, chips)
+    rows = placed.reshape(-1, sizes.get("seq", 1) * sizes.get("model", 1))
+    assert {chip.id for chip in placed.ravel()} == set(range(16)) and all(len({chip.process_index for chip in row}) == 1 for row in rows)
+
+
 @pytest.mark.parametrize("sizes", [{"data": 3}, {"data": -1, "fsdp": 3}, {"data": -1, "fsdp": -1}, {"data": 0}, {"data": -2}, {"data": 16}])
 def test_sizes_that_do_not_fill_the_devices_are_refused(sizes):
     with pytest.raises(UserError, match="mesh"):

@@ -121,23 +121,38 @@ class Checkpointer:
         return self.every > 0 and step % self.every == 0
 
     def save(self, step: int, state: Any) -> None:
-        """Starts an asynchronous save; the state may be donated right after. Raises UserError where this save or the one before it
-        failed.
+        """Starts an asynchronous save; the state may be donated right after. Raises UserError where it fails, or in one of several processes the one before
+        it did.
         """
+        self.lost_one()
         if step in self._manager.all_steps():
             return
         with self._write_errors():
-            self._manager.check_for_errors()
             self._manager.save(step, args=ocp.args.Composite(state=ocp.args.PyTreeSave(_plain(state))), force=True)
+
+    def lost_one(self) -> bool:
+        """Whether a save has failed since it was asked for last; said loudly. Of several processes the others do not know of it, so there it raises
+        UserError.
+        """
+        try:
+            self._manager.check_for_errors()
+        except Exception as error:
+            if jax.process_count() > 1:
+                raise self._not_written(error) from error
+            log.error("A CHECKPOINT COULD NOT BE WRITTEN to %s (%s): the state is saved anew", self.directory, _first_line(error))
+            self._manager.reload()  # it counts the lost one among those that are kept
+            return True
+        return False
+
+    def _not_written(self, error: BaseException) -> UserError:
+        return UserError(f"a checkpoint could not be written to {self.directory} ({_first_line(error)}): check its space and permissions")
 
     @contextlib.contextmanager
     def _write_errors(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # a full disk comes as OSError, ValueError or JaxRuntimeError, by who met it
-            raise UserError(
-                f"a checkpoint could not be written to {self.directory} ({_first_line(error)}): check its space and permissions"
-            ) from error
+            raise self._not_written(error) from error
 
     def restore_latest(self, abstract: Any) -> tuple[Any, int] | None:
         """(state, step) of the newest readable checkpoint; None if there is none at all.
@@ -244,7 +259,7 @@ def check_place(path: str | os.PathLike) -> None:
 
 def save_export(path: str | os.PathLike, params: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
     """Writes parameters (a dict of parts) and `meta` (JSON) to `path`, replacing an export that is there only when the new one is whole. Raises UserError
-    as `check_place` does.
+    as `check_place` does, and where it cannot be written.
     """
     check_place(path)
     path = Path(path).absolute()
@@ -253,8 +268,11 @@ def save_export(path: str | os.PathLike, params: Mapping[str, Any], meta: Mappin
         shutil.rmtree(fresh, ignore_errors=True)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("export")
-    with ocp.AsyncCheckpointer(_writer()) as checkpointer:
-        checkpointer.save(fresh / "params", args=ocp.args.PyTreeSave(dict(params)))
+    try:
+        with ocp.AsyncCheckpointer(_writer()) as checkpointer:
+            checkpointer.save(fresh / "params", args=ocp.args.PyTreeSave(dict(params)))
+    except Exception as error:  # as of checkpoints
+        raise UserError(f"the export could not be written to {path} ({_first_line(error)}): check its space and permissions") from error
     if jax.process_index() == 0:
         (fresh / "meta.json").write_text(json.dumps(meta, indent=2, sort_keys=True) + "\n")
         if path.exists():
@@ -268,6 +286,8 @@ def load_export(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]
     """(params as numpy arrays, meta) from an export, or from a workdir that holds one. Raises UserError where there is none or it is
     damaged.
     """
+    if "://" in str(path):
+        raise UserError(f"{path} is a URL, and an export is a folder: give the one where its bucket is mounted")
     path = Path(path).absolute()
     if not (path / "meta.json").exists() and (path / EXPORT / "meta.json").exists():
         path = path / EXPORT

@@ -2,10 +2,15 @@
 
 import logging
 import os
+import secrets
 import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from vssl_jax.errors import UserError, unknown_name
 from vssl_jax.train import checkpoint, lost
@@ -14,6 +19,7 @@ from vssl_jax.train.preemption import Preempted
 log = logging.getLogger(__name__)
 TIMEOUT_SECONDS = 300
 WAIT_SECONDS = 30 * 24 * 3600  # for process 0 to evaluate; one that has died is noticed by its heartbeat long before
+SEEN_SECONDS = 60  # for a network disk to show what another host has written
 MODES = ("auto", "on", "off")
 
 
@@ -67,6 +73,29 @@ def initialize(mode: str = "auto") -> None:
             f"could not join the other processes: {str(error).partition(chr(10))[0]}; start the same command on every host"
         ) from error
     log.warning("process %d of %d, %d devices in all", jax.process_index(), jax.process_count(), jax.device_count())
+
+
+def check_shared(folder: Path) -> None:
+    """Raises UserError, in every process, where `folder` is not one that all of them see: each writes its part of every checkpoint there, and none of them
+    would be whole.
+    """
+    if jax.process_count() == 1:
+        return
+    mark = folder / f".seen-by-all-{int(multihost_utils.broadcast_one_to_all(np.uint32(secrets.randbits(32)))):08x}"
+    if jax.process_index() == 0:
+        mark.touch()
+    multihost_utils.sync_global_devices("the mark is made")
+    until = time.monotonic() + SEEN_SECONDS
+    while not (seen := mark.exists()) and time.monotonic() < until:
+        time.sleep(0.5)
+    answers = multihost_utils.process_allgather(np.int32(seen))
+    if jax.process_index() == 0:
+        mark.unlink()
+    if not answers.all():
+        raise UserError(
+            f"--workdir={folder} is on a disk of its own in {np.sum(answers == 0)} of {len(answers)} processes: give a folder that all hosts share, "
+            "on a network disk or a mounted bucket"
+        )
 
 
 def on_first(work: Callable[[], None]) -> None:

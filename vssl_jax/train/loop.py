@@ -1,8 +1,8 @@
 """One loop, for pretraining, probes and fine-tuning alike.
 
 Each round, in this order:
-    1) jobs that are due            2) a checkpoint, if due         3) leave, if asked to
-    4) the next batch               5) the step                     6) the metrics of the last logged step
+    1) due jobs that change the state    2) a checkpoint, if due    3) leave, if asked to    4) due jobs that read it
+    5) the next batch                    6) the step                7) the metrics of the last logged step
 Metrics are read one log interval late, so the device never waits for the host. The host is at most two steps ahead of it, so that clocks
 tell the truth and a stop that is asked for comes soon.
 """
@@ -48,11 +48,14 @@ COMPILER_OPTIONS = {"gpu": {"xla_gpu_enable_triton_gemm": False, "xla_gpu_dot_me
 
 @dataclass(frozen=True)
 class Job:
-    """Something done every `every` steps besides training: (state, step) -> (state, metrics). Evaluation, clustering, pictures."""
+    """Something done every `every` steps besides training: (state, step) -> (state, metrics). Evaluation, pictures; with `changes`, which is done before
+    a save and of which alone the new state is kept, clustering.
+    """
 
     every: int
     run: Callable[[TrainState, int], tuple[TrainState, Mapping[str, float]]]
     name: str = "job"
+    changes: bool = False
 
 
 @dataclass(frozen=True)
@@ -227,8 +230,10 @@ class _Run:
         try:
             for step in range(start, plan.steps):
                 if step > start:  # what was due at the start was done before the checkpoint it starts from
-                    state = self._jobs(state, step)
+                    state = self._jobs(state, step, changes=True)
                 self._save_or_leave(state, step, start)
+                if step > 0:  # and what reads that state may not have been
+                    self._jobs(state, step, changes=False)
                 batch = next(self.feed, None)
                 if batch is None:
                     raise RuntimeError(f"the input ended at step {step} of {plan.steps}: Plan.batches must go on for as long as the run")
@@ -237,21 +242,26 @@ class _Run:
                 jax.block_until_ready(self.before)
                 self.before = metrics
                 self._log(step + 1, turn.name, metrics)
-            state = self._jobs(state, plan.steps)
+            state = self._jobs(state, plan.steps, changes=True)
             self._save(plan.steps, state)
             self._wait(plan.steps)
-            if self.listener.asked(plan.steps):
+            asked = self.listener.asked(plan.steps)
+            if not asked:
+                self._jobs(state, plan.steps, changes=False)
+            if asked or self.listener.heard:
                 raise Preempted(f"stopped at step {plan.steps} of {plan.steps}; the same command does what follows training")
             return state
         finally:
             if self.progress:
                 self.progress.close()
 
-    def _jobs(self, state: TrainState, step: int) -> TrainState:
+    def _jobs(self, state: TrainState, step: int, changes: bool) -> TrainState:
+        """Those that change the state, or those that read it."""
         for job in self.plan.jobs:
-            if step == self.plan.steps or (job.every > 0 and step % job.every == 0):
+            if job.changes == changes and (step == self.plan.steps or (job.every > 0 and step % job.every == 0)):
                 with self.plan.goodput.spent("jobs"):
-                    state, metrics = job.run(state, step)
+                    made, metrics = job.run(state, step)
+                state = made if changes else state
                 if metrics and self.plan.writer:
                     self.plan.writer.write(step, {k: float(v) for k, v in metrics.items()})
         return state
@@ -277,6 +287,9 @@ class _Run:
     def _save_or_leave(self, state: TrainState, step: int, start: int) -> None:
         checkpointer = self.plan.checkpointer
         asked = self.listener.asked(step)
+        if checkpointer and checkpointer.lost_one() and not (asked or checkpointer.due(step)):
+            self._save(step, state)
+            self._wait(step)
         if step > start and (asked or (checkpointer and checkpointer.due(step))):
             self._save(step, state)
         if asked:

@@ -45,6 +45,11 @@ class Listener:
             os._exit(128 + number)
         self._asked.set()
 
+    @property
+    def heard(self) -> bool:
+        """Whether this process was told to stop since: of a run that it is alone in."""
+        return self._asked.is_set()
+
     def asked(self, step: int) -> bool:
         """True once a stop was asked for. With several processes every process calls this at every step, and all get the same answer."""
         if self._together:

@@ -5,6 +5,7 @@ Tensor-parallel axes come from a list of (path regex, spec of the trailing dimen
 that is left and divides. Specs align to the right, so layers stacked by a scan need no rules of their own. Models carry no annotations.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -49,6 +50,8 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
             f"mesh {' x '.join(f'{a}={n}' for a, n in zip(AXES, shape, strict=True))} does not fill {len(devices)} devices: "
             "set config.mesh so that the sizes multiply to the number of devices"
         )
+    if (placed := _by_hosts(shape, devices)) is not None:
+        return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * len(AXES))
     # An axis that fills no row of a slice's chips, such as 2 of 8, shares the row with another axis; jax.make_mesh refuses that.
     slices = len({getattr(device, "slice_index", 0) for device in devices}) if devices[0].platform == "tpu" else 1
     if slices == 1:
@@ -62,6 +65,24 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
         placed = mesh_utils.create_hybrid_device_mesh(inside, (slices, 1, 1, 1), devices, allow_split_physical_axes=True)
     # Explicit axes (make_mesh's default) refuse linen models with FSDP kernels: Auto lets the compiler propagate.
     return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def _by_hosts(shape: Sequence[int], devices: Sequence[jax.Device]) -> np.ndarray | None:
+    """The devices where 'seq' and 'model' stay on a host, whose chips read the same rows: along a slice's torus they would go from host to host. None where
+    no device shares its rows, where there is one host, or where these axes do not fill one; of several slices 'data' goes from slice to slice.
+    """
+    data, fsdp, *inner = shape
+    hosts = len({device.process_index for device in devices})
+    each = len(devices) // hosts
+    if hosts == 1 or math.prod(inner) == 1 or each % math.prod(inner):
+        return None
+    outer = each // math.prod(inner)  # groups of a host
+    fsdp_in = math.gcd(fsdp, outer)
+    data_in, slices = outer // fsdp_in, len({getattr(device, "slice_index", 0) for device in devices})
+    if data % data_in or (data // data_in) % slices:
+        return None
+    sizes = (data_in, fsdp_in, *inner), (data // data_in, fsdp // fsdp_in, 1, 1)
+    return mesh_utils.create_hybrid_device_mesh(*sizes, devices, process_is_granule=True, allow_split_physical_axes=True)
 
 
 def local_mesh(rows: int) -> Mesh:
@@ -116,7 +137,7 @@ def check_batch_size(batch_size: int, accumulation: int, mesh: Mesh) -> None:
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
     processes = {device.process_index for device in mesh.devices.flat}
     inner = mesh.shape["seq"] * mesh.shape["model"]  # devices that work on the same rows
-    if len(processes) > 1 and (mesh.size // len(processes)) % inner:
+    if len(processes) > 1 and any(len({device.process_index for device in group}) > 1 for group in mesh.devices.reshape(-1, inner)):
         raise UserError(
             f"mesh.seq={mesh.shape['seq']} x mesh.model={mesh.shape['model']} reaches over hosts of {mesh.size // len(processes)} devices, which "
             "read different rows: choose divisors of a host's devices, and mesh.fsdp for the rest"
