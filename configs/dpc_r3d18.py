@@ -4,7 +4,7 @@ Paper: Han, Xie, Zisserman, "Video Representation Learning by Dense Predictive C
 Command: python -m vssl_jax.main --config=configs/dpc_r3d18.py --config.data.path=VIDEOS --workdir=RUN
 Hardware and hours of the original: more than a week on 4 P40 GPUs (the authors' repository).
 Expected: UCF101 68.2 and HMDB51 34.5 after fine-tuning; with 34 layers at 224 pixels 75.7 and 35.7 (the authors' repository, for their own net).
-Reproduced here: not yet run at full size; `:local` (500 steps, 1 seed) does not beat random weights: kNN .141 for both, linear .133 against .156. Blocks,
+Reproduced here: not yet run at full size; `:local` (500 steps, 1 seed) does not beat random weights (README, "How they compare"). Blocks,
 stride, batch, rate, epochs, crop, strengths of colors and the recurrent network's dropout are those of the authors' code. Unlike there:
 - the net: theirs has a 1x7x7 stem, a max pool, and 256 channels and no ReLU at its end, and so maps of 4 x 4 places; ours has a 3x7x7 stem, no pool, 512
   channels and 8 x 8 places, and a linear layer to 256 after its last ReLU;

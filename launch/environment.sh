@@ -7,14 +7,15 @@ VENV="${VENV:-.venv}"
 export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}"
 
 find_python() {
-  local candidate
-  for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
+  local candidate candidates=(python3 python3.13 python3.12 python3.11)
+  [ -z "${PYTHON:-}" ] || candidates=("$PYTHON")
+  for candidate in "${candidates[@]}"; do
     if command -v "$candidate" >/dev/null 2>&1 && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
       echo "$candidate"
       return
     fi
   done
-  echo "error: no Python 3.11 or newer (tried ${PYTHON:-python3 python3.13 python3.12 python3.11}): install one, or set PYTHON=/path/to/python" >&2
+  echo "error: no Python 3.11 or newer (tried ${candidates[*]}): install one, or set PYTHON=/path/to/python" >&2
   return 1
 }
 

@@ -12,6 +12,7 @@
 #   --job-name=vssl_jax
 #   --dry-run                           print the commands, and run none
 #
+# The environment variable EXTRAS=data,cuda is what is installed; data,cuda12 for older drivers.
 # Exit code 0: submitted; 2: this command line is wrong; else sbatch's.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -33,5 +34,5 @@ submit+=("--cpus-per-task=$cpus_per_task")
 [ -z "$account" ] || submit+=("--account=$account")
 [ -z "$time" ] || submit+=("--time=$time")
 
-run env EXTRAS=data,cuda bash -euo pipefail launch/environment.sh
+run env "EXTRAS=${EXTRAS:-data,cuda}" bash -euo pipefail launch/environment.sh
 run "${submit[@]}" launch/slurm.sbatch "${TRAINING[@]}"

@@ -57,12 +57,14 @@ ask_state() {
   for attempt in 1 2 3 4 5; do
     if answer="$("${describe[@]}" 2>"$complaint")"; then
       IFS=$'\t' read -r STATE WHY <<<"$answer" && return
-    elif grep -qi 'not[_ ]found' "$complaint"; then
+    elif grep -q 'NOT_FOUND: Resource' "$complaint"; then
       STATE=NONE && return
     fi
+    WHY="$(grep -m 1 '^ERROR' "$complaint" || tail -n 1 "$complaint")"
+    ! grep -qiE 'NOT_FOUND|PERMISSION_DENIED|active account|required property|core/project|does not have permission' "$complaint" || break # it will say the same again
     [ "$attempt" = 5 ] || sleep "$POLL_SECONDS"
   done
-  stop "gcloud does not tell the state of $name: $(tail -n 1 "$complaint")"
+  stop "gcloud does not tell the state of $name: ${WHY:-it says nothing}"
 }
 
 create() {
@@ -112,11 +114,21 @@ on_all_hosts() {
   run "${vm[@]}" ssh "$name" "${place[@]}" --worker=all --ssh-flag=-oServerAliveInterval=30 "--command=$1"
 }
 
+# What git knows, and new files that it is not told to ignore; without git, all but what a clone makes.
+pack() {
+  if [ -e .git ]; then
+    [ -n "$dry_run" ] || git ls-files --cached --others --exclude-standard >"build/$name.files" || return
+    run tar -czf "$1" --ignore-failed-read "--files-from=build/$name.files"
+  else
+    run tar -czf "$1" --exclude=./.git --exclude='./.venv*' --exclude=./build --exclude=./runs .
+  fi
+}
+
 setup() {
   local archive="build/$name.tar.gz" variables=("EXTRAS=data,tpu")
   [ -z "$mount_bucket" ] || variables+=("MOUNT_BUCKET=$mount_bucket")
   run mkdir -p build &&
-    run tar -czf "$archive" --exclude=./.git --exclude='./.venv*' --exclude=./build --exclude=./runs . &&
+    pack "$archive" &&
     run "${vm[@]}" scp "$archive" "$name:vssl_jax.tar.gz" "${place[@]}" --worker=all &&
     on_all_hosts "mkdir -p vssl_jax && rm -rf vssl_jax/.started && tar -xzf vssl_jax.tar.gz -C vssl_jax && $(quoted env "${variables[@]}" bash vssl_jax/launch/worker.sh)"
 }
@@ -147,7 +159,11 @@ delete() {
     sleep "$POLL_SECONDS"
     ask_state ACTIVE
   done
-  [ "$STATE" = NONE ] || run "${queued[@]}" delete "$name" "${place[@]}" --force --quiet
+  if [ "$STATE" = NONE ]; then
+    say "there is no queued resource $name in $zone${project:+ of $project}: nothing is deleted"
+  else
+    run "${queued[@]}" delete "$name" "${place[@]}" --force --quiet
+  fi
 }
 
 run_to_the_end() {
@@ -188,6 +204,8 @@ if [ "$step" = run ]; then
 else
   [ ${#TRAINING[@]} = 0 ] || fail "only 'run' takes a training command after --"
 fi
+
+[ -n "$dry_run" ] || command -v gcloud >/dev/null || stop "gcloud is not on PATH: install the Google Cloud CLI, and sign in with gcloud auth login"
 
 queued=(gcloud compute tpus queued-resources) vm=(gcloud compute tpus tpu-vm)
 there="$name stays until it is deleted: $SELF delete --name=$name --zone=$zone"

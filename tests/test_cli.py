@@ -27,10 +27,10 @@ def mistaken(command, workdir: Path, *argv: str) -> str:
 @pytest.mark.parametrize(
     ("argument", "says"),
     [
-        ("train.batchsize=2", "no setting --config.train.batchsize: did you mean --config.train.batch_size?"),
-        ("train.batch-size=2", "no setting --config.train.batch-size: did you mean --config.train.batch_size?"),
-        ("trian.batch_size=2", "no setting --config.trian.batch_size: did you mean --config.train.batch_size?"),
-        ("batch_size=2", "did you mean --config.train.batch_size?"),
+        ("train.batchsize=2", "no setting --config.train.batchsize: did you mean --config.train.batch_size or --config.eval.batch_size or "),
+        ("train.batch-size=2", "no setting --config.train.batch-size: did you mean --config.train.batch_size or --config.eval.batch_size or "),
+        ("trian.batch_size=2", "no setting --config.trian.batch_size: did you mean --config.train.batch_size or --config.eval.batch_size or "),
+        ("batch_size=2", "did you mean --config.train.batch_size or --config.eval.batch_size or "),
         ("train.learning_rate=2", "did you mean --config.optimizer.learning_rate?"),
         ("optimizer.lr=2", "no setting --config.optimizer.lr"),
         ("model.boxy=1", "no setting --config.model.boxy: model has depth, dtype"),
@@ -43,6 +43,14 @@ def mistaken(command, workdir: Path, *argv: str) -> str:
             "--config.optimizer.rates is a group without settings in this recipe: give it some in the recipe's file",
         ),
         ("train.steps", "--config.train.steps lacks its value: write --config.train.steps=VALUE"),
+        ("test.path=x", "did you mean --config.eval.test.path?"),  # not the path of the training data
+        ("knn.k=3", "did you mean --config.eval.knn.k?"),
+        ("fsdp=2", "did you mean --config.mesh.fsdp?"),
+        ("path=x", "did you mean --config.data.path or --config.eval.test.path or --config.eval.train.path?"),
+        (
+            "sampler.frames=8",
+            "did you mean --config.data.sampler.frames or --config.eval.test.sampler.frames or --config.eval.train.sampler.frames?",
+        ),
     ],
 )
 def test_an_unknown_setting_names_the_nearest(tmp_path, argument, says):

@@ -1,5 +1,6 @@
 """What a run shows on its way."""
 
+import json
 from dataclasses import dataclass
 
 import pytest
@@ -105,3 +106,20 @@ def test_clips_that_repeat_frames_tell_no_question_of_time(change):
         with pytest.raises(UserError, match=rf"data\.sampler\.{next(iter(change))} is .* tells the answer"):
             objectives.build(recipe(name)).check_run(10, 10, sampler | change)
     objectives.build(recipe("rotation_r3d18")).check_run(10, 10, sampler | change)
+
+
+def test_what_a_run_that_goes_on_changes_is_kept_beside_what_it_began_with(tmp_path, caplog):
+    first, second = config_lib.base(), config_lib.base()
+    second.seed = 3
+    pretrain._keep_config(first, tmp_path, resumes=None)
+    assert not (tmp_path / "config_changes.jsonl").exists()
+    pretrain._keep_config(second, tmp_path, resumes=6)
+    pretrain._keep_config(first, tmp_path, resumes=8)
+    lines = [json.loads(line) for line in (tmp_path / "config_changes.jsonl").read_text().splitlines()]
+    assert lines == [{"step": 6, "differences": ["seed: 0 -> 3"]}, {"step": 8, "differences": []}]
+    assert json.loads((tmp_path / "config.json").read_text())["seed"] == 0 and "seed: 0 -> 3" in caplog.text
+
+
+def test_a_batch_larger_than_the_data_is_told(caplog):
+    pretrain._count_epochs(config(num_examples=0), 9)
+    assert "train.batch_size=10 is more than the 9 videos of the data" in caplog.text

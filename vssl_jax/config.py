@@ -228,14 +228,20 @@ def read_overrides(config: ConfigDict, argv: Sequence[str]) -> list[str]:
 
 
 def _unknown_key(key: str, known: Sequence[str]) -> UserError:
-    """Nearest are the neighbors in the key's group, then the same name in another group, then what is spelt alike as a whole."""
+    """Nearest are settings whose last words are the key; then neighbors in its group, the same name in another group, and what is spelt alike as a whole."""
     group, _, name = key.rpartition(".")
     if group in known and not any(path.startswith(f"{group}.") for path in known):
         return UserError(f"no setting --config.{key}: {group} has no settings in this recipe")
+    groups = {path.rpartition(".")[0] for path in known}
+    if whole := [path for path in known if path.endswith(f".{key}") and path not in groups]:
+        return UserError(
+            f"no setting --config.{key}: did you mean {' or '.join(f'--config.{path}' for path in sorted(whole, key=lambda path: (path.startswith('eval.'), path.count('.')))[:4])}?"
+        )
     beside = {path.rpartition(".")[2]: path for path in known if path.rpartition(".")[0] == group}
+    cutoff = 0.5 if group else 0.8  # the groups themselves have many names
     by_depth = sorted(known, key=lambda path: (path.startswith("eval."), path.count(".")), reverse=True)
     anywhere = {path.rpartition(".")[2]: path for path in by_depth}
-    near = [beside[n] for n in difflib.get_close_matches(name, beside, n=1, cutoff=0.5)]
+    near = [beside[n] for n in difflib.get_close_matches(name, beside, n=1, cutoff=cutoff)]
     near += [anywhere[n] for n in difflib.get_close_matches(name, anywhere, n=1, cutoff=0.9)]
     near += difflib.get_close_matches(key, known, n=1, cutoff=0.8)
     if near:

@@ -73,6 +73,8 @@ def check_places(objective: Objective, videos: int) -> None:
 def _count_epochs(config: ConfigDict, videos: int) -> None:
     """Says so where the recipe's steps were counted for a data set of another length."""
     counted, batch_size = config.data.num_examples, config.train.batch_size
+    if batch_size > videos:
+        log.warning("train.batch_size=%d is more than the %d videos of the data: every step sees some of them twice", batch_size, videos)
     epochs, steps = config.train.epochs, config.train.steps
     by_epochs = steps > 0 and steps in (epochs * counted // batch_size, epochs * (counted // batch_size))  # and not set by hand
     if by_epochs and abs(videos - counted) > 0.05 * counted:
@@ -96,12 +98,17 @@ def _count_turns(objective: Objective, steps: int) -> None:
         )  # fmt: skip
 
 
-def _keep_config(config: ConfigDict, workdir: Path, resumes: bool) -> None:
-    """Writes config.json; where a run goes on, says what differs from the config it began with, which stays."""
+def _keep_config(config: ConfigDict, workdir: Path, resumes: int | None) -> None:
+    """Writes config.json; where a run goes on (`resumes`: from that step) says what differs from the config it began with, which stays, and adds a line to
+    config_changes.jsonl.
+    """
     path, new = workdir / "config.json", config_lib.to_dict(config)
     if resumes and path.exists():
-        for difference in config_lib.differences(json.loads(path.read_text()), new):
+        differences = config_lib.differences(json.loads(path.read_text()), new)
+        for difference in differences:
             log.warning("resuming with another setting: %s", difference)
+        with open(workdir / "config_changes.jsonl", "a") as file:
+            file.write(json.dumps({"step": resumes, "differences": differences}) + "\n")
         return
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(new, indent=2, sort_keys=True) + "\n")
@@ -133,7 +140,7 @@ def _on_start(objective: Objective, config: ConfigDict, workdir: Path, checkpoin
     def say(program: Program) -> None:
         if jax.process_index() != 0:
             return
-        _keep_config(config, workdir, resumes=bool(checkpointer.steps()))
+        _keep_config(config, workdir, resumes=max(checkpointer.steps(), default=None))
         needs = "unknown memory" if program.needed_bytes is None else f"{program.needed_bytes / 2**20:,.0f} MiB"
         work = "" if program.flops is None else f", {program.flops / 1e9:.3g} GFLOP a step"
         print(show_parameters(objective, program, config.optimizer), file=sys.stderr)

@@ -330,6 +330,16 @@ def test_the_embedded_dataset(tmp_path):
         open_source({"source": "embedded", "path": "", "world": "slide8", "cache": str(tmp_path)})
 
 
+@pytest.mark.parametrize("name", ["embedded", "rendered"])
+def test_a_world_that_reads_no_pictures_takes_no_path(name, tmp_path):
+    """Whoever names their videos and not their source would be shown a run of others."""
+    (tmp_path / "thumbnail.jpg").write_bytes(b"x")
+    with pytest.raises(
+        UserError, match=rf"data\.source={name} makes its videos, and reads none in data\.path=.*--config\.data\.source=folder"
+    ):
+        open_source({"source": name, "path": str(tmp_path), "world": "slide-2"})
+
+
 # TFDS
 
 

@@ -1,6 +1,7 @@
 """A Cloud TPU slice from nothing to a result: what tpu.sh asks of gcloud, and in which order, whatever gcloud answers."""
 
 import shlex
+import shutil
 import tarfile
 
 import pytest
@@ -210,6 +211,45 @@ def test_answers_that_get_lost_are_asked_for_again(stage):
     assert run(stage, [*states("ACTIVE"), *lost, *states("ACTIVE")], []).code == 0
 
 
+@pytest.mark.parametrize(
+    "says",
+    [
+        "ERROR: (gcloud.x) NOT_FOUND: The project my-porject was not found or you do not have permission",
+        "ERROR: (gcloud.x) You do not currently have an active account selected.",
+        "ERROR: (gcloud.x) The required property [project] is not currently set.\n- set the property `core/project`",
+    ],
+)
+def test_what_is_wrong_with_the_login_is_said_at_once(stage, says):
+    """And a slice that goes on costing is not taken for one that is gone."""
+    done = run(stage, [Answer("describe", code=1, err=f"{says}\nmore of it\n")], [], "delete", *SLICE)
+    assert done.code == 1 and done.err == f"error: gcloud does not tell the state of tpu: {says.splitlines()[0]}\n"
+    assert steps(stage) == ["describe"]
+
+
+def test_without_gcloud_nothing_is_taken_for_done(stage):
+    (stage.home / "bash").symlink_to("/bin/bash")
+    for name in ("dirname", "basename", "mktemp", "grep", "tail", "sleep", "rm"):
+        (stage.home / name).symlink_to(shutil.which(name))
+    done = stage.run("tpu.sh", "delete", *SLICE, PATH=str(stage.home))
+    assert done.code == 1 and done.err.startswith("error: gcloud is not on PATH"), done.err
+
+
+def test_of_a_clone_what_git_knows_arrives(stage):
+    """And new files, but not what runs leave."""
+    (stage.project / ".gitignore").write_text("/RUN*/\nbuild/\n")
+    for name in ("RUN/checkpoints/1", "configs/mine.py"):
+        (stage.project / name).parent.mkdir(parents=True)
+        (stage.project / name).touch()
+    assert stage.command("git", "init", "-q").code == 0 and stage.command("git", "add", "launch", "setup.py").code == 0
+    (stage.project / "launch" / "xpk.sh").unlink()
+    assert run(stage, [], [], "setup", *SLICE).code == 0
+    with tarfile.open(stage.project / "build" / "tpu.tar.gz") as packed:
+        names = {name.removeprefix("./") for name in packed.getnames()}
+    assert {"setup.py", "launch/worker.sh", "configs/mine.py"} <= names and not [
+        name for name in names if name.startswith(("RUN", "build", ".git/"))
+    ]
+
+
 def test_but_not_for_ever(stage):
     done = run(stage, [Answer("describe", code=1, err="warning\nERROR: permission denied\n")], [])
     assert done.code == 1 and done.err == "error: gcloud does not tell the state of tpu: ERROR: permission denied\n"
@@ -253,6 +293,9 @@ def test_a_dry_run_prints_the_commands_of_a_run_that_meets_no_trouble(stage):
 def test_steps_alone(stage, step, seen, made):
     done = run(stage, seen, [], step, *SLICE, *(["--type=v4-8"] if step == "create" else []))
     assert done.code == 0, done.err
+    assert ("there is no queued resource tpu in here of mine: nothing is deleted" in done.err) == (
+        made == ["describe"] and step == "delete"
+    )
     assert steps(stage) == made
 
 

@@ -14,6 +14,7 @@ from tests.train import tiny
 from vssl_jax import chips
 from vssl_jax.errors import UserError
 from vssl_jax.objectives.protocol import Turn
+from vssl_jax.train import loop
 from vssl_jax.train.checkpoint import Checkpointer
 from vssl_jax.train.guard import GuardRule
 from vssl_jax.train.loop import Job, train, with_jobs
@@ -132,6 +133,18 @@ def test_metrics_up_to_a_checkpoint_are_on_disk_before_it(tmp_path):
         train(tiny.plan(tiny.Regression(), tiny.rows(5), checkpointer=checkpointer, writer=writer, log_every=1))
     checkpointer.close()
     assert checkpointers == [(2, [1, 2]), (4, [1, 2, 3, 4]), (5, [1, 2, 3, 4, 5])]
+
+
+def test_weights_of_another_model_are_refused_before_anything_is_compiled(tmp_path, monkeypatch):
+    """Which takes minutes at full size."""
+    run(tmp_path, tiny.rows(1))
+    monkeypatch.setattr(loop.fit, "check", lambda *_: pytest.fail("it was compiled"))
+    with pytest.raises(UserError, match="is a checkpoint of another model"):
+        run(tmp_path, tiny.rows(2), objective=tiny.Adversaries(), optimizers={name: ADAM["main"] for name in ("gen", "disc")})
+    with pytest.raises(UserError, match="is a checkpoint of another optimizer: opt/"):
+        run(tmp_path, tiny.rows(2), optimizers={"main": tiny.sgd()})
+    with pytest.raises(UserError, match="the given weights is of another model"):
+        run(tmp_path / "new", tiny.rows(1), initial={"model": {"kernel": np.zeros(4, np.float32)}})
 
 
 def test_what_fails_that_only_reads_the_state_loses_no_training(tmp_path):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vssl_jax import batch as batch_lib
+from vssl_jax.data.embedded import find_world
 from vssl_jax.data.source import Source, TimeIndex, keys_with_labels
 from vssl_jax.errors import UserError
 
@@ -65,9 +66,7 @@ class Rendered:
 
 def rendered_source(path: str = "", world: str = "slide-8", split: str = "train", world_videos: int = 0) -> Source:
     """As embedded_source, without files. Raises UserError for an unknown world or split, and for a world of step videos."""
-    from vssl_jax.data.world import find
-
-    spec = find(world, images=path if path else None)
+    spec = find_world("rendered", world, path)
     if spec.long:
         raise UserError(f"world {world!r} has step videos: data.source=rendered draws worlds with one action a video")
     count = spec.split_size(split)

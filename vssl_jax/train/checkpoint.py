@@ -179,6 +179,16 @@ class Checkpointer:
             )
         return None
 
+    def check_latest(self, abstract: Any) -> None:
+        """Raises UserError where the newest checkpoint is of another model. One that cannot be read says nothing here."""
+        for step in self.steps()[-1:]:
+            try:
+                self._refuse_other_model(step, abstract)
+            except UserError:
+                raise
+            except Exception as error:
+                log.info("the metadata of step %d cannot be read: %s", step, _first_line(error))
+
     def _read(self, step: int, abstract: Any) -> tuple[Any, str | None]:
         """(state, None), or (None, what is wrong with the files); the same answer in every process."""
         state, problem = None, None
@@ -208,8 +218,9 @@ class Checkpointer:
         tree = getattr(saved, "tree", saved)
         if differences := _differences(_shapes(tree), _shapes(abstract)):
             more = f" (and {len(differences) - 1} more differences)" if len(differences) > 1 else ""
+            other = "optimizer" if all(difference.startswith("opt/") for difference in differences) else "model"
             raise UserError(
-                f"{self.directory / str(step)} is a checkpoint of another model: {differences[0]}{more}; "
+                f"{self.directory / str(step)} is a checkpoint of another {other}: {differences[0]}{more}; "
                 "use a new workdir, or the config it came from"
             )
 

@@ -8,6 +8,7 @@ tell the truth and a stop that is asked for comes soon.
 """
 
 import dataclasses
+import functools
 import logging
 import math
 import time
@@ -157,10 +158,13 @@ def lower_plan(plan: Plan) -> Lowered:
         return Lowered(shapes, fresh, batch_shapes, lower_steps(steps, shapes, batch_shapes, NamedSharding(plan.mesh, P())))
 
 
-def compile_plan(plan: Plan) -> Program:
-    """The run, compiled. Raises UserError where a step does not fit the device."""
+def compile_plan(plan: Plan, check: Callable[[TrainState], None] = lambda shapes: None) -> Program:
+    """The run, compiled. Raises UserError where a step does not fit the device, and as `check` does, which sees the state's shapes before anything is
+    compiled.
+    """
     start = time.monotonic()
     lowered = lower_plan(plan)
+    check(lowered.state_shapes)
     with jax.set_mesh(plan.mesh):
         options = COMPILER_OPTIONS.get(plan.mesh.devices.flat[0].platform)
         compiled = {name: step.compile(compiler_options=options) for name, step in lowered.steps.items()}
@@ -168,6 +172,15 @@ def compile_plan(plan: Plan) -> Program:
     needed = max((n for n, _ in fits if n is not None), default=None)
     seconds, flops = time.monotonic() - start, plan.objective.flops(plan.clips)
     return Program(lowered.state_shapes, lowered.fresh, lowered.batch_shapes, compiled, needed, fits[0][1], seconds, flops)
+
+
+def _check_weights(plan: Plan, shapes: TrainState) -> None:
+    """Raises UserError where the weights that the run starts from, or the checkpoint that it goes on from, are another model's."""
+    if plan.checkpointer and plan.checkpointer.started():
+        plan.checkpointer.check_latest(shapes)
+        return
+    load_into(shapes.params, plan.initial, plan.initial_source)
+    load_into(shapes.memory, plan.initial_memory, plan.initial_source)
 
 
 def _fresh_state(plan: Plan, program: Program) -> TrainState:
@@ -191,7 +204,7 @@ def train(plan: Plan) -> TrainState:
     Raises Preempted after a signal and a save; UserError where the step does not fit, a checkpoint is of another model, or the guard
     refuses `guard.max_in_a_row` steps in a row.
     """
-    program = compile_plan(plan)
+    program = compile_plan(plan, check=functools.partial(_check_weights, plan))
     processes = {device.process_index for device in plan.mesh.devices.flat}
     with jax.set_mesh(plan.mesh), Listener(together=len(processes) > 1) as listener:
         restored = plan.checkpointer.restore_latest(program.state_shapes) if plan.checkpointer else None

@@ -15,7 +15,7 @@ def files(folder: str) -> list[Path]:
     """The picture files under a folder, sorted. Raises UserError where there are none."""
     found = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
     if not found:
-        raise UserError(f"no picture ({', '.join(SUFFIXES)}) under {folder!r}: `images` must name a folder that has some")
+        raise UserError(f"no picture ({', '.join(SUFFIXES)}) under {folder!r}: data.path must name a folder that has some")
     return found
 
 

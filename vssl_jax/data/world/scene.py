@@ -159,5 +159,5 @@ def _pictures(spec: WorldSpec) -> list[np.ndarray]:
     if spec.images is not None:
         return images.load(spec.images, smallest_side=spec.size)
     if spec.needs_images:
-        raise UserError(f"world {spec.name!r} cuts its textures from your pictures: give a folder of JPEG or PNG files as `images`")
+        raise UserError(f"world {spec.name!r} cuts its textures from your pictures: give a folder of JPEG or PNG files as data.path")
     return []
