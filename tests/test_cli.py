@@ -27,9 +27,9 @@ def mistaken(command, workdir: Path, *argv: str) -> str:
 @pytest.mark.parametrize(
     ("argument", "says"),
     [
-        ("train.batchsize=2", "no setting --config.train.batchsize: did you mean --config.train.batch_size or --config.eval.batch_size or "),
-        ("train.batch-size=2", "no setting --config.train.batch-size: did you mean --config.train.batch_size or --config.eval.batch_size or "),
-        ("trian.batch_size=2", "no setting --config.trian.batch_size: did you mean --config.train.batch_size or --config.eval.batch_size or "),
+        ("train.batchsize=2", "no setting --config.train.batchsize: did you mean --config.train.batch_size?"),
+        ("train.batch-size=2", "no setting --config.train.batch-size: did you mean --config.train.batch_size?"),
+        ("trian.batch_size=2", "no setting --config.trian.batch_size: did you mean --config.train.batch_size?"),
         ("batch_size=2", "did you mean --config.train.batch_size or --config.eval.batch_size or "),
         ("train.learning_rate=2", "did you mean --config.optimizer.learning_rate?"),
         ("optimizer.lr=2", "no setting --config.optimizer.lr"),
