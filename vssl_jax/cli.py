@@ -132,11 +132,9 @@ def run(main: Callable[[list[str]], None], interrupted: str = "nothing of it was
     after Ctrl-C.
     """
     argv = sys.argv[1:]
-    _log_plainly()
-    if "--debug" not in argv:
-        logging.getLogger("asyncio").setLevel(
-            logging.CRITICAL
-        )  # of a failed write it shows every task's traceback; the error itself is raised
+    log_plainly()
+    if "--debug" not in argv:  # of a failed write it shows the traceback of every task; the error itself is raised
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     try:
         main(argv)
     except Preempted as stop:
@@ -191,7 +189,7 @@ def stoppable(what: str, loops: bool = True) -> Iterator[None]:
             signal.signal(signal.SIGTERM, signal.SIG_DFL if old is None else old)
 
 
-def _log_plainly() -> None:
+def log_plainly() -> None:
     """Our own warnings as plain lines; of the libraries that log through absl (Orbax, TFDS) only errors: what they warn of is how they save."""
     logging.basicConfig(level=logging.WARNING)
     for handler in logging.root.handlers:

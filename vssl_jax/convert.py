@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import jax
 
-from vssl_jax import models
+from vssl_jax import cli, models
 from vssl_jax.errors import UserError
 from vssl_jax.interop import class_token, huggingface, torchvision, videomae
 from vssl_jax.objectives.protocol import ENCODER, METHOD, STATS, in_export
@@ -126,4 +126,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    cli.log_plainly()
     sys.exit(main())

@@ -17,6 +17,7 @@ import numpy as np
 
 from vssl_jax.errors import UserError
 from vssl_jax.interop.compare import compare
+from vssl_jax.interop.pixels import statistics
 from vssl_jax.interop.rules import Rule, linear_rules, norm_rules, pack, patch_rules, same, unpack
 from vssl_jax.interop.videomae_config import class_names
 from vssl_jax.models import build
@@ -36,6 +37,8 @@ _DEFAULTS = {
     "image_size": 224, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
     "layer_norm_eps": 1e-6,
 }  # fmt: skip
+# mean and std of the pixels, of the authors' code, where no processor says them
+_PIXELS = {"timesformer": ((0.45,) * 3, (0.225,) * 3), "vivit": ((0.5,) * 3, (0.5,) * 3)}
 _OF_KIND = {"timesformer": {"num_frames": 8, "patch_size": 16}, "vivit": {"num_frames": 32, "tubelet_size": (2, 16, 16)}}
 # Released names of ViViT -> those of transformers 5.
 _RENAMED = (
@@ -104,7 +107,7 @@ def to_meta(config: Mapping[str, Any]) -> dict[str, Any]:
         "mlp_ratio": c["intermediate_size"] / width, "frames": c["num_frames"], "size": c["image_size"],
     }  # fmt: skip
     model |= {"patch": c["patch_size"]} if kind == "timesformer" else {"tubelet": list(c["tubelet_size"]), "temporal_depth": 0}
-    model |= {ours: list(c[theirs]) for ours, theirs in (("pixel_mean", "image_mean"), ("pixel_std", "image_std")) if theirs in c}
+    model |= statistics(c, *_PIXELS[kind])
     labels = c.get("id2label", {})
     classes = len(labels) or c.get("num_labels", 2)
     head = {"objective": {"name": "classify", "classes": classes, "head": {"name": "linear"}}}

@@ -1,4 +1,4 @@
-"""Folders of weights as Hugging Face writes them: config.json, preprocessor_config.json and safetensors files.
+"""Folders of weights as Hugging Face writes them: config.json, a processor's settings and safetensors files.
 
 The one idea: this file knows files, interop/videomae.py knows names. Neither needs torch or transformers.
 """
@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from vssl_jax.errors import UserError
+from vssl_jax.interop.pixels import PIXELS, PREPROCESSOR, PROCESSORS, folded
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
-PREPROCESSOR = "preprocessor_config.json"
-PIXELS = ("image_mean", "image_std")  # what of the preprocessor belongs to the weights
 
 
 def is_huggingface(path: str | Path) -> bool:
@@ -27,13 +26,13 @@ def is_huggingface(path: str | Path) -> bool:
 
 def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """(tensors by name, config) of a folder or of a .safetensors file with its config.json beside it. The config has `image_mean` and
-    `image_std` too, where a preprocessor_config.json gives them. Raises UserError where a file is missing or broken.
+    `image_std` too, of RGB in [0, 1], where the file of a processor gives them (interop/pixels.py). Raises UserError where a file is missing or broken.
     """
     path = Path(path)
     folder = path.parent if path.suffix == ".safetensors" else path
     config = _read_json(folder / CONFIG)
-    if (folder / PREPROCESSOR).is_file():
-        config |= {key: value for key, value in _read_json(folder / PREPROCESSOR).items() if key in PIXELS}
+    if processor := next((folder / name for name in PROCESSORS if (folder / name).is_file()), None):
+        config |= folded(_read_json(processor), config.get("model_type", ""))
     if path.suffix == ".safetensors":
         files = [path]
     elif (path / INDEX).is_file():
@@ -57,11 +56,13 @@ def write(path: str | Path, state: Mapping[str, np.ndarray], config: Mapping[str
     file.parent.mkdir(parents=True, exist_ok=True)
     # Contiguous copies: safetensors writes the memory of an array as it lies, a transposed view would come back scrambled.
     save_file({name: np.ascontiguousarray(tensor) for name, tensor in state.items()}, file, metadata={"format": "pt"})
-    preprocessor = {"image_processor_type": "VideoMAEImageProcessor"} | {key: config[key] for key in PIXELS if key in config}
+    preprocessor = {"image_processor_type": "VideoMAEImageProcessor", "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True}
+    preprocessor |= {key: config[key] for key in PIXELS if key in config}
     if "image_size" in config:
         side = config["image_size"]
         preprocessor |= {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
-    for name, values in ((CONFIG, {k: v for k, v in config.items() if k not in PIXELS}), (PREPROCESSOR, preprocessor)):
+    files = {CONFIG: {k: v for k, v in config.items() if k not in PIXELS}} | ({PREPROCESSOR: preprocessor} if PIXELS[0] in config else {})
+    for name, values in files.items():
         (file.parent / name).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vssl_jax.errors import UserError
+from vssl_jax.interop.pixels import statistics
 from vssl_jax.models import build
 from vssl_jax.perturb.view import IMAGENET_MEAN, IMAGENET_STD
 
@@ -31,9 +32,6 @@ _DEFAULTS = {
     "decoder_hidden_size": 384,
     "decoder_num_hidden_layers": 4,
     "decoder_intermediate_size": 1536,
-    # of preprocessor_config.json
-    "image_mean": IMAGENET_MEAN,
-    "image_std": IMAGENET_STD,
 }
 _REQUIRED = {"model_type": "videomae", "num_channels": 3, "hidden_act": "gelu", "qv_bias": True}
 
@@ -59,8 +57,7 @@ def to_meta(config: Mapping[str, Any]) -> dict[str, Any]:
         tubelet=[c["tubelet_size"], patch, patch],
         frames=c["num_frames"],
         size=size,
-        pixel_mean=list(c["image_mean"]),
-        pixel_std=list(c["image_std"]),
+        **statistics(c, IMAGENET_MEAN, IMAGENET_STD),
         final_norm=not c["use_mean_pooling"],
     )
     if architecture == CLASSIFICATION:
