@@ -138,7 +138,7 @@ def measure(config: ConfigDict, name: str) -> dict[str, Any]:
             turns[turn] = {"fits": False, "peak_bytes": compiled} if refused else _of_turn(compiled, plan, chip, waiting)
         asked = getattr(getattr(plan.objective, "encoder", None), "remat", None)  # None: no blocks
         remat = asked and transformer.chosen_remat(asked)
-    model = plan.objective.flops(plan.clips)
+        model = plan.objective.flops(plan.clips)
     return {
         "topology": name,
         "chip": devices[0].device_kind,

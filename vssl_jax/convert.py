@@ -37,6 +37,8 @@ def convert(source: str, target: str) -> str:
         checkpoint.save_export(target, _named(parts), meta)
     else:
         parts, meta = checkpoint.load_export(source)
+        if "model" in meta:
+            meta["model"] |= {"impl": "auto"}  # the kernels of the machine that trained it are not all here, and nothing is computed
         if torchvision.name_of(meta):
             parts = torchvision_of_export(parts)
             state, what = torchvision.to_torchvision(parts, meta)

@@ -120,11 +120,11 @@ def test_convert_there_and_back(tmp_path, target):
 
 
 def test_the_export_of_a_run_converts(tmp_path):
-    """A run's export names sizes in its recipe: a preset backbone, a decoder without `out`, dtype auto."""
+    """A run's export names sizes in its recipe: a preset backbone, a decoder without `out`, dtype auto, a kernel that only a TPU has."""
     ref, state = golden("pretraining")
     parts, meta = videomae.from_huggingface(state, ref.config)
     objective = {"name": "videomae", "decoder": {k: v for k, v in meta["decoder"].items() if k != "out"}}
-    model = meta["model"] | {"dtype": "auto", "remat": "none"}
+    model = meta["model"] | {"dtype": "auto", "remat": "none", "impl": "splash"}
     export = {"encoder": parts["encoder"], "method/decoder": parts["decoder"]}
     checkpoint.save_export(tmp_path / "run" / "export", export, {"model": model, "step": 3, "config": {"objective": objective}})
     assert convert.main([f"--source={tmp_path / 'run'}", f"--target={tmp_path / 'out'}"]) == 0

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 from jax.sharding import PartitionSpec as P
 
 from tests.models.noise import normal
@@ -135,6 +135,7 @@ def test_kernels_are_sharded_by_the_mesh_where_it_divides(monkeypatch, batch, he
     specs = []
     shard_map = jax.shard_map
     monkeypatch.setattr(lib, f"_{impl}_local", reference)
+    monkeypatch.setattr(lib, "platform", lambda: "tpu")
     monkeypatch.setattr(jax, "shard_map", lambda f, **kw: specs.append(kw["out_specs"]) or shard_map(f, **kw))
     mesh = jax.make_mesh((2, 2, 2), ("data", "fsdp", "model"), axis_types=(AxisType.Auto,) * 3)
     args = [normal(batch, 128, heads, 8, seed=i) for i in range(3)]
@@ -147,6 +148,28 @@ def test_kernels_are_sharded_by_the_mesh_where_it_divides(monkeypatch, batch, he
 def test_unknown_implementation_names_the_nearest():
     with pytest.raises(UserError, match="did you mean 'cudnn'"):
         lib.attention(*qkv(4), impl="cuddn")
+
+
+@pytest.mark.parametrize(
+    ("impl", "platform", "dtype", "message"),
+    [
+        ("splash", "cpu", "bfloat16", "'splash', which runs on a TPU, and this is a CPU: set it to 'auto'"),
+        ("splash", "gpu", "bfloat16", "this is a GPU"),
+        ("cudnn", "cpu", "bfloat16", "runs on a GPU, and this is a CPU"),
+        ("cudnn", "gpu", "float32", "takes bfloat16 or float16, and model.dtype is float32"),
+    ],
+)
+def test_a_kernel_that_is_not_there_is_refused_in_one_line(impl, platform, dtype, message, monkeypatch):
+    monkeypatch.setattr(lib, "platform", lambda: platform)
+    with pytest.raises(UserError, match=message) as error:
+        jax.eval_shape(functools.partial(lib.attention, impl=impl), *qkv(4, dtype=dtype))
+    assert "\n" not in str(error.value)
+
+
+def test_a_kernel_is_refused_for_where_the_program_will_run_and_not_for_where_it_is_traced():
+    mesh = AbstractMesh((1,), ("data",), abstract_device=AbstractDevice(device_kind="TPU v5e", num_cores=1, platform="tpu"))
+    with jax.sharding.use_abstract_mesh(mesh):
+        assert jax.eval_shape(functools.partial(lib.attention, impl="splash"), *qkv(128, hd=128)).shape == (2, 128, 2, 128)
 
 
 @pytest.mark.parametrize(

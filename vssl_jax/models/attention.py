@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
-from vssl_jax.errors import unknown_name
+from vssl_jax.errors import UserError, unknown_name
 from vssl_jax.models import layout
 from vssl_jax.platform import platform
 
@@ -23,11 +23,13 @@ SCORES = 5_000_000
 _SPLASH_BLOCK = 128  # the TPU kernel's lengths are multiples of this
 
 
+_HALF = (jnp.bfloat16, jnp.float16)
+
+
 def choose(platform: str, dtype: jnp.dtype, length: int, head_dim: int = 64) -> str:
     """The implementation for `length` tokens of `dtype` on `platform` ('cpu', 'gpu', 'tpu')."""
-    half = dtype in (jnp.bfloat16, jnp.float16)
     # What cuDNN's kernel takes on any GPU that has it (`_capable`). On an H200 it is 1.7 times as fast as "xla" at 160 tokens, 4.4 times at 1568.
-    if platform == "gpu" and half and length >= 128 and head_dim % 8 == 0 and head_dim <= 128:
+    if platform == "gpu" and dtype in _HALF and length >= 128 and head_dim % 8 == 0 and head_dim <= 128:
         return "cudnn"
     if platform == "tpu" and length >= 1024:
         return "splash"
@@ -38,14 +40,37 @@ def choose(platform: str, dtype: jnp.dtype, length: int, head_dim: int = 64) -> 
 
 
 def attention(q_BxNxHxhd: jax.Array, k_BxNxHxhd: jax.Array, v_BxNxHxhd: jax.Array, impl: str = "auto") -> jax.Array:
-    """softmax(q k^T / sqrt(hd)) v per head, [B,N,H,hd] in the dtype of q; scores and softmax are float32."""
+    """softmax(q k^T / sqrt(hd)) v per head, [B,N,H,hd] in the dtype of q; scores and softmax are float32. Raises UserError for an implementation
+    that is not known, or that cannot run where this is traced for.
+    """
+    where, dtype = platform(), q_BxNxHxhd.dtype
     if impl == "auto":
-        impl = choose(platform(), q_BxNxHxhd.dtype, k_BxNxHxhd.shape[1], q_BxNxHxhd.shape[-1])
-        if impl == "cudnn" and jax.default_backend() == "gpu" and not _capable(getattr(jax.local_devices()[0], "compute_capability", "")):
+        impl = choose(where, dtype, k_BxNxHxhd.shape[1], q_BxNxHxhd.shape[-1])
+        if impl == "cudnn" and not _has_cudnn():
             impl = "xla"
-    if impl not in IMPLEMENTATIONS:
+    elif impl not in IMPLEMENTATIONS:
         raise unknown_name("attention", impl, ["auto", *IMPLEMENTATIONS])
+    elif lacking := _lacking(impl, where, dtype):
+        raise UserError(f"model.impl is {impl!r}, which {lacking}: set it to 'auto' (that of an export is in its meta.json)")
     return IMPLEMENTATIONS[impl](q_BxNxHxhd, k_BxNxHxhd, v_BxNxHxhd)
+
+
+def _lacking(impl: str, platform: str, dtype: jnp.dtype) -> str:
+    """What a kernel that was asked for needs and does not have; '' for nothing."""
+    if impl == "splash" and platform != "tpu":
+        return f"runs on a TPU, and this is a {platform.upper()}"
+    if impl == "cudnn" and platform != "gpu":
+        return f"runs on a GPU, and this is a {platform.upper()}"
+    if impl == "cudnn" and not _has_cudnn():
+        return "needs an NVIDIA GPU from Ampere on"
+    if impl == "cudnn" and dtype not in _HALF:
+        return f"takes bfloat16 or float16, and model.dtype is {dtype}"
+    return ""
+
+
+def _has_cudnn() -> bool:
+    """Whether the GPU that is here has cuDNN's kernel; where none is here, a program is compiled for one that has."""
+    return jax.default_backend() != "gpu" or _capable(getattr(jax.local_devices()[0], "compute_capability", ""))
 
 
 def _capable(compute_capability: str) -> bool:
