@@ -9,7 +9,7 @@ import pytest
 from tests.models.noise import noisy, normal
 from vssl_jax import models
 from vssl_jax.errors import UserError
-from vssl_jax.models import backbone
+from vssl_jax.models import backbone, timesformer
 from vssl_jax.models.mae_decoder import MAEDecoder
 from vssl_jax.models.positions import sincos_1d
 from vssl_jax.models.transformer import drop_path_keep
@@ -180,6 +180,37 @@ def test_drop_path_rates_grow_and_keep_the_mean():
     np.testing.assert_allclose(keep.mean((1, 2)), 1.0, atol=0.03)
     np.testing.assert_allclose(np.unique(keep[2]), [0.0, 1 / 0.6], rtol=1e-6)
     np.testing.assert_array_equal(drop_path_keep(keys[7:9], 0.4, 3), keep[:, :, 7:9])  # a row's draw is its own
+
+
+def test_the_draws_of_two_branches_are_those_of_a_key_however_many_another_block_has():
+    keys = jax.random.split(jax.random.key(0), 500)
+    uniform = np.stack([jax.random.uniform(key, (3, 2)) for key in keys[:4]], axis=-1)
+    np.testing.assert_array_equal(drop_path_keep(keys[:4], 0.4, 3) > 0, uniform < np.float32([1.0, 0.8, 0.6])[:, None, None])
+    keep = np.asarray(drop_path_keep(keys, 0.4, 3, branches=3))
+    assert keep.shape == (3, 3, 500)
+    np.testing.assert_allclose(np.corrcoef(keep[2]), np.eye(3), atol=0.15)  # a branch's draw is its own
+
+
+def test_attention_in_time_attention_in_space_and_mlp_of_timesformer_are_dropped_apart(monkeypatch):
+    """A branch that is dropped teaches its weights nothing, and the others' go on."""
+    model = models.build(
+        {"name": "timesformer", "width": 12, "depth": 1, "heads": 3, "patch": 8, "frames": 2, "size": 16, "drop_path": 0.5}
+    )
+    shape, branches = (1, 2, 16, 16, 3), ("time_attn", "attn", "mlp")
+    params = noisy(jax.jit(lambda key: backbone.init(model, key, shape)[0])(jax.random.key(0)))
+
+    @jax.jit
+    def gradient(keep_1x3x1):
+        monkeypatch.setattr(timesformer, "stochastic_depth", lambda *args, branches: keep_1x3x1[:, :branches])
+
+        def loss(params):
+            return jnp.sum(backbone.apply(model, params, {}, normal(*shape), train=True, method="features")[0].map_BxTxHxWxD ** 2)
+
+        return jax.grad(loss)(params)["blocks"]
+
+    for dropped in range(3):
+        blocks = gradient(jnp.ones((1, 3, 1)).at[0, dropped].set(0.0))
+        assert [any(np.any(x) for x in jax.tree.leaves(blocks[name])) for name in branches] == [i != dropped for i in range(3)]
 
 
 def test_drop_path_acts_in_training_only(rng):

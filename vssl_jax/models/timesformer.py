@@ -21,8 +21,8 @@ STYLE = Style(NORMAL, key_bias=True)
 
 class Divided(nn.Module):
     """One block of divided attention on (class token [B,D], tokens [B,T,S,D]); a carry for nn.scan. Attention in time goes through one more
-    linear layer, which starts at zero, so at first the network is one of images (section 3.3 of the public code; there its first block's does
-    not).
+    linear layer, which starts at zero, so at first the network is one of images (as in the authors' code). Stochastic depth draws for each of
+    the three branches.
     """
 
     heads: int
@@ -30,22 +30,22 @@ class Divided(nn.Module):
     config: BlockConfig
 
     @nn.compact
-    def __call__(self, carry, keep_2xB):
+    def __call__(self, carry, keep_3xB):
         (cls_BxD, x_BxTxSxD), dtype = carry, self.config.dtype
         b, t, s, d = x_BxTxSxD.shape
 
         in_time = LayerNorm(dtype, name="time_norm")(jnp.swapaxes(x_BxTxSxD, 1, 2).reshape(b * s, t, d))
         in_time = Attention(self.heads, self.config, STYLE, name="time_attn")(in_time).reshape(b, s, t, d)
-        in_time = kept(jnp.swapaxes(in_time, 1, 2), keep_2xB, 0)
+        in_time = kept(jnp.swapaxes(in_time, 1, 2), keep_3xB, 0)
         x = x_BxTxSxD + dense(d, dtype, "time_proj", nn.initializers.zeros)(in_time)
 
         frames = jnp.concatenate([jnp.broadcast_to(cls_BxD[:, None, None], (b, t, 1, d)), x], axis=2).reshape(b * t, s + 1, d)
         frames = Attention(self.heads, self.config, STYLE, name="attn")(LayerNorm(dtype, name="norm1")(frames)).reshape(b, t, s + 1, d)
-        frames = kept(frames, keep_2xB, 0)
+        frames = kept(frames, keep_3xB, 1)
         cls, x = cls_BxD + jnp.mean(frames[:, :, 0], axis=1), x + frames[:, :, 1:]
 
         tokens = jnp.concatenate([cls[:, None], x.reshape(b, t * s, d)], axis=1)
-        tokens += kept(Mlp(self.hidden, dtype, STYLE, name="mlp")(LayerNorm(dtype, name="norm2")(tokens)), keep_2xB, 1)
+        tokens += kept(Mlp(self.hidden, dtype, STYLE, name="mlp")(LayerNorm(dtype, name="norm2")(tokens)), keep_3xB, 2)
         return (tokens[:, 0], tokens[:, 1:].reshape(b, t, s, d)), None
 
 
@@ -75,7 +75,7 @@ class TimeSformer(VideoTransformer):
         places, times = resized(places[1:], (1, rows, columns), (1, h, w)), resized(times, (frames, 1, 1), (t, 1, 1))
         x = x + (places + times[:, None]).astype(self.dtype)
         carry = (jnp.broadcast_to(cls.astype(self.dtype), (b, self.width)), x)
-        keep = stochastic_depth(rng, self.drop_path, self.depth, train)
+        keep = stochastic_depth(rng, self.drop_path, self.depth, train, branches=3)
         blocks = scanned(Divided, self.depth, self.block_config)(self.heads, self.hidden, self.block_config, name="blocks")
         (cls, x), _ = blocks(carry, keep)
         norm = LayerNorm(self.dtype, name="norm")

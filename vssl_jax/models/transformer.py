@@ -265,13 +265,13 @@ class Block(nn.Module):
         ), None
 
 
-def kept(y_Bx: jax.Array, keep_2xB: jax.Array | None, branch: int) -> jax.Array:
-    """A residual branch [B, ...] times each example's multiplier (stochastic depth)."""
-    return y_Bx if keep_2xB is None else y_Bx * keep_2xB[branch].reshape(-1, *(1,) * (y_Bx.ndim - 1)).astype(y_Bx.dtype)
+def kept(y_Bx: jax.Array, keep_RxB: jax.Array | None, branch: int) -> jax.Array:
+    """A residual branch [B, ...], one of R, times each example's multiplier (stochastic depth)."""
+    return y_Bx if keep_RxB is None else y_Bx * keep_RxB[branch].reshape(-1, *(1,) * (y_Bx.ndim - 1)).astype(y_Bx.dtype)
 
 
 def scanned(block: type[nn.Module], depth: int, config: BlockConfig) -> Any:
-    """A constructor, with the block's own fields, of `depth` blocks as one module (carry, keep [L,2,B] or None) -> (carry, None), every
+    """A constructor, with the block's own fields, of `depth` blocks as one module (carry, keep [L,R,B] or None) -> (carry, None), every
     parameter stacked [L, ...].
     """
     unroll, remat = config.unrolled(depth), chosen_remat(config.remat)
@@ -285,22 +285,22 @@ def block_stack(depth: int, heads: int, hidden: int, config: BlockConfig, name: 
     return scanned(Block, depth, config)(heads, hidden, config, style, name=name)
 
 
-def stochastic_depth(rng_B: jax.Array | None, rate: float, depth: int, train: bool) -> jax.Array | None:
+def stochastic_depth(rng_B: jax.Array | None, rate: float, depth: int, train: bool, branches: int = 2) -> jax.Array | None:
     """The multipliers of a training pass; None in evaluation, and at rate 0. Raises ValueError where the keys are missing."""
     if not train or rate == 0:
         return None
     if rng_B is None:
         raise ValueError("drop_path needs rng: one key per example")
-    return drop_path_keep(rng_B, rate, depth)
+    return drop_path_keep(rng_B, rate, depth, branches)
 
 
-def drop_path_keep(rng_B: jax.Array, rate: float, depth: int) -> jax.Array:
-    """Stochastic depth (Huang et al. 2016): multipliers [L, 2, B] of the residual branches, per example, the rate growing from 0 to
-    `rate` over the layers.
+def drop_path_keep(rng_B: jax.Array, rate: float, depth: int, branches: int = 2) -> jax.Array:
+    """Stochastic depth (Huang et al. 2016): multipliers [L, R, B] of the R residual branches of a block, per example, the rate growing from
+    0 to `rate` over the layers.
 
     `rng_B` is one key per example, so the draws do not depend on which examples share the batch.
     """
     rates_L = jnp.linspace(0.0, rate, depth)
-    uniform_BxLx2 = jax.vmap(lambda key: jax.random.uniform(key, (depth, 2)))(rng_B)
+    uniform_BxLxR = jax.vmap(lambda key: jax.random.uniform(key, (depth, branches)))(rng_B)
     keep_L = 1.0 - rates_L
-    return jnp.moveaxis((uniform_BxLx2 < keep_L[:, None]) / keep_L[:, None], 0, 2)
+    return jnp.moveaxis((uniform_BxLxR < keep_L[:, None]) / keep_L[:, None], 0, 2)
