@@ -1,7 +1,7 @@
 """Weights between Hugging Face or torchvision and this code: python -m vssl_jax.convert --source=PATH --target=PATH.
 
-The one idea: the source says the direction. A folder with safetensors (or a .safetensors file with config.json beside it), or a file of
-torchvision's video networks (.pth or .safetensors), becomes an export folder that evaluation and fine-tuning load; an export, or a workdir
+The one idea: the source says the direction. A folder of Hugging Face (or its .safetensors or .bin file with config.json beside it), or a
+file of torchvision's video networks (.pth or .safetensors), becomes an export folder that evaluation and fine-tuning load; an export, or a workdir
 that holds one, becomes what transformers' from_pretrained or torchvision's load_state_dict loads.
 """
 
@@ -15,7 +15,7 @@ import jax
 
 from vssl_jax import cli, models
 from vssl_jax.errors import UserError
-from vssl_jax.interop import class_token, huggingface, torchvision, videomae
+from vssl_jax.interop import class_token, huggingface, tensors, torchvision, videomae
 from vssl_jax.objectives.protocol import ENCODER, METHOD, STATS, in_export
 
 
@@ -26,7 +26,7 @@ def convert(source: str, target: str) -> str:
     if torchvision.is_torchvision(source) or huggingface.is_huggingface(source):
         checkpoint.check_place(target)
     if torchvision.is_torchvision(source):
-        state = torchvision.read(source)
+        state = tensors.read(source)
         parts, meta = torchvision.from_torchvision(state)
         what = torchvision.name_of(meta)
         checkpoint.save_export(target, _named(parts), meta)
@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = _Parser(prog="python -m vssl_jax.convert", description=__doc__.split("\n\n")[1])
     parser.add_argument(
-        "--source", required=True, help="Hugging Face folder, .safetensors or .pth file, or an export or a workdir of this code"
+        "--source", required=True, help="Hugging Face folder, .safetensors, .bin or .pth file, or an export or a workdir of this code"
     )
     parser.add_argument(
         "--target", required=True, help="what to write: an export folder, or a Hugging Face folder, .safetensors or .pth file"

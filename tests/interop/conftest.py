@@ -1,5 +1,7 @@
 """Tests of parity find torch, torchvision and transformers ready to import."""
 
+import builtins
+
 import pytest
 
 
@@ -10,3 +12,16 @@ def torch_operators(request):
         from tests.interop.torch_operators import declare
 
         declare()
+
+
+@pytest.fixture
+def without_torch(monkeypatch):
+    """torch is not installed."""
+    real = builtins.__import__
+
+    def importing(name, *args, **kw):
+        if name == "torch":
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+        return real(name, *args, **kw)
+
+    monkeypatch.setattr(builtins, "__import__", importing)

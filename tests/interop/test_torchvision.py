@@ -1,6 +1,5 @@
 """torchvision's video networks in and out, without torch: names against a golden list, round trips, and what is refused."""
 
-import builtins
 import functools
 
 import jax
@@ -12,7 +11,7 @@ from tests.models import cnn3d
 from vssl_jax import convert, models
 from vssl_jax.errors import UserError
 from vssl_jax.evals import classifier
-from vssl_jax.interop import torchvision
+from vssl_jax.interop import tensors, torchvision
 from vssl_jax.train import checkpoint
 
 CLASSES = 5
@@ -73,7 +72,7 @@ def test_convert_there_and_back_and_the_classifier_is_whole(tmp_path):
     torchvision.write(tmp_path / "source.safetensors", state)
     assert convert.main([f"--source={tmp_path / 'source.safetensors'}", f"--target={tmp_path / 'export'}"]) == 0
     assert convert.main([f"--source={tmp_path / 'export'}", f"--target={tmp_path / 'back.safetensors'}"]) == 0
-    equal_trees(torchvision.read(tmp_path / "back.safetensors"), state)
+    equal_trees(tensors.read(tmp_path / "back.safetensors"), state)
     kept, _ = checkpoint.load_export(tmp_path / "export")
     assert set(kept) == {"encoder", "stats", "method/head"}
     loaded = classifier.load(tmp_path / "export", {"short_side": 0, "crops": 1})
@@ -110,15 +109,7 @@ def test_other_networks_are_refused():
             torchvision.to_torchvision({}, {"model": model})
 
 
-def test_a_clear_line_where_torch_is_missing_or_the_target_is_a_folder(tmp_path, monkeypatch, capsys):
-    real = builtins.__import__
-
-    def without_torch(name, *args, **kw):
-        if name == "torch":
-            raise ModuleNotFoundError("No module named 'torch'", name="torch")
-        return real(name, *args, **kw)
-
-    monkeypatch.setattr(builtins, "__import__", without_torch)
+def test_a_clear_line_where_torch_is_missing_or_the_target_is_a_folder(tmp_path, without_torch, capsys):
     assert convert.main([f"--source={tmp_path / 'r3d_18.pth'}", f"--target={tmp_path / 'out'}"]) == 1
     error = capsys.readouterr().err
     assert "torch is not installed" in error and ".safetensors" in error and error.count("\n") == 1

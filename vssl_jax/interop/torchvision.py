@@ -17,8 +17,8 @@ import jax
 import numpy as np
 
 from vssl_jax.errors import UserError
+from vssl_jax.interop import tensors
 from vssl_jax.interop.compare import compare
-from vssl_jax.interop.huggingface import read_tensors
 from vssl_jax.models import backbone, build
 from vssl_jax.models.inception3d import BLOCKS, Inception3D
 from vssl_jax.models.resnet3d import ResNet3D
@@ -27,6 +27,7 @@ from vssl_jax.objectives.protocol import ENCODER, STATS
 State = dict[str, np.ndarray]
 Parts = dict[str, Any]
 HEAD = "head"
+SUFFIXES = (".pth", ".pt")
 TRACKED = "num_batches_tracked"
 
 # torchvision's name -> ours, and the fields that are not our defaults: its s3d keeps .999 of the running statistics.
@@ -68,7 +69,7 @@ def is_torchvision(path: str | Path) -> bool:
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
-    if path.suffix in (".pth", ".pt"):
+    if path.suffix in SUFFIXES:
         return True
     if path.suffix != ".safetensors" or not path.is_file():
         return False
@@ -83,43 +84,13 @@ def _name_of_stem(names) -> str | None:
     return next((name for name in ("stem.0.weight", "features.0.0.0.weight") if name in names), None)
 
 
-def read(path: str | Path) -> State:
-    """The tensors of a .pth, .pt or .safetensors file. Raises UserError where it is missing or broken, or needs torch, which is not there."""
-    path = Path(path)
-    if path.suffix == ".safetensors":
-        return read_tensors(path)
-    torch = _torch(f"to read {path}")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        return {name: tensor.numpy() for name, tensor in state.items()}
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: download it, or give another source") from None
-    except Exception as error:
-        raise UserError(f"{path} is no state_dict of torch ({type(error).__name__}): save model.state_dict()") from error
-
-
 def write(path: str | Path, state: Mapping[str, np.ndarray]) -> None:
-    """Writes a state dict that torchvision's load_state_dict takes, as .safetensors (torch is not needed), .pth or .pt."""
-    from safetensors.numpy import save_file
-
-    path = Path(path)
-    if path.suffix not in (".safetensors", ".pth", ".pt"):
+    """Writes a state dict that torchvision's load_state_dict takes, as .safetensors (torch is not needed), .pth or .pt. Raises UserError for
+    another target, or where torch is needed and not there.
+    """
+    if Path(path).suffix not in (".safetensors", *SUFFIXES):
         raise UserError(f"torchvision's weights are one file: let the target {path} end in .safetensors or .pth")
-    state = {name: np.array(tensor, order="C") for name, tensor in state.items()}  # copies: torch asks for memory that it may write
-    torch = None if path.suffix == ".safetensors" else _torch(f"to write {path}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if torch is None:
-        save_file(state, path, metadata={"format": "pt"})
-    else:
-        torch.save({name: torch.from_numpy(tensor) for name, tensor in state.items()}, path)
-
-
-def _torch(why: str):
-    try:
-        import torch
-    except ModuleNotFoundError:
-        raise UserError(f"torch is not installed, and is needed {why}: pip install torch, or use a .safetensors file") from None
-    return torch
+    tensors.write(path, state)
 
 
 def from_torchvision(state: Mapping[str, np.ndarray]) -> tuple[Parts, dict[str, Any]]:
@@ -189,7 +160,8 @@ def _recognize(state: Mapping[str, np.ndarray]) -> str:
         return "s3d"
     if stem is None:
         raise UserError(
-            f"the checkpoint is none of torchvision's {', '.join(MODELS)}: it has no stem.0.weight and no features.0.0.0.weight"
+            f"the checkpoint is none of torchvision's {', '.join(MODELS)}: it has no stem.0.weight and no features.0.0.0.weight (weights of "
+            "Hugging Face are read from a folder that has their config.json too)"
         )
     if "stem.3.weight" in state:
         return "r2plus1d_18"
