@@ -107,7 +107,7 @@ def test_what_is_not_videomae_is_refused(change, message):
         videomae.from_huggingface(state, ref.config | change)
 
 
-@pytest.mark.parametrize("target", ["folder", "weights.safetensors"])
+@pytest.mark.parametrize("target", ["folder", "file/weights.safetensors"])
 def test_convert_there_and_back(tmp_path, target):
     ref, state = golden("pretraining")
     huggingface.write(tmp_path / "source", state, ref.config)
@@ -188,6 +188,45 @@ def test_the_target_of_a_run_s_recipe_goes_into_config_json(normalized):
     assert config["norm_pix_loss"] is normalized
     there = videomae.to_meta(config)
     assert there["normalize_target"] is normalized and videomae.to_config(there)["norm_pix_loss"] is normalized
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        ({"config.json": '{"seed": 0}'}, "a config.json without model_type"),
+        ({"config.json": "not JSON"}, "a config.json without model_type"),
+        ({"metrics.jsonl": ""}, "metrics.jsonl"),
+        ({"checkpoints/1/x": ""}, "checkpoints"),
+        ({"export/meta.json": "{}"}, "export"),
+        ({"meta.json": "{}"}, "meta.json"),
+        ({"config.json": '{"model_type": "videomae"}', "model.safetensors.index.json": "{}"}, "model.safetensors.index.json"),
+        ({"config.json": '{"model_type": "videomae"}', "others.safetensors": ""}, "others.safetensors"),
+        ({"video_preprocessor_config.json": "{}"}, "video_preprocessor_config.json"),
+    ],
+    ids=lambda x: x if isinstance(x, str) else "",
+)
+@pytest.mark.parametrize("name", ["", "weights.safetensors"])
+def test_what_is_written_for_transformers_takes_no_run_s_and_no_other_weights_place(held, said, name, tmp_path):
+    ref, state = golden("pretraining")
+    for file, text in held.items():
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(text)
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match=f"holds {said}, which these weights do not belong to") as error:
+        huggingface.write(tmp_path / name, state, ref.config)
+    assert "\n" not in str(error.value) and contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["", "weights.safetensors"])
+def test_what_was_written_for_transformers_is_written_again(name, tmp_path):
+    ref, state = golden("pretraining")
+    huggingface.write(tmp_path / name, {key: value + 1 for key, value in state.items()}, ref.config)
+    huggingface.write(tmp_path / name, state, ref.config)
+    equal_trees(huggingface.read(tmp_path / name)[0], state)
 
 
 def test_convert_takes_no_other_folders_place_and_says_where_it_cannot_write(tmp_path, capsys):

@@ -19,6 +19,7 @@ _INDEX = ".index.json"  # what names the files that weights are spread over ends
 # A folder's weights, in the order in which transformers looks for them.
 SOURCES = (WEIGHTS, WEIGHTS + _INDEX, "pytorch_model.bin", "pytorch_model.bin" + _INDEX)
 CONFIG = "config.json"
+_RUN = ("checkpoints", "metrics.jsonl", "export", "meta.json")  # what a run's folder holds, or an export
 
 
 def is_huggingface(path: str | Path) -> bool:
@@ -67,10 +68,12 @@ def _files(file: Path) -> list[Path]:
 
 def write(path: str | Path, state: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> None:
     """Writes a folder that transformers' from_pretrained reads; for a path that ends in .safetensors, that file with config.json beside
-    it.
+    it. What such a folder held of the same names is replaced. Raises UserError, and writes nothing, where the folder is a run's, an export or of other
+    weights.
     """
     path = Path(path)
     file = path if path.suffix == ".safetensors" else path / WEIGHTS
+    _check_place(file)
     tensors.write(file, state)
     preprocessor = {"image_processor_type": "VideoMAEImageProcessor", "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True}
     preprocessor |= {key: config[key] for key in PIXELS if key in config}
@@ -80,6 +83,20 @@ def write(path: str | Path, state: Mapping[str, np.ndarray], config: Mapping[str
     files = {CONFIG: {k: v for k, v in config.items() if k not in PIXELS}} | ({PREPROCESSOR: preprocessor} if PIXELS[0] in config else {})
     for name, values in files.items():
         (file.parent / name).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+
+
+def _check_place(file: Path) -> None:
+    """Raises UserError where a config.json beside `file` would take another's place, or be read with what is there."""
+    names = {entry.name for entry in file.parent.iterdir()} - {file.name} if file.parent.is_dir() else set()
+    others = [name for name in names if name.endswith((".safetensors", ".bin", _INDEX))] + [
+        name for name in (*_RUN, PROCESSORS[0]) if name in names
+    ]
+    if CONFIG in names and _model_type(file.parent) is None:
+        others.append(f"a {CONFIG} without model_type")
+    if others:
+        raise UserError(
+            f"{file.parent} holds {', '.join(sorted(others)[:3])}, which these weights do not belong to: name an empty or new folder"
+        )
 
 
 def _read_json(path: Path) -> dict[str, Any]:
