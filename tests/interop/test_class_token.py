@@ -88,11 +88,24 @@ def test_placeholders_are_no_names_of_classes(kind):
         ("timesformer", {"architectures": ["TimesformerModel"]}, "TimesformerModel"),
         ("vivit", {"hidden_act": "gelu"}, "hidden_act='gelu'"),
         ("vivit", {"layer_norm_eps": 1e-12}, "layer_norm_eps"),
+        ("vivit", {"tubelet_size": 2}, "tubelet_size=2: ViViT's has three sides"),
+        ("vivit", {"tubelet_size": [2, 8, "8"]}, "tubelet_size='8'"),
+        ("vivit", {"image_size": [24, 32]}, r"image_size=\[24, 32\]: only square"),
+        ("timesformer", {"patch_size": [8, 16]}, r"patch_size=\[8, 16\]: only square"),
+        ("timesformer", {"hidden_size": "24"}, "hidden_size='24': it must be a whole number"),
+        ("timesformer", {"num_frames": 0}, "num_frames=0: it must be a whole number"),
+        ("timesformer", {"id2label": ["a", "b"]}, "id2label"),
     ],
 )
 def test_other_networks_are_refused(kind, change, message):
     with pytest.raises(UserError, match=message):
         class_token.from_huggingface({}, CONFIGS[kind] | change)
+
+
+def test_equal_sides_are_square():
+    sides = {"image_size": [24, 24], "patch_size": [8, 8]}
+    for kind, config in CONFIGS.items():
+        assert class_token.to_meta(config | {key: sides[key] for key in sides if key in config}) == class_token.to_meta(config), kind
 
 
 def test_the_factorised_encoder_has_no_form_in_transformers():

@@ -99,6 +99,9 @@ def test_an_export_of_another_model_is_refused():
         ({"architectures": ["VideoMAEModel"]}, "architecture VideoMAEModel"),
         ({"architectures": ["VideoMAEForVideoClassification"]}, "use_mean_pooling=false"),
         ({"image_size": [24, 32]}, "only square"),
+        ({"patch_size": "8"}, "patch_size='8': it must be a whole number"),
+        ({"tubelet_size": [2]}, r"tubelet_size=\[2\]: it must be a whole number"),
+        ({"decoder_hidden_size": None}, "decoder_hidden_size=None"),
     ],
 )
 def test_what_is_not_videomae_is_refused(change, message):

@@ -19,7 +19,7 @@ from vssl_jax.errors import UserError
 from vssl_jax.interop.compare import compare
 from vssl_jax.interop.pixels import statistics
 from vssl_jax.interop.rules import Rule, linear_rules, norm_rules, pack, patch_rules, same, unpack
-from vssl_jax.interop.videomae_config import class_names
+from vssl_jax.interop.videomae_config import class_names, count_classes, square, whole
 from vssl_jax.models import build
 from vssl_jax.models.timesformer import TimeSformer
 from vssl_jax.models.vivit import ViViT
@@ -89,7 +89,7 @@ def _renamed(name: str) -> str:
 
 
 def to_meta(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What rebuilds the model of a config.json. Raises UserError for what is another network."""
+    """What rebuilds the model of a config.json. Raises UserError for what is another network, or a size that is none."""
     kind = config.get("model_type")
     if kind not in ARCHITECTURES or config.get("architectures") != [ARCHITECTURES[kind]]:
         raise UserError(f"the checkpoint is a {config.get('architectures')} of model_type {kind!r}: known are {ARCHITECTURES}")
@@ -97,21 +97,32 @@ def to_meta(config: Mapping[str, Any]) -> dict[str, Any]:
         if config.get(key, value) != value:
             raise UserError(f"the checkpoint has {key}={config[key]!r}: only {value!r} is known here")
     c = _DEFAULTS | _OF_KIND[kind] | dict(config)
-    if not isinstance(c["image_size"], int):
-        raise UserError(f"the checkpoint has image_size={c['image_size']!r}: only square pictures are known here")
     if c["layer_norm_eps"] != 1e-6:
         raise UserError(f"the checkpoint has layer_norm_eps={c['layer_norm_eps']!r}: only 1e-06 is known here")
-    width = c["hidden_size"]
+    width, depth, heads, hidden, frames = whole(
+        c, "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "num_frames"
+    )
     model = {
-        "name": kind, "width": width, "depth": c["num_hidden_layers"], "heads": c["num_attention_heads"],
-        "mlp_ratio": c["intermediate_size"] / width, "frames": c["num_frames"], "size": c["image_size"],
-    }  # fmt: skip
-    model |= {"patch": c["patch_size"]} if kind == "timesformer" else {"tubelet": list(c["tubelet_size"]), "temporal_depth": 0}
+        "name": kind,
+        "width": width,
+        "depth": depth,
+        "heads": heads,
+        "mlp_ratio": hidden / width,
+        "frames": frames,
+        "size": square(c, "image_size"),
+    }
+    model |= {"patch": square(c, "patch_size")} if kind == "timesformer" else {"tubelet": _tubelet(c), "temporal_depth": 0}
     model |= statistics(c, *_PIXELS[kind])
-    labels = c.get("id2label", {})
-    classes = len(labels) or c.get("num_labels", 2)
+    classes = count_classes(c)
     head = {"objective": {"name": "classify", "classes": classes, "head": {"name": "linear"}}}
     return {"model": model, "classes": classes, "class_names": class_names(c, classes), "config": head}
+
+
+def _tubelet(config: Mapping[str, Any]) -> list[int]:
+    sides = config["tubelet_size"]
+    if not isinstance(sides, list | tuple) or len(sides) != 3:
+        raise UserError(f"config.json has tubelet_size={sides!r}: ViViT's has three sides (frames, rows, columns)")
+    return [whole({"tubelet_size": side}, "tubelet_size")[0] for side in sides]
 
 
 def to_config(meta: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,12 +33,16 @@ _DEFAULTS = {
     "decoder_num_hidden_layers": 4,
     "decoder_intermediate_size": 1536,
 }
+_SIZES = (
+    "num_frames", "tubelet_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "decoder_num_attention_heads",
+    "decoder_hidden_size", "decoder_num_hidden_layers", "decoder_intermediate_size",
+)  # fmt: skip
 _REQUIRED = {"model_type": "videomae", "num_channels": 3, "hidden_act": "gelu", "qv_bias": True}
 
 
 def to_meta(config: Mapping[str, Any]) -> dict[str, Any]:
     """{"model": fields for models.build, and "decoder": fields of MAEDecoder with "normalize_target", or "classes": n and "class_names": [name, ...]
-    ([] where the checkpoint does not say)}. Raises UserError where the config is no VideoMAE's.
+    ([] where the checkpoint does not say)}. Raises UserError where the config is no VideoMAE's, or a size in it is none.
     """
     c = _DEFAULTS | dict(config)
     for key, value in _REQUIRED.items():
@@ -47,7 +51,8 @@ def to_meta(config: Mapping[str, Any]) -> dict[str, Any]:
     architecture = (c.get("architectures") or ["none"])[0]
     if architecture not in (PRETRAINING, CLASSIFICATION):
         raise UserError(f"config.json names the architecture {architecture}: {PRETRAINING} and {CLASSIFICATION} can be converted")
-    size, patch = _square(c, "image_size"), _square(c, "patch_size")
+    whole(c, *_SIZES)
+    size, patch = square(c, "image_size"), square(c, "patch_size")
     model = dict(
         name="vit",
         width=c["hidden_size"],
@@ -65,7 +70,7 @@ def to_meta(config: Mapping[str, Any]) -> dict[str, Any]:
             raise UserError(
                 "config.json has use_mean_pooling=false: transformers then classifies from the first token, VideoMAE from the mean of all"
             )
-        return {"model": model, "classes": _classes(c), "class_names": class_names(c, _classes(c))}
+        return {"model": model, "classes": count_classes(c), "class_names": class_names(c, count_classes(c))}
     decoder = dict(
         width=c["decoder_hidden_size"],
         depth=c["decoder_num_hidden_layers"],
@@ -128,23 +133,40 @@ def to_config(meta: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _square(config: Mapping[str, Any], key: str) -> int:
+def whole(config: Mapping[str, Any], *keys: str) -> tuple[int, ...]:
+    """The values of these keys. Raises UserError for one that is no whole number above 0."""
+    for key in keys:
+        if isinstance(config[key], bool) or not isinstance(config[key], int) or config[key] < 1:
+            raise UserError(f"config.json has {key}={config[key]!r}: it must be a whole number above 0")
+    return tuple(config[key] for key in keys)
+
+
+def square(config: Mapping[str, Any], key: str) -> int:
+    """The side that is one number there, or equal ones. Raises UserError for others."""
     value = config[key]
-    sides = set(value) if isinstance(value, list | tuple) else {value}
-    if len(sides) != 1:
+    sides = value if isinstance(value, list | tuple) and value else [value]
+    if any(side != sides[0] for side in sides):
         raise UserError(f"config.json has {key}={value!r}: only square ones can be converted")
-    return sides.pop()
+    return whole({key: sides[0]}, key)[0]
 
 
-def _classes(config: Mapping[str, Any]) -> int:
-    if "num_labels" in config:
-        return config["num_labels"]
-    return len(config["id2label"]) if "id2label" in config else 2  # transformers writes no labels where there are two
+def _labels(config: Mapping[str, Any]) -> dict[int, str]:
+    labels = config.get("id2label") or {}
+    if not isinstance(labels, Mapping) or not all(str(i).isdecimal() for i in labels):
+        raise UserError("config.json has an id2label that does not name numbered classes: correct it, or leave it out")
+    return {int(i): name for i, name in labels.items()}
+
+
+def count_classes(config: Mapping[str, Any]) -> int:
+    """How many a classifier tells apart. Raises UserError where id2label or num_labels do not say it."""
+    return (
+        len(_labels(config)) or whole({"num_labels": 2} | dict(config), "num_labels")[0]
+    )  # transformers writes no labels where there are two
 
 
 def class_names(config: Mapping[str, Any], classes: int) -> list[str]:
     """In the order of the logits; [] where there are none. transformers' placeholders (LABEL_0, ...) are no names."""
-    labels = {int(i): name for i, name in config.get("id2label", {}).items()}
+    labels = _labels(config)
     if sorted(labels) != list(range(classes)) or all(name == f"LABEL_{i}" for i, name in labels.items()):
         return []
     return [labels[i] for i in range(len(labels))]
