@@ -1,6 +1,7 @@
 """The command line: what a person can get wrong in it is one line that says how to mend it, and leaves nothing behind."""
 
 import errno
+import functools
 import os
 import runpy
 import signal
@@ -237,6 +238,21 @@ def test_names_may_be_written_in_any_way(text, value):
 def test_numbers_may_be_written_in_any_way(text, value):
     found, _ = cli.parse([SMOKE, f"--config.eval.seeds={text}"], "")
     assert found.eval.seeds == value
+
+
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [
+        (("eval.seeds=0", "eval.seeds=1"), (1,)),
+        (("eval.protocols=knn", "train.steps=3", "eval.protocols="), ()),
+        (("eval.protocols=", "eval.protocols=knn,linear"), ("knn", "linear")),
+        (("report=false", "report"), True),
+    ],
+)
+def test_of_a_setting_that_is_repeated_the_last_one_counts(given, value):
+    """Tuples too: they are not added up."""
+    found, _ = cli.parse([SMOKE, *(f"--config.{argument}" for argument in given)], "")
+    assert functools.reduce(lambda of, key: of[key], given[-1].partition("=")[0].split("."), found) == value
 
 
 def test_color_operations_are_given_as_python():

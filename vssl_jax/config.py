@@ -196,17 +196,18 @@ def paths(config: ConfigDict, prefix: str = "") -> list[str]:
 
 
 def read_overrides(config: ConfigDict, argv: Sequence[str]) -> list[str]:
-    """`argv` with every `--config.key=value` as ml_collections reads it right: `--config.key value` joined, tuples written as Python writes them
-    (`a,b`, empty and `(a, b)` are tuples of names too).
+    """`argv` with every setting as `--config.key=value`, each key once, as it was given last (ml_collections adds up the tuples of a key that is repeated):
+    `--config.key value` joined, `--noconfig.key` as false, tuples written as Python writes them (`a,b`, empty and `(a, b)` are tuples of names too).
 
     Raises UserError for what the recipe `config` cannot take: an unknown key (naming the nearest), a value of another type.
     """
-    known, out, rest = paths(config), [], list(argv)
+    known, rest = paths(config), list(argv)
+    out: list[tuple[str, str]] = []  # (its key, empty where it is no setting; the argument)
     while rest:
         arg = rest.pop(0)
         match = re.fullmatch(r"--?(no)?config\.([^=]*)(=?)(.*)", arg, re.DOTALL)
         if not match:
-            out.append(arg)
+            out.append(("", arg))
             continue
         negated, key, equals, text = match.groups()
         if key not in known:
@@ -217,14 +218,15 @@ def read_overrides(config: ConfigDict, argv: Sequence[str]) -> list[str]:
                 raise UserError(f"--config.{key} is a group without settings in this recipe: give it some in the recipe's file")
             raise UserError(f"--config.{key} is a group of settings ({', '.join(value)}): set --config.{key}.NAME=VALUE")
         if isinstance(value, bool) and not equals:
-            out.append(arg)
+            out.append((key, f"--config.{key}={'false' if negated else 'true'}"))
             continue
         if negated:
             raise UserError(f"{arg}: only a setting that is true or false has such a form, write --config.{key}=VALUE")
         if not equals and (not rest or rest[0].startswith("--")):
             raise UserError(f"--config.{key} lacks its value: write --config.{key}=VALUE")
-        out.append(f"--config.{key}={_readable(key, text if equals else rest.pop(0), value)}")
-    return out
+        out.append((key, f"--config.{key}={_readable(key, text if equals else rest.pop(0), value)}"))
+    last = {key: i for i, (key, _) in enumerate(out)}
+    return [arg for i, (key, arg) in enumerate(out) if not key or last[key] == i]
 
 
 def _unknown_key(key: str, known: Sequence[str]) -> UserError:
