@@ -99,6 +99,29 @@ def test_an_axis_alone_and_settings_of_ones_own(compiler, tmp_path):
     assert all(c.config().model.remat == "none" for c in compiler)
 
 
+@pytest.mark.parametrize(
+    ("given", "key", "value"),
+    [
+        (["--config.model.remat", "none"], "model.remat", "none"),
+        (["-config.objective.mask_ratio=0.5"], "objective.mask_ratio", 0.5),
+        (["--noconfig.objective.normalize_target"], "objective.normalize_target", False),
+        (["--config.model.tubelet=2,8,8", "--config.model.tubelet=(2,32,32)"], "model.tubelet", (2, 32, 32)),
+    ],
+)
+def test_settings_are_compiled_in_whatever_form_they_are_given(compiler, tmp_path, given, key, value):
+    done = run(growth.main, VITB, "--chip=v5e", "--only=batch", f"--results={tmp_path / 'g.jsonl'}", "--picture=", *given)
+    assert done.code == 0, done.err
+    room, name = key.split(".")
+    assert compiler and all(c.config()[room][name] == value for c in compiler)
+
+
+def test_a_network_without_the_usual_setting_has_slopes_too(compiler, tmp_path):
+    recipe = f"--config={CONFIGS / 'rotation_r3d18.py'}"
+    done = run(growth.main, recipe, "--chip=v5e", "--only=batch", f"--results={tmp_path / 'g.jsonl'}", "--picture=")
+    assert done.code == 0, done.err
+    assert len(compiler) == len(growth.BATCHES) and all("remat" not in c.config().model for c in compiler)
+
+
 def test_what_does_not_fit_is_left_out_and_named(monkeypatch, compiler, tmp_path):
     def tight(wanted):
         frames = wanted.settings.get("model.frames", 16)

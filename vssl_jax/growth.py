@@ -8,11 +8,12 @@
   --time                         instead, seconds a step of the devices that are here, as ratios (on a CPU: a small variant)
   --config.KEY=VALUE             any setting, e.g. --config.model.remat=none
 
-One axis is changed at a time; the rest stays at the recipe's frames and resolution, 2 rows of the batch on each of 4 chips, and remat=dots. Of
-one chip and one step: FLOPs of matrix products (loops counted in full), bytes between chip and memory, bytes of temporaries, and bytes sent
-to other chips. A slope is that of a straight line through the logarithms: 1 is linear, 2 quadratic. By it stands the slope between the last
-two points, where the term that grows fastest shows. A second table has the figures themselves, the share of the products in attention kernels, and
-memory traffic as a share of all that instructions read and write: the rest stays in the chip's own memory.
+One axis is changed at a time; the rest stays at the recipe's frames and resolution, 2 rows of the batch on each of 4 chips, and, where the
+model has such a setting, remat=dots. Of one chip and one step: FLOPs of matrix products (loops counted in full), bytes between chip and
+memory, bytes of temporaries, and bytes sent to other chips. A slope is that of a straight line through the logarithms: 1 is linear, 2
+quadratic. By it stands the slope between the last two points, where the term that grows fastest shows. A second table has the figures
+themselves, the share of the products in attention kernels, and memory traffic as a share of all that instructions read and write: the rest
+stays in the chip's own memory.
 """
 
 import importlib.util
@@ -27,6 +28,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from vssl_jax import bench_step, cli, growth_svg
+from vssl_jax import config as config_lib
 from vssl_jax.chips import GIB
 from vssl_jax.compilations import Compilation, Compilations, check_compiler
 from vssl_jax.errors import UserError
@@ -179,8 +181,7 @@ def compile_all(recipe: str, given: Mapping[str, Any], wanted: Sequence[Point], 
     """{axis: [(point, figures)]}, compiling what is missing."""
     rows: dict[str, list[tuple[Point, dict[str, Any]]]] = {}
     for i, point in enumerate(wanted):
-        settings = {"model.remat": "dots", **given, **point.settings}
-        compilation = Compilation(recipe, f"{chip}:{SLICES[chip][point.devices]}", settings)
+        compilation = Compilation(recipe, f"{chip}:{SLICES[chip][point.devices]}", {**given, **point.settings})
         if results.get(compilation) is None:
             print(f"[{i + 1}/{len(wanted)}] {point.axis} {point.label}", file=sys.stderr, flush=True)
         rows.setdefault(point.axis, []).append((point, results.measure(compilation)))
@@ -209,10 +210,10 @@ def _define(values: flags.FlagValues) -> None:
     flags.DEFINE_bool("time", False, "See the usage.", flag_values=values)
 
 
-def _given(argv: Sequence[str]) -> dict[str, str]:
-    """The command line's settings. Raises UserError where one is of those that the axes change."""
-    pairs = (argument.removeprefix("--config.").split("=", 1) for argument in argv if argument.startswith("--config."))
-    given = {pair[0]: pair[1] if len(pair) == 2 else "" for pair in pairs}
+def _given(config: ConfigDict, argv: Sequence[str]) -> dict[str, str]:
+    """The command line's settings of the recipe `config`. Raises UserError where one is of those that the axes change."""
+    settings = (argument for argument in config_lib.read_overrides(config, argv) if argument.startswith("--config."))
+    given = dict(argument.removeprefix("--config.").split("=", 1) for argument in settings)
     if "train.batch_size" in given:
         raise UserError(f"--config.train.batch_size: the batch is {ROWS} rows a chip here, and an axis")
     return given
@@ -220,7 +221,7 @@ def _given(argv: Sequence[str]) -> dict[str, str]:
 
 def main(argv: list[str]) -> None:
     config, values = cli.parse(argv, __doc__, _define)
-    recipe, given = cli.recipe_of(argv), _given(argv)
+    recipe, given = cli.recipe_of(argv), _given(config, argv)
     if "frames" not in config.model or "size" not in config.model:
         raise UserError(f"{recipe} names no model.frames and model.size to change")
     wanted = [point for point in points(config, values.chip) if values.only in (None, point.axis)]
@@ -230,7 +231,8 @@ def main(argv: list[str]) -> None:
     if values.chip != "local":
         check_compiler()
     with cli.stoppable("the compilations that are done are kept: the same command goes on"):
-        rows = compile_all(recipe, given, wanted, values.chip, Compilations(values.results))
+        usual = {"model.remat": "dots"} if "remat" in config.model else {}  # convolution networks have none
+        rows = compile_all(recipe, usual | given, wanted, values.chip, Compilations(values.results))
     axes = [axis for name, found in rows.items() if (axis := axis_of(name, found))]
     failed = [text for found in rows.values() for row in found if (text := _failure(*row))]
     print("\n".join([*lines(axes, failed), "", *details([row for found in rows.values() for row in found])]))
