@@ -11,7 +11,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.commands import CONFIGS, SMOKE, error_line, files, run
-from vssl_jax import bench, cache, cli, config, convert, evaluate, main
+from vssl_jax import bench, cache, cli, config, convert, evaluate, instrument, main
 from vssl_jax.errors import UserError
 from vssl_jax.train.preemption import Preempted
 
@@ -353,11 +353,18 @@ def test_a_signal_before_the_training_is_the_same_as_one_in_it(tmp_path, monkeyp
     assert (done.code, done.err) == (42, "preempted: stopped outside of training; the same command goes on from what is saved\n")
 
 
-def test_what_is_said_after_ctrl_c_is_the_command_s(monkeypatch):
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (main, "the same command goes on from what is saved"),
+        (instrument, "the rows that are measured are kept: the same command goes on"),
+    ],
+)
+def test_what_is_said_after_ctrl_c_is_the_command_s(monkeypatch, command, said):
     how = {}
     monkeypatch.setattr(cli, "run", lambda main, **words: how.update(words))
-    runpy.run_path(main.__file__, run_name="__main__")
-    assert how == {"interrupted": "the same command goes on from what is saved"}
+    runpy.run_path(command.__file__, run_name="__main__")
+    assert how == {"interrupted": said}
 
 
 def test_ctrl_c_is_one_line():

@@ -163,6 +163,22 @@ def test_a_pattern_that_matches_no_row_is_one_line(tmp_path):
         instrument.main([RECIPE, f"--workdir={tmp_path}", "--only=contrl"])
 
 
+@pytest.mark.parametrize(("name", "says"), [("knnn", "did you mean 'knn'?"), ("finetune", "known: attentive, knn, linear, retrieval")])
+def test_a_protocol_that_is_none_is_one_line(tmp_path, name, says):
+    """Fine-tuning is none on frozen features."""
+    with pytest.raises(UserError) as told:
+        instrument.main([RECIPE, f"--workdir={tmp_path}", f"--config.protocols=knn,{name}"])
+    assert str(told.value) == f"unknown protocol on frozen features {name!r}: {says}"
+
+
+def test_a_readme_without_the_marks_is_said_before_anything_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(instrument, "measure", lambda *_: pytest.fail("measured"))
+    (tmp_path / "README.md").write_text("no table here")
+    with pytest.raises(UserError, match="needs the lines <!-- methods: begin -->"):
+        instrument.main([RECIPE, f"--workdir={tmp_path}", f"--readme={tmp_path / 'README.md'}"])
+    assert (tmp_path / "README.md").read_text() == "no table here"
+
+
 def test_a_method_is_pretrained_and_read(tmp_path, capsys):
     """One that draws its own labels, on data that have others."""
     only = ("--only=(pace_cnn|random-cnn)/(knn|retrieval)", "--config.protocols=knn,retrieval", "--config.seeds=0")

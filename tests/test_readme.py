@@ -23,6 +23,8 @@ def test_marks_that_are_not_there_once_each_are_an_error(tmp_path, text):
     path.write_text(text)
     with pytest.raises(UserError, match="once each"):
         readme.put(path, "x", "new")
+    with pytest.raises(UserError, match="once each"):
+        readme.check(path, "x")
     assert path.read_text() == text
     with pytest.raises(UserError, match="no such file"):
         readme.put(tmp_path / "none", "x", "new")

@@ -41,7 +41,7 @@ from vssl_jax.data import pipeline, world
 from vssl_jax.data.broken import BrokenRecord
 from vssl_jax.data.recipe import build_input
 from vssl_jax.data.row import Input
-from vssl_jax.errors import UserError
+from vssl_jax.errors import UserError, unknown_name
 from vssl_jax.evals import features, probes, subject
 from vssl_jax.evals.knn import weighted_knn
 from vssl_jax.evals.retrieval import retrieve
@@ -155,7 +155,12 @@ def _tune(who: Callable[[], subject.Subject], films: Films, film: str, tuned: Ma
 
 
 def methods(config: ConfigDict, films: Films, workdir: Path) -> Iterator[Task]:
-    """Every protocol on every pretrained backbone, and on the same one with fresh weights."""
+    """Every protocol on every pretrained backbone, and on the same one with fresh weights. Raises UserError for a protocol that is none on frozen features
+    (what is fine-tuned, `tuned` says).
+    """
+    for name in config.protocols:
+        if name not in evaluate.FROZEN:
+            raise unknown_name("protocol on frozen features", name, evaluate.FROZEN)
     latest, tables = Latest(), Latest()
     for name, run in config.methods.items():
         plain = config_lib.to_dict(run)
@@ -264,6 +269,8 @@ def main(argv: list[str]) -> None:
     films, results = Films(config, workdir), Results(Path(flags_.results) if flags_.results else workdir / "results.jsonl")
     tasks = [*controls(config, films), *methods(config, films, workdir)]
     chosen = table_cli.chosen(flags_.only, tasks)
+    if flags_.readme:
+        readme.check(Path(flags_.readme), "methods")  # before hours of work
     spec = world.find(config.test.world)
     reversal_C = np.array([spec.reversal(label) for label in range(len(spec.classes))])
     failed: dict[tuple[str, int], str] = {}  # (method, seed) -> why: its other rows would fail alike, those of others need not wait
@@ -294,4 +301,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, interrupted="the rows that are measured are kept: the same command goes on")
