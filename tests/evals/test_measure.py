@@ -18,7 +18,7 @@ from vssl_jax.data.row import Input, evaluation_row
 from vssl_jax.data.sample import Dense, Views
 from vssl_jax.data.subset import Subset, balanced
 from vssl_jax.errors import UserError
-from vssl_jax.evals import probes, report, report_data, subject
+from vssl_jax.evals import features, probes, report, report_data, subject
 from vssl_jax.evals.classification import classify
 from vssl_jax.models.backbone import Features
 
@@ -174,6 +174,21 @@ def test_test_rows_are_standardized_by_the_training_rows():
     np.testing.assert_allclose(first, (train - train.mean(0)) / train.std(0), atol=1e-4)
     np.testing.assert_allclose(second, (test - train.mean(0)) / train.std(0), atol=1e-4)
     assert first.dtype == second.dtype == np.float32 and abs(second.mean()) > 0.5
+
+
+def test_a_channel_that_is_dead_in_training_does_not_decide_test_rows(settings):
+    """Of large and of small features; a little of it in a test row stays a little."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % CLASSES
+    train, test = (1e-2 * np.eye(CLASSES, 6)[labels] + 1e-3 * rng.random((60, 6)) for _ in range(2))
+    for constant, alive in ((0.0, 0.02), (3e4, 3e4 + 1.0)):
+        train[:, 5], test[:, 5] = constant, constant
+        tables = [features.Table(rows.astype(np.float32), None, labels, np.arange(60)) for rows in (train, test)]
+        dead = probes.cached_probe(*tables, CLASSES, settings.linear, 0)
+        tables[1].pooled_NxD[::2, 5] = alive
+        some = probes.cached_probe(*tables, CLASSES, settings.linear, 0)
+        assert (dead.argmax(1) == labels).all() and (some.argmax(1) == labels).all()
+        np.testing.assert_array_equal(some[1::2], dead[1::2])
 
 
 # Label budgets.

@@ -50,13 +50,17 @@ def _fit(objective: Objective, config: Mapping[str, Any], shapes, batches, seed:
 
 
 def _standardized(train_rows: np.ndarray, test_rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both with the training rows' mean and deviation per channel: the parameter-free normalization that lets one learning rate fit any backbone."""
+    """Both with the training rows' mean and deviation per channel: the parameter-free normalization that lets one learning rate fit any backbone. A channel
+    that is constant over the training rows is not scaled: over no deviation, a little of it in a test row would outweigh all others.
+    """
     axes = tuple(range(train_rows.ndim - 1))
     # In double precision, as float32 sums of ones end at 16.8 million, which maps of ten thousand videos reach; a part at a time, as they fill the memory.
     mean = train_rows.mean(axes, dtype=np.float64)
     parts = np.array_split(train_rows, -(-len(train_rows) // 256))
     variance = sum(np.square(part - mean).sum(axes) for part in parts) / (train_rows.size / train_rows.shape[-1])
-    mean, std = mean.astype(np.float32), (np.sqrt(variance) + 1e-6).astype(np.float32)
+    std = np.sqrt(variance)
+    std = np.where(std < 1e-6 * np.maximum(np.abs(mean), 1.0), 1.0, std + 1e-6).astype(np.float32)
+    mean = mean.astype(np.float32)
 
     def standard(rows: np.ndarray) -> np.ndarray:
         out = (rows - mean).astype(np.float32, copy=False)
