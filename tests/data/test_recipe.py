@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from tests.data.video_files import Clip, shapes_NxHxWx3, write_video
@@ -35,7 +37,8 @@ def test_every_sampler_pads_where_the_recipe_says_so(name):
 
 
 def test_videos_of_one_recording_share_a_number(tmp_path):
-    for name in ("v_a_g01_c01", "v_a_g01_c02", "v_a_g02_c01", "v_b_g01_c01"):
+    """Names that are not UTF-8 too."""
+    for name in ("v_a_g01_c01", "v_a_g01_c02", "v_a_g02_c01", os.fsdecode(b"v_k\xe4se_g01_c01")):
         write_video(tmp_path / f"{name}.mp4", shapes_NxHxWx3(6), Clip(gop=3))
     config = config_lib.data() | {"source": "folder", "path": str(tmp_path), "canvas": (32, 32), "group": r"(v_.*_g\d+)_c\d+"}
     config["sampler"] = config["sampler"] | {"frames": 2, "stride": 1}

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import re
 from html.parser import HTMLParser
 
@@ -19,7 +20,8 @@ from vssl_jax.train.pictures import save_pictures
 Image = pytest.importorskip("PIL.Image")
 
 NASTY = "<script>alert('\"&"
-NAMES = ("slide left", "slide right", "orbit clockwise", NASTY)
+NOT_UTF8 = os.fsdecode(b"k\xe4se")
+NAMES = ("slide left", "slide right", f"orbit {NOT_UTF8}", NASTY)
 VOID = {"meta", "img", "br", "source", "path", "circle", "polygon"}
 
 
@@ -54,9 +56,9 @@ def write_training(workdir, rng, steps=2000):
         clips = np.stack([moving_dot(i) for i in range(4)])
         pictures = {"original": clips, "masked": clips * (rng.random((4, 1, 24, 24, 1)) < 0.3), "reconstruction": clips * 0.8 + 0.1}
         save_pictures(workdir, step, pictures)
-    (workdir / "config.json").write_text(json.dumps({"seed": 0, "data": {"source": "embedded", "path": NASTY}}))
+    (workdir / "config.json").write_text(json.dumps({"seed": 0, "data": {"source": "embedded", "path": f"{NASTY}{NOT_UTF8}"}}))
     causes = enumerate(["truncated", "text", "truncated"])
-    broken = [{"name": f"{NASTY}{i}.mp4", "cause": cause, "detail": "ends early"} for i, cause in causes]
+    broken = [{"name": f"{NASTY}{NOT_UTF8}{i}.mp4", "cause": cause, "detail": "ends early"} for i, cause in causes]
     (workdir / "broken_videos.jsonl").write_text("".join(json.dumps(line) + "\n" for line in broken))
 
 
@@ -76,7 +78,7 @@ def write_evaluation(workdir, rng):
         {"name": "knn", "metric": "top5", "value": 0.9, "baseline": 0.6, **row, "confusion": np.diag([50] * 4).tolist()},
         {"name": NASTY, "metric": "macro_recall", "value": 0.8, "baseline": 0.2, **row},
     ]
-    about = {"dataset": f"slide-4 {NASTY}", "checkpoint": "runs/demo/export", "class_names": list(NAMES), "protocols": protocols}
+    about = {"dataset": f"slide-4 {NASTY}{NOT_UTF8}", "checkpoint": "runs/demo/export", "class_names": list(NAMES), "protocols": protocols}
     tables.write_eval(workdir, about)
 
 
@@ -139,6 +141,7 @@ def test_names_cannot_break_out(page):
     assert "<script" not in page and "<b>1" not in page
     checked = Checker(page)
     assert checked.text.count(NASTY) >= 8, "the name is shown as it is"
+    assert checked.text.count(r"k\udce4se") >= 8, "as far as it can be"
     assert not [attrs for _, attrs in checked.tags if any(name.startswith("on") for name in attrs)]
 
 

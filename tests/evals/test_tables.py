@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import pytest
 
@@ -47,6 +48,11 @@ def test_the_terminal_table_lines_up():
     assert "slide-8" in lines[0] and "runs/a/export" in lines[0] and lines[7] == tables.NOTE
     starts = [line.index(word) for line, word in [(lines[2], "seeds"), (lines[4], "0-2"), (lines[5], "0,5")]]
     assert len(set(starts)) == 1
+
+
+def test_a_dataset_whose_name_is_not_utf8_can_be_printed():
+    text = tables.result_table(result(protocol()) | {"dataset": os.fsdecode(b"folder k\xe4se")})
+    assert text.encode().decode().startswith(r"folder k\udce4se, ")
 
 
 def test_settings_stand_once_for_each_protocol():

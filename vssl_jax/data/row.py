@@ -80,7 +80,7 @@ def group_of(input: Input, i: int) -> np.int32:
     found = re.search(input.group, input.source.name(i))
     if found is None:
         raise UserError(f"data.group={input.group} does not match the name {input.source.name(i)!r}: it has to match every video's")
-    return np.int32(zlib.crc32(found[1].encode()) & 0x7FFFFFFF)
+    return np.int32(zlib.crc32(found[1].encode(errors="surrogatepass")) & 0x7FFFFFFF)
 
 
 def _read(input: Input, i: int, rng: np.random.Generator) -> Row:

@@ -41,7 +41,8 @@ def write_report(workdir: str | os.PathLike) -> Path:
     path = workdir / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    partial.write_text(page(f"{workdir.resolve().name}: report", facts(_facts(lines, result, broken)), sections, missing), encoding="utf-8")
+    text = page(f"{workdir.resolve().name}: report", facts(_facts(lines, result, broken)), sections, missing)
+    partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files need not be UTF-8
     os.replace(partial, path)
     return path
 

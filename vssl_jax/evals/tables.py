@@ -99,7 +99,7 @@ def rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def result_table(result: Mapping[str, Any]) -> str:
-    """The table for a terminal."""
+    """The table for a terminal; what cannot be written as UTF-8, as names of files may be, is escaped."""
     lines = [COLUMNS, *rows(result)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
     text = []
@@ -109,7 +109,8 @@ def result_table(result: Mapping[str, Any]) -> str:
     rule = "-" * max(map(len, text))
     below = [textwrap.fill(f"{name}: {line}", 110, subsequent_indent="  ") for name, line in settings(result).items()]
     features = f", features {result['features']}" if "features" in result else ""
-    return "\n".join([f"{result['dataset']}, {result['checkpoint']}{features}", rule, text[0], rule, *text[1:], rule, NOTE, *below])
+    lines = [f"{result['dataset']}, {result['checkpoint']}{features}", rule, text[0], rule, *text[1:], rule, NOTE, *below]
+    return "\n".join(lines).encode(errors="backslashreplace").decode()
 
 
 def result_html(result: Mapping[str, Any]) -> str:
