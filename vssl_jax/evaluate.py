@@ -4,7 +4,7 @@
   --config.train.path=...     labeled training videos; --config.test.path=... test videos
   --workdir=DIR               where eval.json goes (default: the checkpoint's workdir)
 
-Each number stands beside the same protocol on a randomly initialized encoder.
+Each number stands beside the same protocol on a randomly initialized encoder. It is of the videos that have a label; how many have none is said.
 """
 
 import dataclasses
@@ -176,8 +176,9 @@ def _feature_shapes(config: ConfigDict, model: Mapping[str, Any], shown: Mapping
 
 
 def _extract(study: Study, who: Subjects, keep_map: bool) -> tuple[Tables, ...]:
-    """Frozen features of the training and the test videos."""
-    both = [features.extract(who, study.config["view"], pipeline.epoch(i), keep_map) for i in (study.train, study.test)]
+    """Frozen features of the training and the test videos that have a label."""
+    inputs = {"training videos": study.train, "test videos": study.test}
+    both = [features.extract(who, study.config["view"], pipeline.epoch(i), keep_map, what) for what, i in inputs.items()]
     return tuple(zip(*both, strict=True))
 
 

@@ -91,6 +91,47 @@ def test_the_given_weights_are_trained_on_one_half_and_tested_on_the_other(setti
     assert 0.2 < top1(evaluate.measure(study, {0: random}, ["linear"]), "linear") < 0.5, "fresh weights know nothing"
 
 
+class PartlyLabeled(Shades):
+    """Every fifth video has no label, or none has one."""
+
+    def open(self, i):
+        video = super().open(i)
+        return dataclasses.replace(video, label=-1) if i % 5 == 0 or not self.labeled else video
+
+
+def partly_labeled(videos, labeled=True):
+    """(the input, one of those that have a label)."""
+    source = PartlyLabeled(videos)
+    source.labeled = labeled
+    whole = dataclasses.replace(input_of(videos), source=source)
+    return whole, dataclasses.replace(whole, source=Subset(source, tuple(i for i in range(videos) if i % 5)))
+
+
+def test_videos_without_a_label_are_left_out_and_said(settings, caplog):
+    """Of both halves, by every protocol."""
+    features._say_unlabeled.cache_clear()
+    settings.retrieval.k = (1, 5)
+    names = ["knn", "retrieval", "linear", "finetune"]
+    (train, labeled_train), (test, labeled_test) = partly_labeled(30), partly_labeled(21)
+    found = evaluate.measure(evaluate.Study(settings, train, test, ("a", "b", "c")), {0: weights(1.0)}, names)
+    said = sorted(record.message for record in caplog.records if "label" in record.message)
+    assert said == ["5 of the test videos have no label: they are left out", "6 of the training videos have no label: they are left out"]
+    wanted = evaluate.measure(evaluate.Study(settings, labeled_train, labeled_test, ("a", "b", "c")), {0: weights(1.0)}, names)
+    for name in names[:-1]:
+        assert found[name][0].n == 16 and found[name][0].numbers() == wanted[name][0].numbers(), name
+    assert found["finetune"][0].n == 16
+
+
+def test_where_no_video_has_a_label_that_is_one_line(settings):
+    labeled, (none, _) = input_of(30), partly_labeled(21, labeled=False)
+    for train, test, what in ((labeled, none, "test"), (none, labeled, "training")):
+        study = evaluate.Study(settings, train, test, ("a", "b", "c"))
+        with pytest.raises(UserError, match=f"not one of the {what} videos could be used: 21 have no label"):
+            evaluate.measure(study, {0: weights(1.0)}, ["knn"])
+    with pytest.raises(UserError, match="not one of the test videos could be used: 21 have no label"):
+        probes.fine_tune(weights(1.0)[0], labeled, none, settings.finetune, 0)
+
+
 def test_fine_tuning_begins_with_the_given_encoder(settings):
     """At rate 0 the answers are a drawn head's on its features: all alike where they are 0."""
     study = input_of(30, shuffle=True), input_of(21)

@@ -1,6 +1,7 @@
 """Frozen features of a whole source, one row per video, computed once for all protocols that train nothing in the backbone."""
 
 import functools
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,11 +16,13 @@ from vssl_jax.evals.subject import Subject
 from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.perturb.view import EvalView
 
+log = logging.getLogger(__name__)
+
 HOST_KEYS = (batch_lib.LABEL, batch_lib.INDEX, batch_lib.WEIGHT)
 
 
 class Table(NamedTuple):
-    """Features of N videos: pooled and map are means over a video's views; broken and padding rows are gone."""
+    """Features of N videos: pooled and map are means over a video's views; rows that do not count (`counting`) are gone."""
 
     pooled_NxD: np.ndarray
     map_NxTxHxWxD: np.ndarray | None
@@ -27,10 +30,26 @@ class Table(NamedTuple):
     index_N: np.ndarray
 
 
-def check_some(labels_N: np.ndarray) -> None:
-    """Raises UserError where no video was left to measure."""
+def counting(batch: Mapping[str, np.ndarray]) -> tuple[np.ndarray, int]:
+    """(which rows an evaluation of labels is of, [B]: neither broken nor padding nor without a label; how many lack nothing but the label)."""
+    real_B, labels_B = np.asarray(batch[batch_lib.WEIGHT]) > 0, np.asarray(batch[batch_lib.LABEL])
+    counts_B = real_B & (labels_B >= 0)
+    return counts_B, int(real_B.sum() - counts_B.sum())
+
+
+def check_some(labels_N: np.ndarray, unlabeled: int = 0, what: str = "videos") -> None:
+    """Says how many of the videos (`what` they are) were left out for want of a label. Raises UserError where none was left to measure."""
     if not len(labels_N):
-        raise UserError("not one of the videos could be used: broken_videos.jsonl in the workdir says why")
+        why = f"{unlabeled} have no label; of others, if any, " if unlabeled else ""
+        raise UserError(f"not one of the {what} could be used: {why}broken_videos*.jsonl in the workdir says why")
+    if unlabeled:
+        _say_unlabeled(unlabeled, what)
+
+
+@functools.cache
+def _say_unlabeled(unlabeled: int, what: str) -> None:
+    """Once, however many networks and seeds read them."""
+    log.warning("%d of the %s have no label: they are left out", unlabeled, what)
 
 
 @functools.lru_cache(maxsize=8)
@@ -53,22 +72,27 @@ def _reader(seen: tuple[tuple[nn.Module, EvalView], ...], keep_map: bool) -> Cal
 
 
 def extract(
-    subjects: Sequence[Subject], view: Mapping[str, Any], batches: Iterator[Mapping[str, np.ndarray]], keep_map: bool = False
+    subjects: Sequence[Subject],
+    view: Mapping[str, Any],
+    batches: Iterator[Mapping[str, np.ndarray]],
+    keep_map: bool = False,
+    what: str = "videos",
 ) -> tuple[Table, ...]:
-    """Runs the frozen backbones, in evaluation mode, over one pass of the data: a table each, of the same rows. `view` is the config of an
-    evaluation view.
+    """Runs the frozen backbones, in evaluation mode, over one pass of the data: a table each, of the same rows, those that count. `view` is the config
+    of an evaluation view; `what` says which videos they are. Raises UserError as `check_some`, which says how many have no label.
     """
     seen = tuple((subject.module(), subject.eval_view(view)) for subject in subjects)
     features = spread(_reader(seen, keep_map), tuple((subject.params, subject.stats) for subject in subjects))
-    rows, labels, indices = [[] for _ in subjects], [], []
+    rows, labels, indices, left_out = [[] for _ in subjects], [], [], 0
     for batch in batches:
-        real = np.asarray(batch[batch_lib.WEIGHT]) > 0
+        counts, unlabeled = counting(batch)
+        left_out += unlabeled
         for own, (pooled, maps) in zip(rows, features({k: v for k, v in batch.items() if k not in HOST_KEYS}), strict=True):
-            own.append((np.asarray(pooled)[real], np.asarray(maps)[real] if keep_map else None))
-        labels.append(np.asarray(batch[batch_lib.LABEL])[real])
-        indices.append(np.asarray(batch[batch_lib.INDEX])[real])
+            own.append((np.asarray(pooled)[counts], np.asarray(maps)[counts] if keep_map else None))
+        labels.append(np.asarray(batch[batch_lib.LABEL])[counts])
+        indices.append(np.asarray(batch[batch_lib.INDEX])[counts])
     labels_N, index_N = np.concatenate(labels), np.concatenate(indices)
-    check_some(labels_N)
+    check_some(labels_N, left_out, what)
     tables = []
     for own in rows:
         pooled, maps = zip(*own, strict=True)

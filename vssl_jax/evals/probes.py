@@ -16,7 +16,7 @@ from vssl_jax.data.row import Input
 from vssl_jax.errors import UserError
 from vssl_jax.evals.classification import average_views
 from vssl_jax.evals.devices import spread
-from vssl_jax.evals.features import Table, check_some
+from vssl_jax.evals.features import Table, check_some, counting
 from vssl_jax.evals.subject import Subject, initial
 from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.models import heads
@@ -71,9 +71,7 @@ def _standardized(train_rows: np.ndarray, test_rows: np.ndarray) -> tuple[np.nda
 
 
 def cached_probe(train_table: Table, test_table: Table, classes: int, config: Mapping[str, Any], seed: int) -> np.ndarray:
-    """Trains `config.head` on cached features; returns probabilities of the test rows [M,C]. Raises UserError for a training set without labels."""
-    if (train_table.labels_N < 0).all():
-        raise UserError("a probe needs labels: the training data of the evaluation have none")
+    """Trains `config.head` on cached features; returns probabilities of the test rows [M,C]."""
     pooled, test_pooled = _standardized(train_table.pooled_NxD, test_table.pooled_NxD)
     maps, test_maps = (pooled[:, None, None, None], test_pooled[:, None, None, None])
     if config["head"]["name"] == "attentive":
@@ -169,13 +167,16 @@ def _views_of(objective: Classify) -> Callable:
 
 
 def multi_view(objective: Classify, params: Parts, memory: Memory, test_input: Input) -> tuple[np.ndarray, np.ndarray]:
-    """(probabilities [M,C], labels [M]) of one pass over the test videos: the softmax averaged over clips and crops."""
+    """(probabilities [M,C], labels [M]) of one pass over the test videos that have a label: the softmax averaged over clips and crops. Raises UserError as
+    `check_some`.
+    """
     logits = spread(_views_of(objective), jax.device_get((params, memory)))
-    probabilities, labels = [], []
+    probabilities, labels, left_out = [], [], 0
     for batch in pipeline.epoch(test_input):
-        real = np.asarray(batch[batch_lib.WEIGHT]) > 0
-        probabilities.append(average_views(np.asarray(logits(batch)))[real])
-        labels.append(np.asarray(batch[batch_lib.LABEL])[real])
+        counts, unlabeled = counting(batch)
+        left_out += unlabeled
+        probabilities.append(average_views(np.asarray(logits(batch)))[counts])
+        labels.append(np.asarray(batch[batch_lib.LABEL])[counts])
     labels_M = np.concatenate(labels)
-    check_some(labels_M)
+    check_some(labels_M, left_out, "test videos")
     return np.concatenate(probabilities), labels_M
