@@ -48,6 +48,17 @@ def test_the_map_holds_the_labels_of_its_rows(tmp_path):
     assert (saved.labels_N[distance.argmin(axis=1)] == saved.labels_N).all()
 
 
+def test_a_shorter_clip_ends_with_its_last_picture(tmp_path):
+    train, test = table(0, 30), table(1, 12)
+    readers = tuple(
+        lambda index, n=n: np.arange(1, n + 1, dtype=np.uint8)[:, None, None, None] * np.ones((4, 4, 3), np.uint8) for n in (2, 4)
+    )
+    gallery.save_neighbors(tmp_path, (train, test), readers, ("a", "b", "c"), queries=3, k=4)
+    saved = report_data.load_neighbor_pictures(tmp_path)
+    for clips, wanted in ((saved.neighbor_QxKxTxHxWx3[0], [1, 2, 2, 2]), (saved.query_QxTxHxWx3, [1, 2, 3, 4])):
+        assert all(clip[:, 0, 0, 0].tolist() == wanted and (clip == clip[:, :1, :1]).all() for clip in clips)
+
+
 def test_pictures_of_other_sizes_stand_in_one_frame(tmp_path):
     """A folder of films has wide and high ones: the smaller are framed in black, in the middle."""
     train, test = table(0, 30), table(1, 12)

@@ -11,7 +11,7 @@ import numpy as np
 from vssl_jax.evals import report_data, tsne
 from vssl_jax.evals.features import Table
 
-ReadClip = Callable[[int], np.ndarray]  # a video's number in its source (Table.index_N) -> uint8 [T,H,W,3]; videos may differ in H and W
+ReadClip = Callable[[int], np.ndarray]  # a video's number in its source (Table.index_N) -> uint8 [T,H,W,3]; videos may differ in T, H and W
 
 
 def save_map(workdir: str | os.PathLike, test: Table, class_names: Sequence[str], most: int = 1000, seed: int = 0) -> None:
@@ -55,18 +55,13 @@ def save_neighbors(
 
 
 def _of_one_size(clips: Sequence[np.ndarray]) -> np.ndarray:
-    """[N,T,H,W,3]: every picture in the middle of a black one as large as the largest."""
-    height, width = (max(clip.shape[axis] for clip in clips) for axis in (1, 2))
+    """[N,T,H,W,3]: every picture in the middle of a black one as large as the largest; a clip's last one stays until the longest ends."""
+    length, height, width = (max(clip.shape[axis] for clip in clips) for axis in range(3))
 
     def framed(clip):
         over = [
-            (0, 0),
-            *[
-                ((whole - have) // 2, whole - have - (whole - have) // 2)
-                for whole, have in zip((height, width), clip.shape[1:3], strict=True)
-            ],
-            (0, 0),
+            ((whole - have) // 2, whole - have - (whole - have) // 2) for whole, have in zip((height, width), clip.shape[1:3], strict=True)
         ]
-        return np.pad(clip, over)
+        return np.pad(np.pad(clip, [(0, 0), *over, (0, 0)]), [(0, length - len(clip)), (0, 0), (0, 0), (0, 0)], mode="edge")
 
     return np.stack([framed(clip) for clip in clips])
