@@ -136,6 +136,8 @@ def check(config: ConfigDict, model: Mapping[str, Any], shown: Sequence[Mapping[
             raise unknown_name("protocol", name, PROTOCOLS)
     study = open_study(config, None)
     found = [_feature_shapes(config, model, own, input) for input in (study.train, study.test) if input is not None for own in shown]
+    if study.train is not None:
+        _check_pair(study.train, study.test)
     for name in config.protocols:
         if name == CLASSIFIER:
             classifier.check_view(config.classifier.view, model)
@@ -160,6 +162,25 @@ def check(config: ConfigDict, model: Mapping[str, Any], shown: Sequence[Mapping[
                 raise UserError("train.source=synthetic has no films to choose labels of: set finetune.labels=0, or name another source")
             for own in shown:
                 probes.check_fine_tuning(config.finetune, model, own, study.train)
+
+
+def _check_pair(train: Input, test: Input) -> None:
+    """Raises UserError where the test videos are those of training, or their clips are not of one length (a CNN takes both, and compares what cannot be
+    compared); warns where some are. Videos are told apart by their names, none is opened; those of noise have none.
+    """
+    names = [{data.source.name(i) for i in range(len(data.source))} for data in (train, test) if not isinstance(data.source, Synthetic)]
+    both = set.intersection(*names) if len(names) == 2 else set()
+    if both and names[0] == names[1]:
+        raise UserError(
+            f"the {len(both)} training videos are the test videos too: name others in train.* or test.* of the evaluation's settings"
+        )
+    if both:
+        log.warning("%d of the %d test videos are training videos too: their answers were given in training", len(both), len(names[1]))
+    if train.spec.frames != test.spec.frames:
+        raise UserError(
+            f"clips of the training data have {train.spec.frames} frames, those of the test data {test.spec.frames}: "
+            "set train.sampler.frames and test.sampler.frames to one number, the model's"
+        )
 
 
 def _feature_shapes(config: ConfigDict, model: Mapping[str, Any], shown: Mapping[str, Any], input: Input) -> backbone_lib.Features:
@@ -286,21 +307,22 @@ def _clip_shown(input: Input, i: int) -> np.ndarray:
     return np.asarray(255 * view_lib.unit_rgb(clip)[0, 0, :, :rows, :columns] + 0.5).astype(np.uint8)
 
 
-def check_flow(study: Study, who: Subjects) -> None:
-    """Warns where flow is shorter than in training: it has one frame fewer than its clip, and a CNN takes clips of any length, so that no error would
-    say it. Raises UserError for stored flow that no network looks at.
+def check_clips(study: Study, who: Subjects) -> None:
+    """Warns where clips are of another length than in training: a CNN takes any, so that no error would say it. Flow has one frame fewer than its clip, and
+    so have colors that are read beside it. Raises UserError for stored flow that no network looks at.
     """
     looked_at, wanted = any("flow" in own.shown for own in who), who[0].module().frames
+    what, lost = ("flow", 1) if looked_at else ("clips", 0)
     for name, input in (("train", study.train), ("test", study.test)):
         if input is None:
             continue
         if input.spec.flow and not looked_at:
             raise UserError(f"{name}.flow is of no use: features={','.join(study.config.features)} looks at no flow, leave it empty")
-        frames = input.spec.frames - 1
-        if looked_at and frames != wanted:
+        if (frames := input.spec.frames - lost) != wanted:
             log.warning(
-                "%s: flow of %d frames, the network was trained on %d: set %s.sampler.frames=%d", name, frames, wanted, name, wanted + 1
-            )
+                "%s: %s of %d frames, the network was trained on %d: set %s.sampler.frames=%d",
+                name, what, frames, wanted, name, wanted + lost,
+            )  # fmt: skip
 
 
 def evaluate(config: ConfigDict, checkpoint: Path, workdir: Path) -> dict[str, Any]:
@@ -310,7 +332,7 @@ def evaluate(config: ConfigDict, checkpoint: Path, workdir: Path) -> dict[str, A
     who = subject.load(checkpoint, config.features)
     check(config, who[0].model, [own.shown for own in who])
     study = open_study(config, workdir)
-    check_flow(study, who)
+    check_clips(study, who)
     seeds = tuple(config.seeds)
     print(f"evaluating {', '.join(names)} on {len(study.test.source)} videos, seeds {seeds}", file=sys.stderr)
     own_head = None

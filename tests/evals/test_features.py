@@ -188,15 +188,24 @@ def study_of(spec, feature):
 def test_stored_flow_that_nobody_looks_at_is_refused(exported):
     study = study_of(batch_lib.Spec(1, 1, 5, 32, 32, flow=True), "video")
     with pytest.raises(UserError, match=r"train\.flow is of no use: features=video looks at no flow"):
-        evaluate.check_flow(study, subject.load(exported, ("video",)))
-    evaluate.check_flow(dataclasses.replace(study, config=types.SimpleNamespace(features=("flow",))), subject.load(exported, ("flow",)))
+        evaluate.check_clips(study, subject.load(exported, ("video",)))
+    evaluate.check_clips(dataclasses.replace(study, config=types.SimpleNamespace(features=("flow",))), subject.load(exported, ("flow",)))
 
 
-@pytest.mark.parametrize(("feature", "frames", "said"), [("flow", 4, 1), ("flow", 5, 0), ("video", 4, 0)])
-def test_a_clip_too_short_for_its_flow_is_said(exported, caplog, feature, frames, said):
-    """The network takes 4 frames: 4 of flow are of 5 frames."""
-    study = study_of(batch_lib.Spec(1, 1, frames, 32, 32), feature)
-    evaluate.check_flow(study, subject.load(exported, (feature,)))
-    assert len(caplog.records) == said
-    if said:
-        assert "flow of 3 frames, the network was trained on 4: set train.sampler.frames=5" in caplog.text
+@pytest.mark.parametrize(
+    ("wanted", "frames", "says"),
+    [
+        ("flow", 4, "train: flow of 3 frames, the network was trained on 4: set train.sampler.frames=5"),
+        ("flow", 5, None),
+        (BOTH, 4, "train: flow of 3 frames, the network was trained on 4: set train.sampler.frames=5"),
+        (BOTH, 5, None),
+        ("video", 4, None),
+        ("video", 2, "train: clips of 2 frames, the network was trained on 4: set train.sampler.frames=4"),
+        ("video", 16, "train: clips of 16 frames, the network was trained on 4: set train.sampler.frames=4"),
+    ],
+)
+def test_clips_of_another_length_than_the_networks_are_said(exported, caplog, wanted, frames, says):
+    """It takes 4 frames: 4 of flow are of 5 frames."""
+    study = study_of(batch_lib.Spec(1, 1, frames, 32, 32), wanted)
+    evaluate.check_clips(study, subject.load(exported, (wanted,) if isinstance(wanted, str) else wanted))
+    assert [record.message for record in caplog.records] == ([says] if says else [])

@@ -232,6 +232,45 @@ def test_a_channel_that_is_dead_in_training_does_not_decide_test_rows(settings):
         np.testing.assert_array_equal(some[1::2], dead[1::2])
 
 
+# What is refused before anything is computed.
+
+
+def check(train, test, frames=(4, 4)):
+    """Of a convolution network, which takes clips of any length."""
+    config = config_lib.evaluation()
+    config.protocols, config.knn.k = ("knn",), 1
+    for split, changes, count in zip((config.train, config.test), (train, test), frames, strict=True):
+        split.update({"canvas": (16, 16), **changes})
+        split.sampler.frames = count
+    evaluate.check(config, {"name": "cnn_small", "width": 4, "frames": 4, "size": 16, "dtype": "float32"}, [{}])
+
+
+def test_clips_of_training_and_testing_are_of_one_length():
+    noise = {"source": "synthetic"}
+    check(noise, noise)
+    with pytest.raises(UserError, match="clips of the training data have 4 frames, those of the test data 8: set train"):
+        check(noise, noise, frames=(4, 8))
+
+
+def test_test_videos_are_none_of_training(tmp_path, caplog):
+    """Told by their names: these files hold nothing."""
+
+    def of(name, videos):
+        (tmp_path / name).write_text("path,label\n" + "".join(f"{i}.mp4,{i % 2}\n" for i in videos))
+        return {"source": "manifest", "path": str(tmp_path / name)}
+
+    for i in range(8):
+        (tmp_path / f"{i}.mp4").touch()
+    train = of("train.csv", range(4))
+    check(train, of("test.csv", range(4, 8)))
+    assert not caplog.records
+    check(train, of("test.csv", range(3, 8)))
+    assert [r.message for r in caplog.records] == ["1 of the 5 test videos are training videos too: their answers were given in training"]
+    for order in (range(4), (3, 2, 1, 0)):
+        with pytest.raises(UserError, match="the 4 training videos are the test videos too: name others"):
+            check(train, of("test.csv", order))
+
+
 # Label budgets.
 
 
