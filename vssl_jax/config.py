@@ -135,7 +135,7 @@ def evaluation() -> ConfigDict:
 
 def evaluation_like(config: ConfigDict) -> ConfigDict:
     """`eval` of a recipe whose videos for it only the user can name (eval.train.path, eval.test.path): read as those of training are, the clips as long as
-    the model's; no protocol until one is asked for. Call it when data, model and objective are filled in.
+    the model's, at fixed places (fine-tuning draws them); no protocol until one is asked for. Call it when data, model and objective are filled in.
     """
     made = evaluation()
     made.protocols = ()

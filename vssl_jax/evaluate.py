@@ -29,6 +29,7 @@ from vssl_jax.data.index import BrokenVideo
 from vssl_jax.data.order import sample_rng
 from vssl_jax.data.recipe import broken_record, build_input
 from vssl_jax.data.row import Input
+from vssl_jax.data.sample import drawing
 from vssl_jax.data.source import UNLABELED, Source
 from vssl_jax.data.subset import Subset, balanced
 from vssl_jax.data.synthetic import Synthetic
@@ -224,13 +225,15 @@ def _label(source: Source, i: int) -> int:
 
 
 def labeled(input: Input, count: int, seed: int, batch_size: int) -> Input:
-    """The training input cut to a budget of `count` labels (0: all)."""
+    """The input of fine-tuning: the training input cut to a budget of `count` labels (0: all), whose clips are drawn anew every time a video is seen:
+    those at fixed places, as frozen features want them, a network that trains would know by heart.
+    """
     spec = dataclasses.replace(input.spec, batch_size=batch_size)
     source = input.source
     if count > 0:
         labels = np.array([_label(source, i) for i in range(len(source))])
         source = Subset(source, tuple(int(i) for i in balanced(labels, count, seed)))
-    return dataclasses.replace(input, source=source, spec=spec, seed=seed)
+    return dataclasses.replace(input, source=source, spec=spec, sampler=drawing(input.sampler), seed=seed)
 
 
 def _finetuned(study: Study, who: Subjects, seed: int) -> Measured:

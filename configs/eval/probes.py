@@ -4,7 +4,8 @@ Command: python -m vssl_jax.evaluate --config=configs/eval/probes.py --config.ch
     --config.test.source=folder --config.test.path=TEST
 The clips are the model's: 16 frames at stride 4, the middle of each video; for another model set train.sampler.frames and test.sampler.frames
 (a network of convolutions takes clips of any length: that they are not its own is said).
-Probes train on features computed once. Their rates are this project's choice, not a paper's.
+Probes train on features computed once. Their rates are this project's choice, not a paper's. Fine-tuning, where protocols name it (finetune), draws a clip
+anew every time it sees a training video, and is tested on the same clips as the others.
 
 Variant `:smoke`: the embedded dataset, the model of a recipe's `:smoke`, three steps.
 """

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vssl_jax.data.index import BrokenVideo, VideoIndex
-from vssl_jax.data.sample import SAMPLERS, Dense, Interval, Segments, Views, window
+from vssl_jax.data.sample import SAMPLERS, Dense, Interval, Segments, Views, drawing, window
 from vssl_jax.errors import UserError
 
 FPS = 25.0
@@ -85,6 +85,20 @@ def test_evaluation_segments_are_the_middles_and_do_not_depend_on_the_generator(
     sampler = Segments(frames=4, random=False)
     assert draw(sampler, 20, 0).tolist() == draw(sampler, 20, 1).tolist() == [[2, 7, 12, 17]]
     assert draw(Segments(frames=2, clips=2, random=False), 8).tolist() == [[1, 5], [3, 7]]
+
+
+@pytest.mark.parametrize(
+    ("fixed", "drawn"),
+    [
+        (Views(4, 2, 3, pad=True), Dense(4, 2, 3, pad=True)),
+        (Views(4, 2, 1, 12.5), Dense(4, 2, 1, 12.5)),
+        (Segments(4, 2, random=False, pad=True), Segments(4, 2, pad=True)),
+    ],
+)
+def test_for_clips_at_fixed_places_there_are_such_clips_at_any(fixed, drawn):
+    """As many, of as many frames, as far apart; what draws already stays as it is."""
+    assert drawing(fixed) == drawn and drawing(drawn) is drawn and drawing(interval := Interval(4)) is interval
+    assert len({str(draw(fixed, 90, seed)) for seed in range(9)}) == 1 < len({str(draw(drawing(fixed), 90, seed)) for seed in range(9)})
 
 
 @pytest.mark.parametrize("sampler", [Dense(4, 2, 3), Segments(4, 3), Dense(4, 2, 3, target_fps=12.5)])

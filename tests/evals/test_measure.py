@@ -1,6 +1,7 @@
 """An evaluation of a network whose features are known: what is measured is of the given weights, trained on one half and tested on the other."""
 
 import dataclasses
+import types
 
 import flax.linen as nn
 import jax
@@ -137,6 +138,27 @@ def test_fine_tuning_begins_with_the_given_encoder(settings):
     study = input_of(30, shuffle=True), input_of(21)
     spread = [np.ptp(probes.fine_tune(*weights(size), *study, settings.finetune, 0)[0], axis=0).max() for size in (50.0, 0.0)]
     assert spread[0] > 0.01 and spread[1] == 0
+
+
+@pytest.mark.parametrize("sampler", [Views(2), Dense(2)])
+def test_fine_tuning_sees_other_frames_of_a_video_every_time_and_frozen_features_the_same(settings, monkeypatch, sampler):
+    """Ten epochs of eight videos; also where the recipe says `views`, as it does for frozen features."""
+    source = ArraySource(8)
+    study = dataclasses.replace(input_of(8, shuffle=True), source=source, sampler=sampler)
+    study, fitted = evaluate.Study(settings, study, input_of(8), source.classes), []
+    monkeypatch.setattr(
+        probes, "_fit", lambda _, config, shapes, batches, *rest: fitted.append(batches(0)) or types.SimpleNamespace(params={}, memory={})
+    )
+    monkeypatch.setattr(probes, "multi_view", lambda *_: (np.eye(CLASSES)[[0]], np.array([0])))
+    evaluate.measure(study, {0: weights(1.0)}, ["finetune"])
+    (batches,) = fitted
+    firsts = [set() for _ in range(8)]
+    for _, batch in zip(range(10), batches, strict=False):
+        for i, video in zip(batch["index"], batch["video"], strict=True):
+            firsts[i].add(int(video.flat[0]))
+    batches.close()
+    assert min(map(len, firsts)) > 2
+    assert study.train.sampler is sampler
 
 
 def test_views_are_averaged_after_the_softmax_and_padding_is_left_out(settings):

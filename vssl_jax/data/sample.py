@@ -8,6 +8,7 @@ With `target_fps` the stride counts frames of that rate instead of the file's ow
 too); a file slower than that rate shows some frames twice, as any player would.
 """
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 from typing import Protocol
@@ -153,6 +154,15 @@ SAMPLERS = {
     "views": Views,
     "segment_views": functools.partial(Segments, random=False),
 }
+
+
+def drawing(sampler: Sampler) -> Sampler:
+    """The sampler that draws at random such clips as `sampler` shows at fixed places: Dense for Views, random Segments for the others. One that draws already
+    is itself.
+    """
+    if isinstance(sampler, Views):
+        return Dense(**dataclasses.asdict(sampler))
+    return dataclasses.replace(sampler, random=True) if isinstance(sampler, Segments) and not sampler.random else sampler
 
 
 def window(seconds: np.ndarray, part: tuple[float, float] | None, least: int) -> tuple[int, int]:
