@@ -236,9 +236,8 @@ def _unknown_key(key: str, known: Sequence[str]) -> UserError:
         return UserError(f"no setting --config.{key}: {group} has no settings in this recipe")
     groups = {path.rpartition(".")[0] for path in known}
     if whole := [path for path in known if path.endswith(f".{key}") and path not in groups]:
-        return UserError(
-            f"no setting --config.{key}: did you mean {' or '.join(f'--config.{path}' for path in sorted(whole, key=lambda path: (path.startswith('eval.'), path.count('.')))[:4])}?"
-        )
+        whole.sort(key=lambda path: (path.startswith("eval."), path.count(".")))
+        return UserError(f"no setting --config.{key}: did you mean {' or '.join(f'--config.{path}' for path in whole[:4])}?")
     beside = {path.rpartition(".")[2]: path for path in known if path.rpartition(".")[0] == group}
     cutoff = 0.5 if group else 0.8  # the groups themselves have many names
     by_depth = sorted(known, key=lambda path: (path.startswith("eval."), path.count(".")), reverse=True)

@@ -39,9 +39,10 @@ from vssl_jax.evals.classification import Classification, binomial_stderr, class
 from vssl_jax.evals.knn import check_neighbors, joined, weighted_knn
 from vssl_jax.evals.retrieval import Retrieval, retrieve
 from vssl_jax.models import backbone as backbone_lib
+from vssl_jax.objectives.protocol import VIDEO
 from vssl_jax.perturb import view as view_lib
 from vssl_jax.train import distributed
-from vssl_jax.train.checkpoint import EXPORT
+from vssl_jax.train.checkpoint import EXPORT, load_meta
 
 log = logging.getLogger(__name__)
 
@@ -102,11 +103,11 @@ def open_study(config: ConfigDict, workdir: Path | None) -> Study:
     test = _open(config, "test", workdir)
     if set(config.protocols) == {CLASSIFIER}:
         if not test.source.classes:
-            raise UserError("the test data of the evaluation have no labels: name a labeled source in test.* of its settings")
+            raise UserError(_unlabeled("test"))
         return Study(config, None, test, test.source.classes)
     train = _open(config, "train", workdir)
     if not train.source.classes:
-        raise UserError("the training data of the evaluation have no labels: name a labeled source in train.* of its settings")
+        raise UserError(_unlabeled("train"))
     if train.source.classes != test.source.classes:
         both = [
             f"{len(classes)}{f', such as {classes[0]!r}' if classes else ''}" for classes in (train.source.classes, test.source.classes)
@@ -117,6 +118,13 @@ def open_study(config: ConfigDict, workdir: Path | None) -> Study:
     return Study(config, train, test, train.source.classes)
 
 
+def _unlabeled(split: str) -> str:
+    return (
+        f"the evaluation's {split} data have no labels: give a folder whose sub-folders are the classes, or a manifest with labels, in {split}.* of its "
+        f"settings (in a recipe of main eval.{split}.*)"
+    )
+
+
 def _open(config: ConfigDict, split: str, workdir: Path | None) -> Input:
     """The input that config.train or config.test describes. Raises UserError that says which of the two it is about."""
     data = config[split]
@@ -124,7 +132,8 @@ def _open(config: ConfigDict, split: str, workdir: Path | None) -> Input:
         broken = broken_record(data, workdir, data=split, group=f"the evaluation's {split}")
         return build_input(data, config.batch_size, 0, broken, shuffle=split == "train")
     except UserError as error:
-        raise UserError(f"the evaluation's {split} data ({split}.* of its settings): {error}") from error
+        where = f"the evaluation's {split} data ({split}.* of its settings, in a recipe of main eval.{split}.*)"
+        raise UserError(f"{where}: {str(error).replace('data.', f'{split}.')}") from error
 
 
 def check(config: ConfigDict, model: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], classes: tuple[str, ...] | None = None) -> None:
@@ -369,7 +378,27 @@ def evaluate(config: ConfigDict, checkpoint: Path, workdir: Path) -> dict[str, A
     return result
 
 
+def with_own_clips(config: ConfigDict, checkpoint: Path) -> ConfigDict:
+    """`config` with the frames and strides of clips that are 0 as the checkpoint's run has them: as many frames as its model takes (with flow one more), as
+    far apart as in its own evaluation, or its training. Weights from elsewhere do not say how far: 4. Raises UserError as `load_export` does.
+    """
+    splits = [config[name].sampler for name in ("train", "test")]
+    if all(sampler.frames and sampler.stride for sampler in splits):
+        return config
+    meta = load_meta(checkpoint)
+    theirs = meta.get("config", {})
+    known = [part["sampler"]["stride"] for part in (theirs.get("eval", {}).get("test", {}), theirs.get("data", {})) if "sampler" in part]
+    shown = meta.get("features", {VIDEO: {}})
+    more = any("flow" in shown.get(name, {}) for name in config.features)
+    config = config.copy_and_resolve_references().unlock()
+    for split in (config.train, config.test):
+        split.sampler.frames = split.sampler.frames or meta.get("model", {}).get("frames", 16) + more
+        split.sampler.stride = split.sampler.stride or next(iter(known), 4)
+    return config.lock()
+
+
 def _evaluate_into(config: ConfigDict, checkpoint: Path, workdir: Path) -> None:
+    config = with_own_clips(config, checkpoint)
     with folders.writable(workdir, "the workdir", "--workdir=DIR"):
         evaluate(config, checkpoint, workdir)
         if (workdir / "report" / "index.html").exists():  # a run's, which shows these numbers

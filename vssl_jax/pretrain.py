@@ -191,7 +191,7 @@ def _validation_input(config: ConfigDict, objective: Objective, training: Input,
         _check_hosts(made.source)
         return made
     except UserError as error:
-        raise UserError(f"the data of validation (eval.test.* of its settings): {error}") from error
+        raise UserError(f"the data of validation (eval.test.* of its settings): {str(error).replace('data.', 'eval.test.')}") from error
 
 
 def _labeled_inputs(config: ConfigDict, workdir: Path) -> tuple[Input, Input]:
@@ -206,7 +206,9 @@ def _labeled_inputs(config: ConfigDict, workdir: Path) -> tuple[Input, Input]:
             made.append(build_input(data, config.train.batch_size, 0, broken, shuffle=False))
             _check_hosts(made[-1].source)
         except UserError as error:
-            raise UserError(f"the data of online kNN (eval.{split}.* of its settings): {error}") from error
+            raise UserError(
+                f"the data of online kNN (eval.{split}.* of its settings): {str(error).replace('data.', f'eval.{split}.')}"
+            ) from error
     gallery, few = made[0], config.train.knn_videos
     if 0 < few < len(gallery.source):
         members = np.sort(np.random.default_rng(config.seed).permutation(len(gallery.source))[:few])

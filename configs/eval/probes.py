@@ -2,8 +2,8 @@
 
 Command: python -m vssl_jax.evaluate --config=configs/eval/probes.py --config.checkpoint=RUN --config.train.source=folder --config.train.path=TRAIN
     --config.test.source=folder --config.test.path=TEST
-The clips are the model's: 16 frames at stride 4, the middle of each video; for another model set train.sampler.frames and test.sampler.frames
-(a network of convolutions takes clips of any length: that they are not its own is said).
+The clips are the model's: as many frames, as far apart as the checkpoint's run has them (train.sampler and test.sampler name others), from the middle of each
+video. A network of convolutions takes clips of any length: that they are not its own is said.
 Probes train on features computed once. Their rates are this project's choice, not a paper's. Fine-tuning, where protocols name it (finetune), draws a clip
 anew every time it sees a training video, and is tested on the same clips as the others.
 
@@ -22,7 +22,7 @@ def get_config(arg: str = ""):
     for split in (config.train, config.test):
         split.source = "folder"
         split.canvas = (320, 456)
-        split.sampler.update({"name": "views", "frames": 16, "stride": 4})
+        split.sampler.update({"name": "views", "frames": 0, "stride": 0})  # the checkpoint's
     config.batch_size = 8
     if arg == "smoke":
         _smoke(config)
@@ -32,7 +32,6 @@ def get_config(arg: str = ""):
 def _smoke(config):
     for split in (config.train, config.test):
         split.update({"source": "embedded", "world_videos": 16, "canvas": (64, 64)})
-        split.sampler.update({"frames": 4, "stride": 2})
     config.knn.k, config.retrieval.k = 5, (1, 5)
     for name in ("linear", "attentive"):
         config[name].update({"steps": 3, "batch_size": 8})

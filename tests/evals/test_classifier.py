@@ -119,7 +119,7 @@ def test_a_pretraining_has_no_classifier_and_that_is_said_before_it(trained, tmp
 
 def test_which_data_is_wrong_is_said(trained, tmp_path):
     argv = (READ, f"--config.checkpoint={trained[0]}", "--config.test.source=folder", f"--workdir={tmp_path}")
-    assert "the evaluation's test data (test.* of its settings): " in error_line(run(evaluate.main, *argv))
+    assert "the evaluation's test data (test.* of its settings, in a recipe of main eval.test.*): " in error_line(run(evaluate.main, *argv))
 
 
 def test_maps_of_features_that_do_not_fit_are_refused_before_they_are_computed(trained, tmp_path, monkeypatch):

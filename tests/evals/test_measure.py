@@ -1,6 +1,8 @@
 """An evaluation of a network whose features are known: what is measured is of the given weights, trained on one half and tested on the other."""
 
 import dataclasses
+import importlib
+import json
 import types
 
 import flax.linen as nn
@@ -324,3 +326,27 @@ def test_a_budget_is_spent_on_videos_that_can_be_read():
     assert sorted(cut.source.members) == [i for i in range(30) if i not in (0, 3)] and cut.spec.batch_size == 4
     assert [cut.source.open(i).label for i in range(28)] == [member % 3 for member in cut.source.members]
     assert evaluate.labeled(whole, 0, 0, 4).source is whole.source
+
+
+@pytest.mark.parametrize(
+    ("meta", "features", "frames", "stride"),
+    [
+        ({"model": {"frames": 8}, "config": {"data": {"sampler": {"stride": 2}}}}, "video", 8, 2),
+        (
+            {"model": {"frames": 8}, "config": {"data": {"sampler": {"stride": 1}}, "eval": {"test": {"sampler": {"stride": 3}}}}},
+            "video",
+            8,
+            3,
+        ),
+        ({"model": {"frames": 8}, "config": {}}, "video", 8, 4),  # of weights from elsewhere
+        ({"model": {"frames": 8}, "config": {}, "features": {"video": {}, "flow": {"flow": {}}}}, "flow", 9, 4),
+    ],
+)
+def test_clips_are_the_checkpoints_own_unless_others_are_asked_for(tmp_path, meta, features, frames, stride):
+    (tmp_path / "meta.json").write_text(json.dumps(meta))
+    config = importlib.import_module("configs.eval.probes").get_config().unlock()
+    config.features = (features,)
+    config.train.sampler.frames = 5
+    found = evaluate.with_own_clips(config.lock(), tmp_path)
+    assert (found.train.sampler.frames, found.test.sampler.frames, found.test.sampler.stride) == (5, frames, stride)
+    assert config.test.sampler.frames == 0

@@ -60,7 +60,8 @@ class VideoTransformer(nn.Module, kw_only=True):
         expected, sides = (self.frames, self.size, self.size, 3), clip_BxTxHxWx3.shape[1:]
         if sides != expected and not self.any_size:
             raise UserError(
-                f"the model takes clips of (frames, rows, columns, channels) {expected}, got {sides}: set model.any_size, or their size"
+                f"the model takes clips of (frames, rows, columns, channels) {expected}, got {sides}: read so many frames (sampler.frames of the data), "
+                "or train it with model.any_size"
             )
         if any(n % side for n, side in zip(sides[:3], self.tubelet, strict=True)):
             raise UserError(f"clips of {sides[:3]} (frames, rows, columns) are no whole number of {tuple(self.tubelet)} tubelets")

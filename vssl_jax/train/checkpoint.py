@@ -293,17 +293,33 @@ def save_export(path: str | os.PathLike, params: Mapping[str, Any], meta: Mappin
         multihost_utils.sync_global_devices("export is in place")
 
 
-def load_export(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(params as numpy arrays, meta) from an export, or from a workdir that holds one. Raises UserError where there is none or it is
-    damaged.
-    """
+def _export_in(path: str | os.PathLike) -> Path:
+    """The export's folder: `path`, or of a workdir the one in it. Raises UserError where there is none."""
     if "://" in str(path):
         raise UserError(f"{path} is a URL, and an export is a folder: give the one where its bucket is mounted")
     path = Path(path).absolute()
     if not (path / "meta.json").exists() and (path / EXPORT / "meta.json").exists():
         path = path / EXPORT
     if not (path / "meta.json").exists():
-        raise UserError(f"{path} holds no export (no meta.json): give a workdir of a finished run, or its export/ folder")
+        what = f"{path} is a file, and holds" if path.is_file() else f"{path} holds"
+        raise UserError(f"{what} no export (no meta.json): give a workdir of a finished run, or its export/ folder")
+    return path
+
+
+def load_meta(path: str | os.PathLike) -> dict[str, Any]:
+    """An export's meta.json. Raises UserError as `load_export` does."""
+    path = _export_in(path)
+    try:
+        return json.loads((path / "meta.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"the export {path} cannot be read ({_first_line(error)}): export again from its checkpoints") from error
+
+
+def load_export(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(params as numpy arrays, meta) from an export, or from a workdir that holds one. Raises UserError where there is none or it is
+    damaged.
+    """
+    path = _export_in(path)
     place = jax.process_index()
     # Alone: Orbax would wait for the other processes, and evaluation reads in one of them.
     alone = ocp.options.MultiprocessingOptions(primary_host=place, active_processes={place}, barrier_sync_key_prefix=f"alone-{place}")
