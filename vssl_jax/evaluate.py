@@ -398,7 +398,6 @@ def with_own_clips(config: ConfigDict, checkpoint: Path) -> ConfigDict:
 
 
 def _evaluate_into(config: ConfigDict, checkpoint: Path, workdir: Path) -> None:
-    config = with_own_clips(config, checkpoint)
     with folders.writable(workdir, "the workdir", "--workdir=DIR"):
         evaluate(config, checkpoint, workdir)
         if (workdir / "report" / "index.html").exists():  # a run's, which shows these numbers
@@ -418,7 +417,7 @@ def main(argv: list[str]) -> None:
     checkpoint = Path(config.checkpoint).absolute()
     workdir = Path(flags.workdir).absolute() if flags.workdir else checkpoint.parent if checkpoint.name == EXPORT else checkpoint
     with cli.stoppable("stopped while evaluating; nothing of it was kept, and the same command starts it anew"):
-        distributed.on_first(lambda: _evaluate_into(config, checkpoint, workdir))
+        distributed.on_first(lambda: _evaluate_into(with_own_clips(config, checkpoint), checkpoint, workdir))
 
 
 if __name__ == "__main__":
