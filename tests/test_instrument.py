@@ -179,16 +179,6 @@ def test_a_readme_without_the_marks_is_said_before_anything_is_measured(tmp_path
     assert (tmp_path / "README.md").read_text() == "no table here"
 
 
-def test_a_method_is_pretrained_and_read(tmp_path, capsys):
-    """One that draws its own labels, on data that have others."""
-    only = ("--only=(pace_cnn|random-cnn)/(knn|retrieval)", "--config.protocols=knn,retrieval", "--config.seeds=0")
-    instrument.main([RECIPE, f"--workdir={tmp_path}", *only])
-    rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
-    names = [("pace_cnn/knn", 2), ("pace_cnn/retrieval", 2), ("random-cnn/knn", 0), ("random-cnn/retrieval", 0)]
-    assert [(r["name"], r["steps"]) for r in rows] == names
-    assert all(r["n"] == 16 and r["top1"] == r["retrieval"]["hit@1"] <= r["retrieval"]["hit@5"] for r in rows[1::2])
-
-
 def test_what_was_made_is_let_go_before_another_is_made():
     """So that a table of many methods has one of them in memory at a time."""
 
@@ -268,23 +258,22 @@ def test_every_method_of_several_questions_says_which_is_its_own():
     assert config.own_metric["cubic_puzzle" + instrument_rows.RANDOM_LABELS] == "order/accuracy"
 
 
-def test_a_pretext_task_is_measured_by_its_own_accuracy_too(tmp_path, capsys):
+def test_a_method_is_pretrained_read_and_measured_by_its_own_accuracy_too(tmp_path, capsys):
+    """One that draws its own labels, on data that have others."""
     recipe = str(Path(__file__).parents[1] / "configs" / "tables" / "methods.py")
-    cache = tuple(f"--config.{data}.cache={tmp_path}" for data in ("methods.rotation.data", "methods.rotation.eval.test", "test"))
+    cache = tuple(f"--config.{data}.cache={tmp_path}" for data in ("methods.rotation.data", "methods.rotation.eval.test", "train", "test"))
     results, readme = tmp_path / "results.jsonl", tmp_path / "README.md"
     readme.write_text("<!-- methods: begin -->\n<!-- methods: end -->\n")
-    argv = [
-        f"--config={recipe}:smoke",
-        f"--workdir={tmp_path}",
-        f"--results={results}",
-        f"--readme={readme}",
-        "--only=^rotation/task",
-        *cache,
-    ]
-    instrument.main(argv)
-    (found,) = [json.loads(line) for line in results.read_text().splitlines()]
-    assert found["name"] == "rotation/task" and 0 <= found["top1"] <= 1 and found["task"]["accuracy"] == found["top1"]
-    assert found["n"] == 16 and found["task"]["loss"] > 0 and found["direction"] is None
+    only = "--only=^(rotation/(task|knn|retrieval)|random-cnn/(knn|retrieval))$"
+    instrument.main([f"--config={recipe}:smoke", f"--workdir={tmp_path}", f"--results={results}", f"--readme={readme}", only, *cache])
+    rows = {row["name"]: row for row in map(json.loads, results.read_text().splitlines())}
+    names = {"rotation/task": 4, "rotation/knn": 4, "rotation/retrieval": 4, "random-cnn/knn": 0, "random-cnn/retrieval": 0}
+    assert {name: row["steps"] for name, row in rows.items()} == names
+    task = rows["rotation/task"]
+    assert 0 <= task["top1"] <= 1 and task["task"]["accuracy"] == task["top1"] and task["task"]["loss"] > 0 and task["direction"] is None
+    assert all(row["n"] == 16 for row in rows.values())
+    for name in ("rotation/retrieval", "random-cnn/retrieval"):
+        assert rows[name]["top1"] == rows[name]["retrieval"]["hit@1"] <= rows[name]["retrieval"]["hit@5"]
     assert "| rotation |" in readme.read_text() and "rotation/task" in capsys.readouterr().out
 
 

@@ -16,7 +16,7 @@ from vssl_jax.data.world.scene import draw_scene, label_of
 
 av = pytest.importorskip("av")
 SPEC = world.find("slide-8")
-TRAIN, TEST = 320, 320
+TRAIN, TEST = 200, 320
 SIGMA = 0.5 / TEST**0.5
 
 

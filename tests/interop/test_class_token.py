@@ -113,7 +113,7 @@ def test_the_factorised_encoder_has_no_form_in_transformers():
         class_token.to_config({"model": {"name": "vivit"}, "classes": 2})
 
 
-@pytest.mark.parametrize(("name", "reached"), [("timesformer", [2]), ("vivit", [2, 3])])
+@pytest.mark.parametrize(("name", "reached"), [("timesformer", [2]), pytest.param("vivit", [2, 3], marks=pytest.mark.slow)])
 def test_frames_meet_only_where_they_should(name, reached):
     """With one block of TimeSformer whose layer behind the attention in time is zero, and in the factorised encoder's map, a slot sees its own
     frames only; the pooled feature sees all.

@@ -85,6 +85,7 @@ def test_every_change_has_an_amount_that_changes_nothing(color):
     [
         {"adjust": "satturation"},
         {"adjust": "hue"},
+        {"adjust": "hue", "color_levels": (0.0, 0.5, 1.0)},
         {"color_levels": (0.6, 1.0)},
         {"color_levels": (1.0,)},
         {"noise_levels": (0.1, 0.2)},
@@ -93,7 +94,7 @@ def test_every_change_has_an_amount_that_changes_nothing(color):
     ],
 )
 def test_levels_that_make_no_sense_are_refused(change):
-    with pytest.raises(UserError, match=r"saturation|changes nothing"):
+    with pytest.raises(UserError, match=r"saturation|changes nothing|turns of the color wheel"):
         AppearanceLevels(**change)
 
 

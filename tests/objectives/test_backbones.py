@@ -131,7 +131,7 @@ def test_every_objective_on_every_backbone(objective_name, backbone_name, monkey
 
 
 # The others' recipes have a convolution network, and are traced at full size (tests/configs).
-TRANSFORMERS_OWN = ("videomae", "classify", "dino", "moco")
+TRANSFORMERS_OWN = ("videomae", "classify", "moco")
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def eight_devices_are_one(objective_name: str, encoder: nn.Module):
     assert np.linalg.norm(traces[0] - traces[1]) <= 1e-5 * np.linalg.norm(traces[0])
 
 
-@pytest.mark.parametrize("objective_name", ["classify", "pace"])
+@pytest.mark.parametrize("objective_name", ["classify", pytest.param("pace", marks=pytest.mark.slow)])
 def test_eight_devices_are_one(objective_name, quick_start):
     eight_devices_are_one(objective_name, Toy())
 

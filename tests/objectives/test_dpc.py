@@ -73,7 +73,7 @@ def step(name, params, memory):
 # The loss.
 
 
-@each
+@each_quickly
 def test_zeros_cost_what_a_guess_does(name):
     params, memory = started(name)
     (value, (_, metrics)), _ = step(name, params | {"head": jax.tree.map(jnp.zeros_like, params["head"])}, memory)
@@ -104,7 +104,7 @@ def test_the_loss_by_hand(name):
         assert [metrics["forward/loss"], metrics["backward/loss"]] == pytest.approx(losses, rel=1e-5)
 
 
-@each
+@each_quickly
 def test_a_video_of_weight_0_does_not_count(name):
     params, memory = started(name)
     weight = np.array([1] * 9 + [0] * 7, np.float32)

@@ -111,7 +111,7 @@ def inputs_of(objective, turn):
 
 # One for each way of counting; the others, which share it, are `slow`.
 USUAL = (
-    "videomae_vitb", "finetune_vitb", "frozen encoder", "clip_order on ViT-B", "playback_rate on ViT-B", "moco_slowonly50 on ViT-B", "brave_tsm50 on ViT-B",
+    "videomae_vitb", "finetune_vitb", "frozen encoder", "clip_order on ViT-B", "playback_rate on ViT-B", "moco_slowonly50 on ViT-B",
     "dpc_r3d18 on ViT-B",
 )  # fmt: skip
 

@@ -35,7 +35,8 @@ from vssl_jax.perturb.view import RandomView
 from vssl_jax.train import sharding
 
 # Other settings of a method that is there are `slow`.
-SETTINGS = ("cvrl", "rho_moco", "moco_v3", "byol_own", "uber_nce")  # UberNCE is MoCo with more positives, which has a test of its own
+# UberNCE is MoCo with more positives, and BraVe BYOL with two networks: what is their own has tests of its own.
+SETTINGS = ("cvrl", "rho_moco", "moco_v3", "byol_own", "uber_nce", "brave")
 each = pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SETTINGS else n for n in METHODS])
 # What meets over a batch: all pairs, a queue, a balanced assignment, a center. The others' losses are of each video by itself or these again.
 each_over_the_batch = pytest.mark.parametrize(

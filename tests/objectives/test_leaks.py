@@ -92,7 +92,9 @@ READINGS = [(noise, borders), (noise, one_frame), (noise, statistics), (drift, o
 
 
 @pytest.mark.parametrize(("content", "read"), READINGS)
-@pytest.mark.parametrize("name", sorted({*NAMES} - READABLE))
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "rotation_drawn" else n for n in sorted({*NAMES} - READABLE)]
+)
 def test_nothing_is_told(name, content, read):
     pieces, labels = questions(name, content)
     for own in labels.T:

@@ -75,7 +75,10 @@ def test_a_clip_of_a_film_of_any_length_is_a_stretch_of_it(name):
         assert 0 <= frames_KxT.min() and frames_KxT.max() < length and (np.diff(frames_KxT) == settings.stride).all()
 
 
-@pytest.mark.parametrize("name", STRETCHES)
+usual = lambda names: [pytest.param(n, marks=pytest.mark.slow) if n == "rotation_drawn" else n for n in names]  # noqa: E731
+
+
+@pytest.mark.parametrize("name", usual(STRETCHES))
 def test_a_seam_counter_counts_none(name):
     """Steps between neighboring frames of a piece are all alike (to one frame, where a speed is no whole number), so a seam cannot mark a class."""
     for step, batch in enumerate(read()[:3]):
@@ -104,7 +107,7 @@ def by_table(films, answers):
     return right, np.bincount(answers).max() / len(answers), len(films) - half
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", usual(NAMES))
 def test_a_table_of_films_and_their_lengths_tells_nothing(name):
     films, answers = asked_of(name)
     for own in answers.T:

@@ -18,8 +18,10 @@ from vssl_jax.errors import UserError
 from vssl_jax.objectives.protocol import STATS
 from vssl_jax.train import sharding
 
-each = pytest.mark.parametrize("name", TASKS)
-each_of_all = pytest.mark.parametrize("name", ALL)
+# Rotation in one turn that is drawn is pace's draw and rotation's answer.
+usual = lambda names: [pytest.param(n, marks=pytest.mark.slow) if n == "rotation_drawn" else n for n in names]  # noqa: E731
+each = pytest.mark.parametrize("name", usual(TASKS))
+each_of_all = pytest.mark.parametrize("name", usual(ALL))
 # Of whole clips, of their parts, of pieces of the picture, with a decoder, of what is measured in the frames; the others' draws are by rows as theirs,
 # and their loss is the same mean.
 KINDS = ("rotation", "clip_order", "cubic_puzzle", "playback_rate", "motion_statistics")
@@ -100,7 +102,7 @@ def test_random_labels_leave_the_pieces_and_have_nothing_to_do_with_them(name):
         assert len(seen) < 2 or scipy_stats.chi2_contingency(seen).pvalue > 1e-4, seen
 
 
-@pytest.mark.parametrize("name", ["rotation_drawn", "playback_rate", "motion_statistics"])  # each judges in a way of its own
+@pytest.mark.parametrize("name", ["pace", "playback_rate", "motion_statistics"])  # each judges in a way of its own
 def test_random_labels_are_what_the_loss_is_of(name):
     task, batch = ALL[name], tiny.batches(1, SPEC)[0]
     control = dataclasses.replace(task, random_labels=True)
@@ -177,7 +179,9 @@ def test_gradients_reach_encoder_and_head(name):
         assert max(float(np.max(np.abs(g))) for g in jax.tree.leaves(tree)) > 0, part
 
 
-@each_kind
+@pytest.mark.parametrize(
+    "name", [n if n in ("rotation", "playback_rate", "motion_statistics") else pytest.param(n, marks=pytest.mark.slow) for n in ALL]
+)
 def test_eight_devices_are_one(name):
     task = ALL[name]
     params, memory = started(task)

@@ -131,7 +131,8 @@ def test_two_processes_killed_told_to_stop_and_damaged_end_in_the_same_bits(toge
     assert logged == together[1]
 
 
-@pytest.mark.parametrize("count", [1, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 4])
 def test_a_run_goes_on_with_another_number_of_hosts(together, together_workdir, cache, tmp_path, count):
     """From the checkpoint before the last of two processes: the last steps run on one process, and on four."""
     workdir = tmp_path / "run"

@@ -43,14 +43,14 @@ class AppearanceLevels:
             ("color_levels", self.color_levels, ADJUSTMENTS[self.adjust][1]),
             ("noise_levels", self.noise_levels, 0.0),
         ):
-            if name == "color_levels" and self.adjust == "hue" and max(levels) >= 1:
-                raise UserError(
-                    f"objective.color_levels is {levels}: hues are turns of the color wheel, of which 1 is 0 again, give some below 1"
-                )
             if len(set(levels)) != len(levels) or len(levels) < 2 or levels[0] != nothing or min(levels) < 0:
                 raise UserError(
                     f"objective.{name} is {levels}: it must be two or more different amounts of 0 or more, the first {nothing:g}, which changes nothing"
                 )
+        if self.adjust == "hue" and max(self.color_levels) >= 1:
+            raise UserError(
+                f"objective.color_levels is {self.color_levels}: hues are turns of the color wheel, of which 1 is 0 again: give some below 1"
+            )
 
     def __call__(self, key: jax.Array, rgb_TxHxWx3: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(the clip changed, in [0, 1]; its levels of color and of noise, int32 [2])."""
