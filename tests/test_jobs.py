@@ -39,7 +39,7 @@ def jitted(function):
     return jax.jit(function)
 
 
-@pytest.mark.parametrize("mesh", [None, pytest.param({"data": 8}, marks=pytest.mark.slow), {"data": 2, "fsdp": 4}])
+@pytest.mark.parametrize("mesh", [*(pytest.param(mesh, marks=pytest.mark.slow) for mesh in (None, {"data": 8})), {"data": 2, "fsdp": 4}])
 def test_validation_is_the_share_of_videos_told_right(mesh):
     """Eleven videos in batches of eight, one of them broken: ten count."""
     held_out = videos(11, broken={3: "corrupt"})
@@ -102,7 +102,7 @@ def test_validation_on_other_classes_is_refused(method):
         jobs.validation(tiny.classifier(method), videos(4), renamed, every=1)
 
 
-@pytest.mark.parametrize("mesh", [None, {"data": 2, "fsdp": 4}])
+@pytest.mark.parametrize("mesh", [pytest.param(None, marks=pytest.mark.slow), {"data": 2, "fsdp": 4}])
 def test_online_knn_is_the_evaluations_on_the_features_of_the_moment(mesh):
     gallery, queries = videos(20, broken={3: "corrupt"}), videos(11)
     objective = tiny.classifier()

@@ -28,9 +28,8 @@ from vssl_jax.train import fit, loop
 from vssl_jax.train.metrics import read_metrics
 
 RECIPES = sorted(path.stem for path in CONFIGS.glob("*_*.py") if not path.stem.startswith("__"))
-# VideoMAE's is `whole`, below, and rotation's training the instrument's test. The others are `slow`: what is their own, their methods' tests show.
-USUAL = ("simclr_cvrl50",)
-SMOKES = [name if name in USUAL else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES]
+# VideoMAE's is `whole`, below, and rotation's training the instrument's test: here they are `slow`, since what is their own, their methods' tests show.
+SMOKES = [pytest.param(name, marks=pytest.mark.slow) for name in RECIPES]
 PROBES = f"--config={CONFIGS / 'eval' / 'probes.py'}:smoke"
 EVALUATED = ("--config.eval.protocols=knn", "--config.eval.baseline=false")
 

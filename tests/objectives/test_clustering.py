@@ -72,6 +72,8 @@ METHODS = {
 }
 TURNS = [("deep", "main"), ("local", INSTANCE), ("local", AGGREGATION)]
 each = pytest.mark.parametrize("name", METHODS)
+# Both have the bank that is spread and kept; local aggregation has turns besides.
+each_of_one = pytest.mark.parametrize("name", ["local", pytest.param("deep", marks=pytest.mark.slow)])
 each_turn = pytest.mark.parametrize(("name", "turn"), TURNS)
 
 
@@ -250,7 +252,7 @@ def test_an_untrained_deep_cluster_raises_no_alarm():
     assert (before[collapse.ALARM], after[collapse.ALARM]) == (0, 1)
 
 
-@each
+@each_of_one
 def test_eight_devices_are_one_and_hold_an_eighth_of_the_bank_each(name, monkeypatch):
     monkeypatch.setattr(sharding, "FSDP_MIN_SIZE", 512)
     eight = train(plan_of(SHORT[name], STEPS, mesh={"data": 1, "fsdp": 8}))
@@ -259,7 +261,7 @@ def test_eight_devices_are_one_and_hold_an_eighth_of_the_bank_each(name, monkeyp
     assert tiny.largest_difference((eight.params, eight.memory), (history(name)[-1].params, history(name)[-1].memory)) <= 1e-5
 
 
-@each
+@each_of_one
 def test_a_run_that_goes_on_from_a_checkpoint_is_the_same_run(name, tmp_path):
     """Stopped where clusters are made, which the checkpoint has."""
     parts = []

@@ -319,7 +319,8 @@ def test_short_clips_are_refused():
 # On the protocol.
 
 
-@each_quickly
+@pytest.mark.slow  # all pairs of a batch meet in SimCLR's too
+@each
 def test_eight_devices_are_one(name):
     given = tiny.batches(2, SPEC)
     one, eight = (tiny.advance(tiny.plan(METHODS[name], given, mesh=mesh)) for mesh in (None, {"data": 4, "fsdp": 2}))

@@ -419,7 +419,7 @@ def test_a_view_that_the_data_do_not_have_is_refused(view, message):
 # More than fits at once.
 
 
-@pytest.mark.parametrize("name", [n if n in ("simclr", "dino") else pytest.param(n, marks=pytest.mark.slow) for n in METHODS])
+@pytest.mark.parametrize("name", [n if n == "simclr" else pytest.param(n, marks=pytest.mark.slow) for n in METHODS])
 def test_chunks_change_no_gradient(name):
     """A network without batch normalization, whose gradient is that of the whole batch to 1e-5."""
     plain = {"head": dataclasses.replace(METHODS[name].head, norm=False, norm_last=False)}

@@ -195,7 +195,7 @@ def test_eight_devices_are_one(name):
     assert tiny.largest_difference((after, metrics, grads), one[1:]) <= 1e-5
 
 
-@pytest.mark.parametrize("name", [n if n in ("rotation", "playback_rate") else pytest.param(n, marks=pytest.mark.slow) for n in ALL])
+@pytest.mark.parametrize("name", [n if n == "rotation" else pytest.param(n, marks=pytest.mark.slow) for n in ALL])
 def test_a_run_that_goes_on_from_a_checkpoint_is_the_same_run(name, tmp_path):
     tiny.check_resume(ALL[name], tiny.batches(2, SPEC), tmp_path)
 
