@@ -429,3 +429,9 @@ def test_compiled_programs_are_kept_where_the_environment_says(monkeypatch):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     cli.use_compilation_cache()
     assert updates["jax_compilation_cache_dir"] == str(cache.FOLDER / "xla") and os.path.isabs(cache.FOLDER)
+
+
+def test_settings_of_other_data_are_named_where_they_stand_and_paths_stay_as_they_are():
+    said = "data.path '/mnt/data.path/x.data.csv' and my data.v2: data.source=folder needs --config.data.path=..., data.fps"
+    wanted = "eval.test.path '/mnt/data.path/x.data.csv' and my data.v2: eval.test.source=folder needs --config.eval.test.path=..., eval.test.fps"
+    assert config.named_in("eval.test", said) == wanted

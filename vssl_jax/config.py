@@ -150,6 +150,12 @@ def evaluation_like(config: ConfigDict) -> ConfigDict:
     return made
 
 
+def named_in(group: str, text: str) -> str:
+    """What is said of settings of `data` (data.path, --config.data.path), of those of the same names in another group of data, such as eval.test."""
+    names = "|".join(sorted(data()))
+    return re.sub(rf"(?<![\w./])(--config\.)?data\.(?=({names})\b)", lambda found: f"{found[1] or ''}{group}.", text)
+
+
 def by_epochs(config: ConfigDict, epochs: int, warmup_epochs: int, num_examples: int) -> None:
     """Sets steps and warm-up to follow train.batch_size, train.epochs and data.num_examples lazily, so that overriding one of those moves them too."""
     config.train.epochs = epochs

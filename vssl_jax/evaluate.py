@@ -7,7 +7,6 @@
 Each number stands beside the same protocol on a randomly initialized encoder. It is of the videos that have a label; how many have none is said.
 """
 
-import dataclasses
 import functools
 import logging
 import math
@@ -17,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -25,36 +23,19 @@ from vssl_jax import batch as batch_lib
 from vssl_jax import cli, folders
 from vssl_jax import config as config_lib
 from vssl_jax.data import pipeline
-from vssl_jax.data.index import BrokenVideo
 from vssl_jax.data.order import sample_rng
-from vssl_jax.data.recipe import broken_record, build_input
 from vssl_jax.data.row import Input
-from vssl_jax.data.sample import drawing
-from vssl_jax.data.source import UNLABELED, Source
-from vssl_jax.data.subset import Subset, balanced
-from vssl_jax.data.synthetic import Synthetic
-from vssl_jax.errors import UserError, unknown_name
+from vssl_jax.errors import UserError
 from vssl_jax.evals import classifier, features, gallery, probes, report_data, subject, tables
 from vssl_jax.evals.classification import Classification, binomial_stderr, classify, seed_stderr
-from vssl_jax.evals.knn import check_neighbors, joined, weighted_knn
+from vssl_jax.evals.knn import joined, weighted_knn
 from vssl_jax.evals.retrieval import Retrieval, retrieve
-from vssl_jax.models import backbone as backbone_lib
-from vssl_jax.objectives.protocol import VIDEO
+from vssl_jax.evals.study import CLASSIFIER, PROTOCOLS, Study, check, check_clips, labeled, open_study, with_own_clips
 from vssl_jax.perturb import view as view_lib
 from vssl_jax.train import distributed
-from vssl_jax.train.checkpoint import EXPORT, load_meta
+from vssl_jax.train.checkpoint import EXPORT
 
 log = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class Study:
-    """What one evaluation is made of: the inputs and the names of the classes; `train` is None where no protocol asks for training videos."""
-
-    config: Mapping[str, Any]
-    train: Input | None
-    test: Input
-    classes: tuple[str, ...]
 
 
 Tables = tuple[features.Table, features.Table]  # one frozen feature of the training and the test videos
@@ -94,116 +75,6 @@ def _probe(study: Study, found: Sequence[Tables], config: Mapping[str, Any], see
 # Protocols on frozen features: (study, (train table, test table) of each feature, their config, seed) -> result.
 FROZEN: dict[str, Callable[..., Result]] = {"knn": _knn, "retrieval": _retrieval, "linear": _probe, "attentive": _probe}
 SEEDLESS = ("knn", "retrieval")  # nothing is drawn: one seed says all
-CLASSIFIER = "classifier"  # the checkpoint's own head: nothing is trained
-PROTOCOLS = (*FROZEN, "finetune", CLASSIFIER)
-
-
-def open_study(config: ConfigDict, workdir: Path | None) -> Study:
-    """Opens the sources. Raises UserError where labels are missing or the two do not have the same classes."""
-    test = _open(config, "test", workdir)
-    if set(config.protocols) == {CLASSIFIER}:
-        if not test.source.classes:
-            raise UserError(_unlabeled("test"))
-        return Study(config, None, test, test.source.classes)
-    train = _open(config, "train", workdir)
-    if not train.source.classes:
-        raise UserError(_unlabeled("train"))
-    if train.source.classes != test.source.classes:
-        both = [
-            f"{len(classes)}{f', such as {classes[0]!r}' if classes else ''}" for classes in (train.source.classes, test.source.classes)
-        ]
-        raise UserError(
-            f"training and test data have other classes ({both[0]}; and {both[1]}): name one file of them in train.classes and test.classes"
-        )
-    return Study(config, train, test, train.source.classes)
-
-
-def _unlabeled(split: str) -> str:
-    return (
-        f"the evaluation's {split} data have no labels: give a folder whose sub-folders are the classes, or a manifest with labels, in {split}.* of its "
-        f"settings (in a recipe of main eval.{split}.*)"
-    )
-
-
-def _open(config: ConfigDict, split: str, workdir: Path | None) -> Input:
-    """The input that config.train or config.test describes. Raises UserError that says which of the two it is about."""
-    data = config[split]
-    try:
-        broken = broken_record(data, workdir, data=split, group=f"the evaluation's {split}")
-        return build_input(data, config.batch_size, 0, broken, shuffle=split == "train")
-    except UserError as error:
-        where = f"the evaluation's {split} data ({split}.* of its settings, in a recipe of main eval.{split}.*)"
-        raise UserError(f"{where}: {str(error).replace('data.', f'{split}.')}") from error
-
-
-def check(config: ConfigDict, model: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], classes: tuple[str, ...] | None = None) -> None:
-    """Raises UserError for a mistake in `config` that shows without the weights of `model`: names, data, sizes. So it is said before the
-    training that an evaluation follows, and before the first protocol, not after it. `shown`: what its networks that are evaluated are shown of
-    a clip. `classes` are those that this training learns; None: the checkpoint is there to be asked.
-    """
-    for name in config.protocols:
-        if name not in PROTOCOLS:
-            raise unknown_name("protocol", name, PROTOCOLS)
-    study = open_study(config, None)
-    found = [_feature_shapes(config, model, own, input) for input in (study.train, study.test) if input is not None for own in shown]
-    if study.train is not None:
-        _check_pair(study.train, study.test)
-    for name in config.protocols:
-        if name == CLASSIFIER:
-            classifier.check_view(config.classifier.view, model)
-            if classes == ():
-                raise UserError(
-                    "the protocol 'classifier' tests a run's own head, and this one learns no classes: leave it out of protocols"
-                )
-            if classes is not None:
-                classifier.check_classes(classes, study.classes)
-        elif name == "knn":
-            check_neighbors(config.knn.k, len(study.train.source), config.knn.center)
-        elif name == "retrieval":
-            check_neighbors(max(config.retrieval.k), len(study.train.source), config.retrieval.center, "retrieval")
-        elif name in FROZEN:
-            videos = len(study.train.source) + len(study.test.source)
-            probes.check_probe(config[name], found[0], len(study.classes), videos, len(shown))
-        else:
-            most = max(config.finetune.labels)
-            if most > len(study.train.source):
-                raise UserError(f"finetune.labels asks for {most} labels of {len(study.train.source)} training videos: lower it, 0 is all")
-            if most > 0 and isinstance(study.train.source, Synthetic):
-                raise UserError("train.source=synthetic has no films to choose labels of: set finetune.labels=0, or name another source")
-            for own in shown:
-                probes.check_fine_tuning(config.finetune, model, own, study.train)
-
-
-def _check_pair(train: Input, test: Input) -> None:
-    """Raises UserError where the test videos are those of training, or their clips are not of one length (a CNN takes both, and compares what cannot be
-    compared); warns where some are. Videos are told apart by their names, none is opened; those of noise have none.
-    """
-    names = [{data.source.name(i) for i in range(len(data.source))} for data in (train, test) if not isinstance(data.source, Synthetic)]
-    both = set.intersection(*names) if len(names) == 2 else set()
-    if both and names[0] == names[1]:
-        raise UserError(
-            f"the {len(both)} training videos are the test videos too: name others in train.* or test.* of the evaluation's settings"
-        )
-    if both:
-        log.warning("%d of the %d test videos are training videos too: their answers were given in training", len(both), len(names[1]))
-    if train.spec.frames != test.spec.frames:
-        raise UserError(
-            f"clips of the training data have {train.spec.frames} frames, those of the test data {test.spec.frames}: "
-            "set train.sampler.frames and test.sampler.frames to one number, the model's"
-        )
-
-
-def _feature_shapes(config: ConfigDict, model: Mapping[str, Any], shown: Mapping[str, Any], input: Input) -> backbone_lib.Features:
-    """Of a batch, by tracing what `features.extract` runs."""
-    who = subject.Subject(model, {}, {}, "", shown)
-    module, view = who.module(), who.eval_view(config.view)
-
-    def run(batch):
-        params, stats = subject.initial(model, 0)
-        clips = view(batch)
-        return backbone_lib.apply(module, params, stats, clips.reshape(-1, *clips.shape[2:]), train=False, method="features")[0]
-
-    return jax.eval_shape(run, input.spec.shapes())
 
 
 def _extract(study: Study, who: Subjects, keep_map: bool) -> tuple[Tables, ...]:
@@ -223,26 +94,6 @@ def _frozen(study: Study, who: Subjects, names: list[str], seeds: tuple[int, ...
         out[name] = [FROZEN[name](study, found, config, seed) for seed in (seeds[:1] if name in SEEDLESS else seeds)]
     out.tables = tuple(tuple(table._replace(map_NxTxHxWxD=None) for table in both) for both in found)
     return out
-
-
-def _label(source: Source, i: int) -> int:
-    """A broken video has no label to spend a budget on."""
-    try:
-        return source.open(i).label
-    except BrokenVideo:
-        return UNLABELED
-
-
-def labeled(input: Input, count: int, seed: int, batch_size: int) -> Input:
-    """The input of fine-tuning: the training input cut to a budget of `count` labels (0: all), whose clips are drawn anew every time a video is seen:
-    those at fixed places, as frozen features want them, a network that trains would know by heart.
-    """
-    spec = dataclasses.replace(input.spec, batch_size=batch_size)
-    source = input.source
-    if count > 0:
-        labels = np.array([_label(source, i) for i in range(len(source))])
-        source = Subset(source, tuple(int(i) for i in balanced(labels, count, seed)))
-    return dataclasses.replace(input, source=source, spec=spec, sampler=drawing(input.sampler), seed=seed)
 
 
 def _finetuned(study: Study, who: Subjects, seed: int) -> Measured:
@@ -319,24 +170,6 @@ def _clip_shown(input: Input, i: int) -> np.ndarray:
     return np.asarray(255 * view_lib.unit_rgb(clip)[0, 0, :, :rows, :columns] + 0.5).astype(np.uint8)
 
 
-def check_clips(study: Study, who: Subjects) -> None:
-    """Warns where clips are of another length than in training: a CNN takes any, so that no error would say it. Flow has one frame fewer than its clip, and
-    so have colors that are read beside it. Raises UserError for stored flow that no network looks at.
-    """
-    looked_at, wanted = any("flow" in own.shown for own in who), who[0].module().frames
-    what, lost = ("flow", 1) if looked_at else ("clips", 0)
-    for name, input in (("train", study.train), ("test", study.test)):
-        if input is None:
-            continue
-        if input.spec.flow and not looked_at:
-            raise UserError(f"{name}.flow is of no use: features={','.join(study.config.features)} looks at no flow, leave it empty")
-        if (frames := input.spec.frames - lost) != wanted:
-            log.warning(
-                "%s: %s of %d frames, the network was trained on %d: set %s.sampler.frames=%d",
-                name, what, frames, wanted, name, wanted + lost,
-            )  # fmt: skip
-
-
 def evaluate(config: ConfigDict, checkpoint: Path, workdir: Path) -> dict[str, Any]:
     """Measures every protocol of `config.protocols`, writes <workdir>/eval.json, prints the result table."""
     names = list(config.protocols)
@@ -376,25 +209,6 @@ def evaluate(config: ConfigDict, checkpoint: Path, workdir: Path) -> dict[str, A
         show_features(study, results.tables, workdir)
     print(f"evaluated in {time.monotonic() - start:.0f} s", file=sys.stderr)
     return result
-
-
-def with_own_clips(config: ConfigDict, checkpoint: Path) -> ConfigDict:
-    """`config` with the frames and strides of clips that are 0 as the checkpoint's run has them: as many frames as its model takes (with flow one more), as
-    far apart as in its own evaluation, or its training. Weights from elsewhere do not say how far: 4. Raises UserError as `load_export` does.
-    """
-    splits = [config[name].sampler for name in ("train", "test")]
-    if all(sampler.frames and sampler.stride for sampler in splits):
-        return config
-    meta = load_meta(checkpoint)
-    theirs = meta.get("config", {})
-    known = [part["sampler"]["stride"] for part in (theirs.get("eval", {}).get("test", {}), theirs.get("data", {})) if "sampler" in part]
-    shown = meta.get("features", {VIDEO: {}})
-    more = any("flow" in shown.get(name, {}) for name in config.features)
-    config = config.copy_and_resolve_references().unlock()
-    for split in (config.train, config.test):
-        split.sampler.frames = split.sampler.frames or meta.get("model", {}).get("frames", 16) + more
-        split.sampler.stride = split.sampler.stride or next(iter(known), 4)
-    return config.lock()
 
 
 def _evaluate_into(config: ConfigDict, checkpoint: Path, workdir: Path) -> None:

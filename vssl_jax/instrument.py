@@ -42,7 +42,7 @@ from vssl_jax.data.broken import BrokenRecord
 from vssl_jax.data.recipe import build_input
 from vssl_jax.data.row import Input
 from vssl_jax.errors import UserError, unknown_name
-from vssl_jax.evals import features, probes, subject
+from vssl_jax.evals import features, probes, study, subject
 from vssl_jax.evals.knn import weighted_knn
 from vssl_jax.evals.retrieval import retrieve
 from vssl_jax.instrument_rows import ORDERED, OWN, Results, group, mean_and_error, method_table, table, verdicts
@@ -151,7 +151,7 @@ def controls(config: ConfigDict, films: Films) -> Iterator[Task]:
 
 def _tune(who: Callable[[], subject.Subject], films: Films, film: str, tuned: Mapping[str, Any], labels: int, seed: int):
     train, test = films(film)
-    return probes.fine_tune(who(), evaluate.labeled(train, labels, seed, tuned["batch_size"]), test, ConfigDict(tuned), seed)
+    return probes.fine_tune(who(), study.labeled(train, labels, seed, tuned["batch_size"]), test, ConfigDict(tuned), seed)
 
 
 def methods(config: ConfigDict, films: Films, workdir: Path) -> Iterator[Task]:

@@ -34,10 +34,10 @@ def default_workdir(argv: list[str]) -> str:
 def _check_evaluation(config: ConfigDict, classes: tuple[str, ...]) -> None:
     """A mistake in `eval` is said before the training that it would follow. Raises UserError."""
     if config.eval and config.eval.protocols and jax.process_index() == 0:
-        from vssl_jax import evaluate
+        from vssl_jax.evals import study
 
         shown = recipe.together(choose(config.eval.features, objectives.build(config).shown()))
-        evaluate.check(config.eval, config.model, list(shown.values()), classes)
+        study.check(config.eval, config.model, list(shown.values()), classes)
 
 
 def follow(config: ConfigDict, export: Path, workdir: Path) -> None:

@@ -71,7 +71,7 @@ def check_places(objective: Objective, videos: int) -> None:
 
 
 def _count_epochs(config: ConfigDict, videos: int) -> None:
-    """Says so where the recipe's steps were counted for a data set of another length."""
+    """Says so where the recipe's steps were counted for a data set of another length, or a step has more videos than there are."""
     counted, batch_size = config.data.num_examples, config.train.batch_size
     if batch_size > videos:
         log.warning("train.batch_size=%d is more than the %d videos of the data: every step sees some of them twice", batch_size, videos)
@@ -191,7 +191,7 @@ def _validation_input(config: ConfigDict, objective: Objective, training: Input,
         _check_hosts(made.source)
         return made
     except UserError as error:
-        raise UserError(f"the data of validation (eval.test.* of its settings): {str(error).replace('data.', 'eval.test.')}") from error
+        raise UserError(f"the data of validation (eval.test.* of its settings): {config_lib.named_in('eval.test', str(error))}") from error
 
 
 def _labeled_inputs(config: ConfigDict, workdir: Path) -> tuple[Input, Input]:
@@ -207,7 +207,7 @@ def _labeled_inputs(config: ConfigDict, workdir: Path) -> tuple[Input, Input]:
             _check_hosts(made[-1].source)
         except UserError as error:
             raise UserError(
-                f"the data of online kNN (eval.{split}.* of its settings): {str(error).replace('data.', f'eval.{split}.')}"
+                f"the data of online kNN (eval.{split}.* of its settings): {config_lib.named_in(f'eval.{split}', str(error))}"
             ) from error
     gallery, few = made[0], config.train.knn_videos
     if 0 < few < len(gallery.source):

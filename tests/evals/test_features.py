@@ -15,6 +15,7 @@ from vssl_jax import config as config_lib
 from vssl_jax import evaluate, export, objectives
 from vssl_jax.errors import UserError
 from vssl_jax.evals import features, subject
+from vssl_jax.evals import study as study_lib
 from vssl_jax.train.checkpoint import load_export
 
 DIRECTIONS = np.array([(0, 1), (0, -1), (1, 0), (-1, 0)])  # classes: rows and columns a frame
@@ -74,7 +75,7 @@ def tables(exported):
 def measured(protocol, found, **settings):
     config = config_lib.evaluation()
     config[protocol].update(settings)
-    study = evaluate.Study(config, None, None, ("right", "left", "down", "up"))
+    study = study_lib.Study(config, None, None, ("right", "left", "down", "up"))
     return evaluate.FROZEN[protocol](study, found, config[protocol], 0).numbers()
 
 
@@ -182,14 +183,14 @@ def test_statistics_go_with_their_network(tmp_path):
 def study_of(spec, feature):
     """One that only trains: the test data are not read, as where a classifier is evaluated the training data are not."""
     config = types.SimpleNamespace(features=(feature,))
-    return evaluate.Study(config, types.SimpleNamespace(spec=spec), None, ())
+    return study_lib.Study(config, types.SimpleNamespace(spec=spec), None, ())
 
 
 def test_stored_flow_that_nobody_looks_at_is_refused(exported):
     study = study_of(batch_lib.Spec(1, 1, 5, 32, 32, flow=True), "video")
     with pytest.raises(UserError, match=r"train\.flow is of no use: features=video looks at no flow"):
-        evaluate.check_clips(study, subject.load(exported, ("video",)))
-    evaluate.check_clips(dataclasses.replace(study, config=types.SimpleNamespace(features=("flow",))), subject.load(exported, ("flow",)))
+        study_lib.check_clips(study, subject.load(exported, ("video",)))
+    study_lib.check_clips(dataclasses.replace(study, config=types.SimpleNamespace(features=("flow",))), subject.load(exported, ("flow",)))
 
 
 @pytest.mark.parametrize(
@@ -207,5 +208,5 @@ def test_stored_flow_that_nobody_looks_at_is_refused(exported):
 def test_clips_of_another_length_than_the_networks_are_said(exported, caplog, wanted, frames, says):
     """It takes 4 frames: 4 of flow are of 5 frames."""
     study = study_of(batch_lib.Spec(1, 1, frames, 32, 32), wanted)
-    evaluate.check_clips(study, subject.load(exported, (wanted,) if isinstance(wanted, str) else wanted))
+    study_lib.check_clips(study, subject.load(exported, (wanted,) if isinstance(wanted, str) else wanted))
     assert [record.message for record in caplog.records] == ([says] if says else [])

@@ -22,6 +22,7 @@ from vssl_jax.data.sample import Dense, Views
 from vssl_jax.data.subset import Subset, balanced
 from vssl_jax.errors import UserError
 from vssl_jax.evals import features, probes, report, report_data, subject
+from vssl_jax.evals import study as study_lib
 from vssl_jax.evals.classification import classify
 from vssl_jax.models.backbone import Features
 
@@ -87,7 +88,7 @@ def top1(measured, name):
 def test_the_given_weights_are_trained_on_one_half_and_tested_on_the_other(settings):
     """Where the training half calls every class by another's name, all answers are wrong: none was seen in the test half."""
     for turned, expected in ((0, 1.0), (1, 0.0)):
-        study = evaluate.Study(settings, input_of(30, turned, shuffle=True), input_of(21), ("a", "b", "c"))
+        study = study_lib.Study(settings, input_of(30, turned, shuffle=True), input_of(21), ("a", "b", "c"))
         found = evaluate.measure(study, {0: weights(1.0)}, ["knn", "linear"])
         assert (top1(found, "knn"), top1(found, "linear")) == (expected, expected), turned
     random = (subject.random(weights(1.0)[0], 0),)
@@ -116,10 +117,10 @@ def test_videos_without_a_label_are_left_out_and_said(settings, caplog):
     settings.retrieval.k = (1, 5)
     names = ["knn", "retrieval", "linear", "finetune"]
     (train, labeled_train), (test, labeled_test) = partly_labeled(30), partly_labeled(21)
-    found = evaluate.measure(evaluate.Study(settings, train, test, ("a", "b", "c")), {0: weights(1.0)}, names)
+    found = evaluate.measure(study_lib.Study(settings, train, test, ("a", "b", "c")), {0: weights(1.0)}, names)
     said = sorted(record.message for record in caplog.records if "label" in record.message)
     assert said == ["5 of the test videos have no label: they are left out", "6 of the training videos have no label: they are left out"]
-    wanted = evaluate.measure(evaluate.Study(settings, labeled_train, labeled_test, ("a", "b", "c")), {0: weights(1.0)}, names)
+    wanted = evaluate.measure(study_lib.Study(settings, labeled_train, labeled_test, ("a", "b", "c")), {0: weights(1.0)}, names)
     for name in names[:-1]:
         assert found[name][0].n == 16 and found[name][0].numbers() == wanted[name][0].numbers(), name
     assert found["finetune"][0].n == 16
@@ -128,7 +129,7 @@ def test_videos_without_a_label_are_left_out_and_said(settings, caplog):
 def test_where_no_video_has_a_label_that_is_one_line(settings):
     labeled, (none, _) = input_of(30), partly_labeled(21, labeled=False)
     for train, test, what in ((labeled, none, "test"), (none, labeled, "training")):
-        study = evaluate.Study(settings, train, test, ("a", "b", "c"))
+        study = study_lib.Study(settings, train, test, ("a", "b", "c"))
         with pytest.raises(UserError, match=f"not one of the {what} videos could be used: 21 have no label"):
             evaluate.measure(study, {0: weights(1.0)}, ["knn"])
     with pytest.raises(UserError, match="not one of the test videos could be used: 21 have no label"):
@@ -147,7 +148,7 @@ def test_fine_tuning_sees_other_frames_of_a_video_every_time_and_frozen_features
     """Ten epochs of eight videos; also where the recipe says `views`, as it does for frozen features."""
     source = ArraySource(8)
     study = dataclasses.replace(input_of(8, shuffle=True), source=source, sampler=sampler)
-    study, fitted = evaluate.Study(settings, study, input_of(8), source.classes), []
+    study, fitted = study_lib.Study(settings, study, input_of(8), source.classes), []
     monkeypatch.setattr(
         probes, "_fit", lambda _, config, shapes, batches, *rest: fitted.append(batches(0)) or types.SimpleNamespace(params={}, memory={})
     )
@@ -193,7 +194,7 @@ def test_views_are_averaged_after_the_softmax_and_padding_is_left_out(settings):
 
 
 def test_errors_are_of_seeds_and_of_test_videos_and_confusions_of_all_seeds(settings):
-    study = evaluate.Study(settings, None, input_of(21), ("a", "b", "c"))
+    study = study_lib.Study(settings, None, input_of(21), ("a", "b", "c"))
     labels = np.arange(20) % 3
     results = [classify(np.eye(3)[(labels + (np.arange(20) < wrong)) % 3], labels) for wrong in (4, 8)]
     found = evaluate._row("linear", "top1", results, None, study, (0, 1))
@@ -266,7 +267,7 @@ def check(train, test, frames=(4, 4)):
     for split, changes, count in zip((config.train, config.test), (train, test), frames, strict=True):
         split.update({"canvas": (16, 16), **changes})
         split.sampler.frames = count
-    evaluate.check(config, {"name": "cnn_small", "width": 4, "frames": 4, "size": 16, "dtype": "float32"}, [{}])
+    study_lib.check(config, {"name": "cnn_small", "width": 4, "frames": 4, "size": 16, "dtype": "float32"}, [{}])
 
 
 def test_clips_of_training_and_testing_are_of_one_length():
@@ -322,31 +323,36 @@ def test_a_subset_is_those_videos():
 
 def test_a_budget_is_spent_on_videos_that_can_be_read():
     whole = input_of(30, broken={0: "corrupt", 3: "corrupt"}, shuffle=True)
-    cut = evaluate.labeled(whole, 28, seed=0, batch_size=4)
+    cut = study_lib.labeled(whole, 28, seed=0, batch_size=4)
     assert sorted(cut.source.members) == [i for i in range(30) if i not in (0, 3)] and cut.spec.batch_size == 4
     assert [cut.source.open(i).label for i in range(28)] == [member % 3 for member in cut.source.members]
-    assert evaluate.labeled(whole, 0, 0, 4).source is whole.source
+    assert study_lib.labeled(whole, 0, 0, 4).source is whole.source
 
 
 @pytest.mark.parametrize(
-    ("meta", "features", "frames", "stride"),
+    ("meta", "features", "frames", "stride", "fps"),
     [
-        ({"model": {"frames": 8}, "config": {"data": {"sampler": {"stride": 2}}}}, "video", 8, 2),
+        ({"model": {"frames": 8}, "config": {"data": {"sampler": {"stride": 2, "target_fps": 30.0}}}}, "video", 8, 2, 30.0),
         (
             {"model": {"frames": 8}, "config": {"data": {"sampler": {"stride": 1}}, "eval": {"test": {"sampler": {"stride": 3}}}}},
             "video",
             8,
             3,
+            0.0,
         ),
-        ({"model": {"frames": 8}, "config": {}}, "video", 8, 4),  # of weights from elsewhere
-        ({"model": {"frames": 8}, "config": {}, "features": {"video": {}, "flow": {"flow": {}}}}, "flow", 9, 4),
+        ({"model": {"frames": 8}, "config": {}}, "video", 8, 4, 0.0),  # of weights from elsewhere
+        ({"model": {"frames": 8}, "config": {}, "features": {"video": {}, "flow": {"flow": {}}}}, "flow", 9, 4, 0.0),
     ],
 )
-def test_clips_are_the_checkpoints_own_unless_others_are_asked_for(tmp_path, meta, features, frames, stride):
+def test_clips_are_the_checkpoints_own_unless_others_are_asked_for(tmp_path, meta, features, frames, stride, fps):
     (tmp_path / "meta.json").write_text(json.dumps(meta))
     config = importlib.import_module("configs.eval.probes").get_config().unlock()
     config.features = (features,)
     config.train.sampler.frames = 5
-    found = evaluate.with_own_clips(config.lock(), tmp_path)
-    assert (found.train.sampler.frames, found.test.sampler.frames, found.test.sampler.stride) == (5, frames, stride)
+    found = study_lib.with_own_clips(config.lock(), tmp_path)
+    assert (found.train.sampler.frames, found.test.sampler.frames, found.test.sampler.stride) == (
+        5,
+        frames,
+        stride,
+    ) and found.test.sampler.target_fps == fps
     assert config.test.sampler.frames == 0
