@@ -102,6 +102,20 @@ def same(path: str, index, wanted) -> bool:
     return extent == CANVAS and np.array_equal(arrays["luma"], luma[wanted]) and np.array_equal(arrays["chroma"], chroma[wanted])
 
 
+def test_fields_that_are_damaged_are_no_frames_either(make, tmp_path):
+    """The film goes on after them, at as many frames as come out."""
+    with open(make("fields.h264"), "rb") as file:
+        content = bytearray(file.read())
+    pictures = content.split(b"\0\0\0\1\x09\x10")
+    pictures[21:23] = [b"\0\0\0\1\x65" + bytes(40)] * 2  # the eleventh frame
+    path = tmp_path / "damaged.h264"
+    path.write_bytes(b"\0\0\0\1\x09\x10".join(pictures))
+    with av.open(str(path)) as container:
+        packets = sum(1 for packet in container.demux(video=0) if packet.size)
+    index = index_video(path)
+    assert index.counted and index.num_frames <= 40 < packets
+
+
 @pytest.mark.parametrize("stride", [1, 2, 5])
 @pytest.mark.parametrize("name", [*FILES, *MADE_FROM])
 def test_clips_are_bit_equal_to_a_full_decode(make, name, stride):

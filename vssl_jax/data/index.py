@@ -9,9 +9,10 @@ packets are fields (H.264 as camcorders and broadcasts write it): two of them ar
 """
 
 import io
+import itertools
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -116,7 +117,7 @@ def index_video(file: VideoFile) -> VideoIndex:
         shown = [p for p in packets if p.shown and (start is None or p.pts >= start)]
         ticks, tick = _times(stream, shown)
         may_be_fields = codec == "h264" and container.format.name in _FIELDS and first.interlaced_frame
-    if may_be_fields and (frames := _decoded_times(file, tick)) is not None and len(frames) < len(shown):
+    if may_be_fields and len(frames := _decoded_times(file, tick)) < len(shown):
         ticks, counted = frames, True
     if not shown:
         raise BrokenVideo("corrupt", "no packet of the video is shown")
@@ -220,17 +221,17 @@ def _scan(container, stream) -> tuple[list[_Packet], object]:
     return packets, first_clean(None) if first is None else first
 
 
-def _decoded_times(file: VideoFile, tick: Fraction) -> np.ndarray | None:
-    """Times of the frames that come out of the decoder, by a whole decode; at the stream's rate where frames have none of their own. None where it fails:
-    reading says what is damaged.
+def _decoded_times(file: VideoFile, tick: Fraction) -> np.ndarray:
+    """Times of the frames that come out of the decoder, by a whole decode; at the stream's rate where frames have none of their own. Of damaged packets none
+    come, here as when frames are counted in reading.
     """
     import av
 
+    times = []
     with open_video(file) as (container, stream):
-        try:
-            times = [frame.pts for packet in (*packets_of(container, stream), None) for frame in stream.codec_context.decode(packet)]
-        except av.error.InvalidDataError:
-            return None
+        for packet in itertools.chain(packets_of(container, stream), (None,)):
+            with suppress(av.error.InvalidDataError):
+                times += [frame.pts for frame in stream.codec_context.decode(packet)]
         if None not in times and (np.diff(times) > 0).all():
             return np.array(times, np.int64)
         step = 1 if not stream.average_rate else 1 / (Fraction(stream.average_rate) * tick)

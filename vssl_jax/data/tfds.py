@@ -112,9 +112,8 @@ def _records(builder: Any, split: str) -> tuple[Sequence[bytes], int]:
         records = Records([Part(str(one.filename), one.skip, None if one.take < 0 else one.take) for one in instructions])
         return records, len(records)
     records = builder.as_data_source(split, deserialize_method=decode.DeserializeMethod.RAW_BYTES)
-    from array_record.python.array_record_module import (
-        ArrayRecordReader,
-    )  # as_data_source needs it, and opens no file before a record is read
+    # A source opens no file before a record of it is read.
+    from array_record.python.array_record_module import ArrayRecordReader
 
     found = 0
     for one in instructions:
