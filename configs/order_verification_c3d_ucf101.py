@@ -6,7 +6,8 @@ Hardware and hours of the original: not stated.
 Expected: UCF101 50.2 and HMDB51 18.1 after fine-tuning (as published, with CaffeNet on single frames).
 Reproduced here: not yet run at full size. The paper's task and its 25 % of questions in order; batch, rate, its drop, decay, the whole picture squeezed and
 not mirrored, and the one linear layer that answers are those of the authors' files. Unlike there, the network is a 3-D one (it sees each frame as a still
-clip), the five frames are equally far apart, and the answer is one score, not two.
+clip), the five frames are equally far apart, in a window with motion that is looked for among 122 frames (shorter videos are left out), and the answer is
+one score, not two.
 
 Variants: `:local` trains a small CNN on the embedded dataset in minutes on a CPU; `:smoke` runs the same code at toy size in seconds.
 """
@@ -16,7 +17,7 @@ from configs import pretext
 
 def get_config(arg: str = ""):
     local = {"gaps": (4, 7), "positive": 0.5, "hidden": 64, "dropout": 0.5}
-    return pretext.recipe(arg, _paper, local=local, smoke={"gaps": (1, 2)}, frames=lambda config: span(config) + 3)
+    return pretext.recipe(arg, _paper, local=local, smoke={"gaps": (1, 2)}, frames=lambda config: span(config) + 3)  # the embedded videos have 32
 
 
 def span(config):

@@ -83,7 +83,7 @@ def test_as_many_clusters_as_videos_are_refused_and_empty_places_told(caplog):
             objective.check_run(objective.videos // 100, 10**6, {})
         assert not caplog.records
         objective.check_run(objective.videos // 2, 10**6, {})
-        assert "empty places too" in caplog.text and f"set data.num_examples={objective.videos // 2}" in caplog.text
+        assert "from empty places too" in caplog.text and f"set data.num_examples={objective.videos // 2}" in caplog.text
         caplog.clear()
 
 

@@ -2,22 +2,18 @@
 
 import json
 
-import jax
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from tests.interop import make_golden
+from tests.train import tiny
 from vssl_jax import convert
 from vssl_jax.errors import UserError
 from vssl_jax.interop import huggingface, tensors
 
 STATE = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "a.bias": np.ones(2, np.float32), "steps": np.asarray(7, np.int64)}
 OLD = {name: np.asarray(value + 1) for name, value in STATE.items()}
-
-
-def equal(a, b):
-    jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
 def folder(path, state=STATE, model_type="videomae"):
@@ -37,16 +33,16 @@ def sharded(path, state=STATE):
 
 
 def test_weights_in_several_files_are_read_by_their_folder_and_by_their_index(tmp_path):
-    equal(huggingface.read(sharded(tmp_path))[0], STATE)
+    tiny.assert_same_bits(huggingface.read(sharded(tmp_path))[0], STATE)
     assert huggingface.is_huggingface(tmp_path / "model.safetensors.index.json")
-    equal(huggingface.read(tmp_path / "model.safetensors.index.json")[0], STATE)
+    tiny.assert_same_bits(huggingface.read(tmp_path / "model.safetensors.index.json")[0], STATE)
 
 
 def test_one_file_goes_before_an_index_as_in_transformers(tmp_path):
     sharded(tmp_path, OLD)
     save_file(STATE, tmp_path / "model.safetensors")
-    equal(huggingface.read(tmp_path)[0], STATE)
-    equal(huggingface.read(tmp_path / "model.safetensors.index.json")[0], OLD)
+    tiny.assert_same_bits(huggingface.read(tmp_path)[0], STATE)
+    tiny.assert_same_bits(huggingface.read(tmp_path / "model.safetensors.index.json")[0], OLD)
 
 
 @pytest.mark.parametrize(
@@ -91,10 +87,10 @@ def by_torch(path, state):
 @pytest.mark.parity
 @pytest.mark.parametrize("name", ["weights.pth", "weights.pt", "pytorch_model.bin"])
 def test_torchs_files_hold_the_same_tensors(name, tmp_path):
-    equal(tensors.read(by_torch(tmp_path / name, STATE)), STATE)
-    equal(tensors.read(by_torch(tmp_path / name, {f"module.{key}": value for key, value in STATE.items()})), STATE)
+    tiny.assert_same_bits(tensors.read(by_torch(tmp_path / name, STATE)), STATE)
+    tiny.assert_same_bits(tensors.read(by_torch(tmp_path / name, {f"module.{key}": value for key, value in STATE.items()})), STATE)
     tensors.write(tmp_path / name, STATE)
-    equal(tensors.read(tmp_path / name), STATE)
+    tiny.assert_same_bits(tensors.read(tmp_path / name), STATE)
 
 
 @pytest.mark.parity
@@ -104,7 +100,7 @@ def test_floats_of_any_size_are_read(dtype, tmp_path):
     half = {name: torch.tensor(value).to(getattr(torch, dtype)) if value.ndim else torch.tensor(value) for name, value in STATE.items()}
     torch.save(half, tmp_path / "weights.pth")
     read = tensors.read(tmp_path / "weights.pth")
-    equal(read, STATE)
+    tiny.assert_same_bits(read, STATE)
     assert read["steps"].dtype == np.int64
 
 
@@ -138,7 +134,7 @@ def test_a_folder_with_pytorch_model_bin_converts(name, tmp_path, capsys):
     by_torch(source / "pytorch_model.bin", state)
     assert convert.main([f"--source={source / name}", f"--target={tmp_path / 'export'}"]) == 0
     assert convert.main([f"--source={tmp_path / 'export'}", f"--target={tmp_path / 'back'}"]) == 0
-    equal(huggingface.read(tmp_path / "back")[0], state)
+    tiny.assert_same_bits(huggingface.read(tmp_path / "back")[0], state)
     by_torch(tmp_path / "videomae.pth", state)
     assert convert.main([f"--source={tmp_path / 'videomae.pth'}", f"--target={tmp_path / 'other'}"]) == 1
     assert "read from a folder that has their config.json" in capsys.readouterr().err

@@ -2,12 +2,12 @@
 
 import functools
 
-import jax
 import numpy as np
 import pytest
 
 from tests.interop import make_golden
 from tests.models import cnn3d
+from tests.train import tiny
 from vssl_jax import convert, models
 from vssl_jax.errors import UserError
 from vssl_jax.evals import classifier
@@ -40,10 +40,6 @@ def exported(name):
     return torchvision.to_torchvision(*parts_of(name))
 
 
-def equal_trees(a, b):
-    jax.tree.map(np.testing.assert_array_equal, a, b)
-
-
 @pytest.mark.parametrize("name", torchvision.MODELS)
 def test_what_is_exported_has_torchvision_s_names_and_comes_back_bit_for_bit(name):
     parts, _ = parts_of(name)
@@ -52,7 +48,7 @@ def test_what_is_exported_has_torchvision_s_names_and_comes_back_bit_for_bit(nam
     assert sorted(state) == (make_golden.GOLDEN / f"{name}.txt").read_text().split()
     assert {x.dtype for key, x in state.items() if key.endswith("num_batches_tracked")} == {np.dtype("int64")}
     again, meta_again = torchvision.from_torchvision(state)
-    equal_trees(again, parts)
+    tiny.assert_same_bits(again, parts)
     assert torchvision.name_of(meta_again) == name and meta_again["classes"] == CLASSES
     assert meta_again["model"]["momentum"] == 0.999 if name == "s3d" else "momentum" not in meta_again["model"]
 
@@ -72,12 +68,12 @@ def test_convert_there_and_back_and_the_classifier_is_whole(tmp_path):
     torchvision.write(tmp_path / "source.safetensors", state)
     assert convert.main([f"--source={tmp_path / 'source.safetensors'}", f"--target={tmp_path / 'export'}"]) == 0
     assert convert.main([f"--source={tmp_path / 'export'}", f"--target={tmp_path / 'back.safetensors'}"]) == 0
-    equal_trees(tensors.read(tmp_path / "back.safetensors"), state)
+    tiny.assert_same_bits(tensors.read(tmp_path / "back.safetensors"), state)
     kept, _ = checkpoint.load_export(tmp_path / "export")
     assert set(kept) == {"encoder", "stats", "method/head"}
     loaded = classifier.load(tmp_path / "export", {"short_side": 0, "crops": 1})
     assert loaded.objective.classes == CLASSES
-    equal_trees((loaded.params["head"], loaded.memory["stats"]), (parts["head"], parts["stats"]))
+    tiny.assert_same_bits((loaded.params["head"], loaded.memory["stats"]), (parts["head"], parts["stats"]))
 
 
 def test_a_backbone_goes_alone_where_a_method_has_no_classifier():
@@ -86,7 +82,7 @@ def test_a_backbone_goes_alone_where_a_method_has_no_classifier():
     state, _ = torchvision.to_torchvision(kept, meta)
     assert not any(key.startswith("fc") for key in state)
     again, meta_again = torchvision.from_torchvision(state)
-    equal_trees(again, parts)
+    tiny.assert_same_bits(again, parts)
     assert "classes" not in meta_again
 
 

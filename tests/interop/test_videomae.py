@@ -3,11 +3,11 @@
 import functools
 import json
 
-import jax
 import numpy as np
 import pytest
 
 from tests.interop import make_golden, ours
+from tests.train import tiny
 from vssl_jax import convert
 from vssl_jax.errors import UserError
 from vssl_jax.interop import huggingface, videomae
@@ -21,10 +21,6 @@ KINDS = ("pretraining", "classification")
 def golden(kind):
     ref = make_golden.load(kind)
     return ref, make_golden.weights(ref.shapes)
-
-
-def equal_trees(a, b):
-    jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -44,9 +40,9 @@ def test_import_of_export_is_bit_equal_and_so_is_export_of_import(kind):
     ref, state = golden(kind)
     parts, meta = videomae.from_huggingface(state, ref.config)
     exported, config = videomae.to_huggingface(parts, meta)
-    equal_trees(exported, state)
+    tiny.assert_same_bits(exported, state)
     again, meta_again = videomae.from_huggingface(exported, config)
-    equal_trees(again, parts)
+    tiny.assert_same_bits(again, parts)
     assert meta_again == meta
 
 
@@ -54,7 +50,7 @@ def test_both_spellings_of_the_attention_biases_load():
     ref, state = golden("pretraining")
     old = {k.replace("query.bias", "q_bias").replace("value.bias", "v_bias"): v for k, v in state.items()}
     assert set(old) != set(state)
-    equal_trees(videomae.from_huggingface(old, ref.config)[0], videomae.from_huggingface(state, ref.config)[0])
+    tiny.assert_same_bits(videomae.from_huggingface(old, ref.config)[0], videomae.from_huggingface(state, ref.config)[0])
     both = old | {k: v for k, v in state.items() if k.endswith("layer.0.attention.attention.query.bias")}
     with pytest.raises(UserError, match=r"layer.0.attention.attention.query.bias twice"):
         videomae.from_huggingface(both, ref.config)
@@ -117,7 +113,7 @@ def test_convert_there_and_back(tmp_path, target):
     assert convert.main([f"--source={tmp_path / 'source'}", f"--target={tmp_path / 'export'}"]) == 0
     assert convert.main([f"--source={tmp_path / 'export'}", f"--target={tmp_path / target}"]) == 0
     back, config = huggingface.read(tmp_path / target)
-    equal_trees(back, state)
+    tiny.assert_same_bits(back, state)
     assert set(checkpoint.load_export(tmp_path / "export")[0]) == {"encoder", "method/decoder"}
     assert {k: v for k, v in ref.config.items() if k in config} == {k: v for k, v in config.items() if k in ref.config}
 
@@ -131,7 +127,7 @@ def test_the_export_of_a_run_converts(tmp_path):
     export = {"encoder": parts["encoder"], "method/decoder": parts["decoder"]}
     checkpoint.save_export(tmp_path / "run" / "export", export, {"model": model, "step": 3, "config": {"objective": objective}})
     assert convert.main([f"--source={tmp_path / 'run'}", f"--target={tmp_path / 'out'}"]) == 0
-    equal_trees(huggingface.read(tmp_path / "out")[0], state)
+    tiny.assert_same_bits(huggingface.read(tmp_path / "out")[0], state)
 
 
 def test_the_statistics_of_the_pixels_go_with_the_weights(tmp_path):
@@ -229,7 +225,7 @@ def test_what_was_written_for_transformers_is_written_again(name, tmp_path):
     ref, state = golden("pretraining")
     huggingface.write(tmp_path / name, {key: value + 1 for key, value in state.items()}, ref.config)
     huggingface.write(tmp_path / name, state, ref.config)
-    equal_trees(huggingface.read(tmp_path / name)[0], state)
+    tiny.assert_same_bits(huggingface.read(tmp_path / name)[0], state)
 
 
 def test_convert_takes_no_other_folders_place_and_says_where_it_cannot_write(tmp_path, capsys):

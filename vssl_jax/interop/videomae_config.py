@@ -159,9 +159,8 @@ def _labels(config: Mapping[str, Any]) -> dict[int, str]:
 
 def count_classes(config: Mapping[str, Any]) -> int:
     """How many a classifier tells apart. Raises UserError where id2label or num_labels do not say it."""
-    return (
-        len(_labels(config)) or whole({"num_labels": 2} | dict(config), "num_labels")[0]
-    )  # transformers writes no labels where there are two
+    unsaid = {"num_labels": 2}  # transformers writes no labels where there are two
+    return len(_labels(config)) or whole(unsaid | dict(config), "num_labels")[0]
 
 
 def class_names(config: Mapping[str, Any], classes: int) -> list[str]:

@@ -28,8 +28,8 @@ def check_run(places: int, clusters: int, what: str, videos: int) -> None:
         raise UserError(f"{what} is {clusters}, but the data have {videos} videos: clusters of several need fewer, set --config.{what}")
     if videos < 0.95 * places:
         log.warning(
-            "objective.videos=%d, but the data have %d videos: noise is drawn from empty places too, and the clusters are renewed as for the larger "
-            "number; set data.num_examples=%d, which these follow", places, videos, videos,
+            "objective.videos=%d, but the data have %d videos: clusters are renewed as for the larger number, and where noise is drawn, it is so from empty "
+            "places too; set data.num_examples=%d, which both follow", places, videos, videos,
         )  # fmt: skip
 
 
