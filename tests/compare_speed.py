@@ -3,7 +3,8 @@
   python -m tests.compare_speed [--device=cpu|gpu] [--rounds=7] [--batch_size=2]
 
 Not a test: a figure, and it needs the extra `parity`. Each side has a process of its own, so that neither's threads are in the other's way; they work by
-turns, and a ratio is taken within a round, so that what else the machine does meets both. Three things are timed:
+turns, and a ratio is taken within a round, so that what else the machine does meets both. Each does a thing twice at its turn, and the second time counts:
+a step of a training follows another, while after seconds of rest a virtual machine may have given away the memory that is free. Three things are timed:
 
   forward_backward   loss and all gradients from a clip that is normalized already, with the masks given: the same work on both sides
   step               torch: that and fused AdamW. Ours: the step of a run, which also crops, resizes and converts the clip from YUV, draws the masks, and has
@@ -177,13 +178,15 @@ SIDES = {"torch": torch_side, "ours": our_side}
 
 
 def serve(side: Callable[[], dict[str, Callable[[], float]]]) -> None:
-    """The process of one side: a line names what to run, the answer has its seconds and loss."""
+    """The process of one side: a line names what to run, the answer has the seconds and loss of the second of two runs."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
     runs = side()
     for line in sys.stdin:
+        run = runs[line.strip()]
+        run()
         wall, cpu = time.perf_counter(), time.process_time()
-        loss = runs[line.strip()]()
+        loss = run()
         print(json.dumps({"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu, "loss": loss}), file=answers, flush=True)
 
 
