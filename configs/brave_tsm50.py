@@ -43,7 +43,7 @@ def _projector(hidden, dim):
 
 
 def _paper(config):
-    config.model = {"name": "tsm_r50", "frames": 16, "size": 224, "dtype": "auto"}
+    config.model = {"name": "tsm_r50", "frames": 16, "size": 224, "dtype": "auto", "last_scale": 1.0}
     blur = {"name": "blur", "prob": 1.0, "sigma": (0.1, 2.0)}
     color = (
         {"name": "jitter", "brightness": 32 / 255, "contrast": 0.4, "saturation": 0.4, "hue": 0.2, "prob": 0.8},

@@ -5,7 +5,7 @@ Command: python -m vssl_jax.main --config=configs/coclr_s3d_ucf101.py --config.d
 Hardware and hours of the original: 2 GPUs; hours not stated.
 Expected: nearest neighbor R@1 on UCF101 51.8 with colors and 48.4 with flow, from 33.1 and 45.2 after InfoNCE alone (the authors' repository).
 Evaluation: that number is hit@1 of python -m vssl_jax.evaluate --config=configs/eval/probes.py --config.checkpoint=RUN --config.protocols=retrieval
-    --config.retrieval.center=each --config.features=flow (or video, or video,flow), with these settings of both train and test: canvas=128,172 (flow is in
+    --config.retrieval.center=each --config.features=flow (or video, or video,flow), with these settings of both train and test: canvas=240,320 (flow is in
     pixels of the film, which is to be as large as in training), sampler.frames=33 (32 for video alone), sampler.stride=1, and sampler.clips as many as
     cover a video. The authors crop at random there too; here crops are in the middle.
 Reproduced here: not yet run at full size. All of it is one run: InfoNCE for each network (300 epochs), then two cycles of 100 epochs for either; the rate
@@ -62,7 +62,7 @@ def get_config(arg: str = ""):
 
 def network_and_data(config, frames: int):
     config.model = {"name": "s3d", "frames": 32, "size": 128, "dtype": "auto", "pixel_mean": IMAGENET_MEAN, "pixel_std": IMAGENET_STD}
-    pretext.clips(config, frames=frames)
+    pretext.clips(config, frames=frames, canvas=(240, 320))
     config.data.sampler.clips = 2
     config.data.group = r"(v_.*_g\d+)_c\d+"
     config.train.batch_size = 64

@@ -75,7 +75,7 @@ def sgd(config: ConfigDict, rate: float, weight_decay: float, drops: tuple[float
 
 
 def clips(config: ConfigDict, frames: int, stride: int = 1, canvas: tuple[int, int] = (128, 172), too_short: float = 0.05) -> None:
-    """Dense clips of that many frames; films of 128 rows, as these methods read them. `too_short`: the share of videos that may be left out before
+    """Dense clips of that many frames; films of 128 rows, as most of these methods read them. `too_short`: the share of videos that may be left out before
     the run stops; UCF101's begin at 29 frames, and 186 are their mean.
     """
     config.data.sampler.update({"frames": frames, "stride": stride})

@@ -40,7 +40,7 @@ def _paper(config):
         "name": "relative_speed", "speeds": (1, 2), "queue": 16_384, "dim": 128, "temperature": 0.07, "margin": 2.0, "decay": 0.999,
         "weights": (1.0, 1.0), "view": view, "eval_view": {"short_side": 128, "crops": 1},
     }  # fmt: skip
-    pretext.clips(config, frames=128, canvas=(128, 228))
+    pretext.clips(config, frames=128, canvas=(256, 456))
     config.train.batch_size = 128
     config_lib.by_epochs(config, epochs=200, warmup_epochs=0, num_examples=pretext.NUM_EXAMPLES["k400"])
     pretext.sgd(config, rate=0.1, weight_decay=1e-4, decay_all=True)

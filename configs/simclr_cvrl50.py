@@ -21,7 +21,8 @@ def get_config(arg: str = ""):
 
 
 def _paper(config):
-    config.model = {"name": "cvrl_r3d50", "frames": 16, "size": 224, "dtype": "auto", "pixel_mean": (0.0,) * 3, "pixel_std": (1.0,) * 3}
+    config.model = {"name": "cvrl_r3d50", "frames": 16, "size": 224, "dtype": "auto", "last_scale": 1.0}
+    config.model.update({"pixel_mean": (0.0,) * 3, "pixel_std": (1.0,) * 3})
     jitter = {"name": "jitter", "brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2, "prob": 0.8, "shuffle": True}
     gray = {"name": "gray", "prob": 0.2}
     blur = {"name": "blur", "sigma": (0.1, 2.0), "radius": 11}
@@ -38,4 +39,4 @@ def _paper(config):
     config.data.canvas = (256, 456)  # a 16:9 film of 256 rows fits
     config.train.batch_size = 1024
     config_lib.by_epochs(config, epochs=200, warmup_epochs=5, num_examples=pretext.NUM_EXAMPLES["k400"])
-    config.optimizer.update({"name": "sgd", "learning_rate": 0.32, "lr_batch": 0, "weight_decay": 1e-6})
+    config.optimizer.update({"name": "sgd", "learning_rate": 0.32, "lr_batch": 0, "weight_decay": 1e-6, "schedule": "whole_cosine"})

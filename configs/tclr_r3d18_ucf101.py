@@ -59,7 +59,7 @@ def _paper(config):
         "head": {"hidden": (512,), "dim": 128, "norm_last": True},
         "views": _views(view, frames=16, stride=4, apart=16), "eval_view": {"short_side": 128, "crops": 1},
     }  # fmt: skip
-    pretext.clips(config, frames=64, too_short=0.25)
+    pretext.clips(config, frames=64, canvas=(240, 320), too_short=0.25)
     config.train.batch_size = 40
     config_lib.by_epochs(config, epochs=400, warmup_epochs=5, num_examples=pretext.NUM_EXAMPLES["ucf101"])
     config.optimizer.update({"name": "adam", "learning_rate": 1e-3, "lr_batch": 0, "weight_decay": 1e-9, "decay_all": True, "b2": 0.999})

@@ -11,7 +11,7 @@ activations before convolutions, and 7x7x7 and a max pool at its start; R3D-18 h
 20 iterations, and here once an epoch from the first one on, though nothing reads it in the first turn. A video's own entry is always one of its neighbors
 here, there only where it is near enough. Short videos are left out here and run in a loop there. Momentum begins anew with the second turn. A first visit
 writes the vector itself into the bank, there half of it beside a random one. Other data: --config.data.num_examples=VIDEOS sets an epoch's length and the
-places of the bank. Contrast changes about the clip's mean, there each frame's.
+places of the bank. The head's bias does not decay, there all but normalization does. Contrast changes about the clip's mean, there each frame's.
 
 Variants: `:local` trains a small CNN on the embedded dataset in minutes on a CPU; `:smoke` runs the same code at toy size in seconds.
 """
@@ -43,5 +43,5 @@ def _paper(config):
     pretext.clips(config, frames=16, canvas=(160, 284))
     config.train.batch_size, config.train.steps = 64, 1_600_000
     config.data.num_examples = pretext.NUM_EXAMPLES["k400"]
-    pretext.sgd(config, rate=0.03, weight_decay=1e-4, drops=(974_946 / 1_600_000, 1_304_998 / 1_600_000), decay_all=True)
+    pretext.sgd(config, rate=0.03, weight_decay=1e-4, drops=(974_946 / 1_600_000, 1_304_998 / 1_600_000))
     contrastive.remember(config)

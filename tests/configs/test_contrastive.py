@@ -8,6 +8,7 @@ import pytest
 from tests.configs.recipes import full_size_loss, recipe, shallow
 from vssl_jax import objectives
 from vssl_jax.data import world
+from vssl_jax.data.decode import picture_size
 from vssl_jax.objectives.joint import JointEmbedding
 from vssl_jax.perturb.color import ColorJitter, DropChannel, Gamma, Gray, OneOf, Solarize
 from vssl_jax.perturb.convolve import RandomConvolution
@@ -94,15 +95,37 @@ def test_published_settings(name):
     assert (examples, c.train.batch_size, c.train.epochs) == (wanted, videos, epochs)
     assert (c.train.steps, o.warmup_steps) == own.pop("steps", (epochs * examples // videos, warmup * examples // videos))
     assert (o.name, o.learning_rate, o.lr_batch, o.weight_decay) == optimizer and (o.schedule, o.momentum) == (
-        own.pop("schedule", "whole_cosine" if network is SLOWONLY else "cosine"),
+        own.pop("schedule", "whole_cosine" if network is SLOWONLY or name == "simclr_cvrl50" else "cosine"),
         0.9,
     )
-    assert o.nesterov == (network is SLOWONLY or name == "brave_tsm50") and o.decay_all == (
-        o.name == "adam" or name in ("vie_r3d18", "moco_v3_vitb")
-    )
+    assert o.nesterov == (network is SLOWONLY or name == "brave_tsm50") and o.decay_all == (o.name == "adam" or name == "moco_v3_vitb")
     assert (tuple(c.objective.head.hidden), c.objective.head.dim) == head
     assert len(objectives.build(c).views) == views
     assert {key: plain(c.objective[key]) for key in own} == own
+
+
+# Rows of the films that the authors read: a crop of fewer is enlarged.
+ROWS = {
+    "tclr_r3d18_ucf101": 240,
+    "uber_nce_s3d_ucf101": 240,
+    "coclr_s3d_ucf101": 240,
+    "vie_r3d18": 160,
+    "brave_tsm50": 256,
+    "simclr_cvrl50": 256,
+}
+
+
+@pytest.mark.parametrize("name", sorted(ROWS))
+def test_films_are_as_large_as_the_authors(name):
+    film = (240, 320) if name.endswith("ucf101") else (720, 1280)
+    assert picture_size(*film, recipe(name).data.canvas, even=True)[0] == ROWS[name]
+
+
+@pytest.mark.parametrize("name", ["simclr_cvrl50", "brave_tsm50", "moco_slowonly50"])
+def test_no_residual_branch_starts_at_0(name):
+    """As in the authors' code."""
+    encoder = objectives.build(shallow(recipe(name))).encoder
+    assert encoder.last_scale == 1.0
 
 
 def test_svts_schedules_and_views():

@@ -25,7 +25,7 @@ PUBLISHED = {
     "frame_order_c3d_ucf101": ("c3d_vcop", (16, 80), (92, 1), 64, 0, 1e-2, 5e-4, (130 / 170,), {"count": 4, "gaps": (4, 15), "hidden": 512, "steps": 170_000}),
     "jigsaw_r3d18": ("r3d18", (4, 80), (28, 1), 32, 20, 1e-3, 5e-4, (), {"segments": 3, "grid": 2, "permutations": 1000, "normalize": True}),
     "motion_statistics_r3d10_ucf101": (
-        "r3d10_vcop", (16, 112), (16, 1), 30, 18, 5e-4, 5e-3, (1 / 3, 2 / 3), {"error": "squares", "motion": 1.0, "appearance": 0.1, "bins": 32},
+        "r3d10_vcop", (16, 112), (16, 1), 30, 180, 5e-4, 5e-3, (1 / 3, 2 / 3), {"error": "squares", "motion": 1.0, "appearance": 0.1, "bins": 32},
     ),
     "odd_one_out_r3d18_ucf101": ("r3d18", (6, 112), (22, 1), 8, 300, 1e-3, 5e-4, (), {"count": 6, "skip": 2, "fusion": "differences"}),
     "order_verification_c3d_ucf101": (
@@ -66,7 +66,7 @@ GUARDS = {
     "order_verification_c3d_ucf101": ("whole", 1.0, 0.0, "video", 128, {"by_motion": True, "dropout": 0.0}),
     "pace_r2plus1d10": ("multiscale", 0.875, 0.5, "clip", 128, {"color": "each_frame"}),
     "playback_rate_r3d10_ucf101": ("center", 0.875, 0.0, "clip", 128, {}),
-    "relative_speed_r2plus1d10": ("random_resized", (0.4, 1.0), 0.5, "clip", 128, {"color": "gray, jitter", "weights": (1.0, 1.0)}),
+    "relative_speed_r2plus1d10": ("random_resized", (0.4, 1.0), 0.5, "clip", 256, {"color": "gray, jitter", "weights": (1.0, 1.0)}),
     "rotation_r3d18": ("multiscale", 0.875, 0.5, "clip", 128, {}),
     "speediness_s3dg": ("multiscale", 0.875, 0.5, "video", 256, {}),
     "temporal_transform_r3d18_ucf101": ("multiscale", 0.5, 0.5, "clip", 256, {"color": "each_frame"}),
