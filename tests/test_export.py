@@ -11,6 +11,9 @@ from tests.commands import CONFIGS, NOISE, SMOKE, TINY, error_line, run
 from tests.train.processes import Run
 from vssl_jax import export, main
 from vssl_jax.errors import UserError
+from vssl_jax.objectives.protocol import Objective
+from vssl_jax.objectives.videomae import VideoMAE
+from vssl_jax.train import fit
 from vssl_jax.train.checkpoint import load_export, save_export
 from vssl_jax.train.metrics import read_metrics
 
@@ -103,6 +106,14 @@ def test_a_model_that_only_means_something_else_is_warned_of(tmp_path, caplog):
     assert [r.getMessage().partition(" another ")[2] for r in caplog.records if "another" in r.getMessage()] == [
         "frames: 4 -> 8", "pixel_std: (0.229, 0.224, 0.225) -> (0.1, 0.1, 0.1)",
     ]  # fmt: skip
+
+
+def test_a_method_without_a_backbone_is_refused_before_anything_is_compiled(tmp_path, monkeypatch):
+    monkeypatch.setattr(VideoMAE, "backbone", Objective.backbone)
+    monkeypatch.setattr(fit, "check", lambda *_: pytest.fail("compiled"))
+    said = error_line(run(main.main, *TINY, f"--workdir={tmp_path / 'run'}"))
+    assert "VideoMAE has no backbone for the features video, which are exported after the last step: give it backbone(" in said
+    assert not (tmp_path / "run").exists()
 
 
 def test_nothing_is_loaded_where_nothing_is_named():

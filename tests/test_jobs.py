@@ -191,6 +191,11 @@ def _by_hand(tables):
     return np.concatenate(unit[0], axis=1), np.arange(20) % 3, np.concatenate(unit[1], axis=1)
 
 
+def test_online_knn_of_a_method_that_embeds_nothing_is_refused():
+    with pytest.raises(UserError, match=r"train\.knn_every: Regression has no embed that would give it features, set it to 0"):
+        jobs.neighbors(tiny.Regression(), videos(4), videos(4), {}, every=1)
+
+
 def test_online_knn_without_labels_is_refused():
     nameless = dataclasses.replace(videos(4), source=dataclasses.replace(videos(4).source, classes=()))
     with pytest.raises(UserError, match="same classes"):

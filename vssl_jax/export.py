@@ -6,17 +6,19 @@ evaluation and fine-tuning find the backbone of any method, and the same method 
 """
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
 from vssl_jax import config as config_lib
 from vssl_jax import models
 from vssl_jax.errors import UserError
-from vssl_jax.objectives.protocol import ENCODER, METHOD, STATS, VIDEO, Objective, in_export, part_of
+from vssl_jax.objectives.protocol import ENCODER, METHOD, STATS, VIDEO, Memory, Objective, Parts, in_export, part_of
 from vssl_jax.train.checkpoint import EXPORT, leave_out, load_export, save_export
 from vssl_jax.train.state import TrainState
 
@@ -30,17 +32,32 @@ def export(objective: Objective, state: TrainState, config: ConfigDict, classes:
     """Writes <workdir>/export: the backbone ("encoder", "stats"), the method's other parts and other networks of the model, and in meta.json the config that
     builds them, what the networks are shown, by the features that they make, and the names of the classes that it learned to tell apart (none: []).
     """
-    parts = dict(objective.exported(state.params, state.memory))
-    for feature in objective.shown():
-        encoder, stats = objective.backbone(state.params, state.memory, feature)
-        parts |= {part_of(feature, ENCODER): encoder} | ({part_of(feature, STATS): stats} if stats else {})
-    parts = {in_export(name): part for name, part in parts.items()}
-    plain = config_lib.to_dict(config)
+    parts, plain = _parts(objective, state.params, state.memory), config_lib.to_dict(config)
     meta = {"model": plain["model"], "step": int(state.step), "config": plain, "features": objective.shown()}
     meta["class_names"] = list(classes)
     path = workdir / EXPORT
     save_export(path, parts, meta)
     return path
+
+
+def _parts(objective: Objective, params: Parts, memory: Memory) -> Parts:
+    """What an export holds, by the names that it has there."""
+    parts = dict(objective.exported(params, memory))
+    for feature in objective.shown():
+        encoder, stats = objective.backbone(params, memory, feature)
+        parts |= {part_of(feature, ENCODER): encoder} | ({part_of(feature, STATS): stats} if stats else {})
+    return {in_export(name): part for name, part in parts.items()}
+
+
+def check(objective: Objective, shapes: TrainState) -> None:
+    """Asks a method, by the shapes of its state, for all that is exported after its last step. Raises UserError where it has no backbone to give."""
+    try:
+        jax.eval_shape(functools.partial(_parts, objective), shapes.params, shapes.memory)
+    except NotImplementedError as error:
+        raise UserError(
+            f"{type(objective).__name__} has no backbone for the features {', '.join(objective.shown())}, which are exported after the last step: "
+            "give it backbone(params, memory, feature), see objectives/protocol.py"
+        ) from error
 
 
 def initial(config: Mapping[str, Any], model: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

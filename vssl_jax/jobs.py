@@ -142,8 +142,10 @@ def neighbors(
     """Online kNN: top-1 of the videos of `queries` by their nearest among those of `gallery`, on the `features` of the moment, together
     (evals/knn.py; `settings` are its k, temperature, center). It is for watching a run: the number to report is the evaluation's.
 
-    Raises UserError where the data have no classes, or not the same, or the method lacks a feature.
+    Raises UserError where the data have no classes, or not the same, or the method lacks a feature, or embeds none.
     """
+    if type(objective).embed is Objective.embed:
+        raise UserError(f"train.knn_every: {type(objective).__name__} has no embed that would give it features, set it to 0")
     choose(features, objective.shown())
     classes = gallery.source.classes
     if not classes or classes != queries.source.classes:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import hashlib
 import json
 import logging
@@ -268,6 +269,7 @@ def build_plan(config: ConfigDict, workdir: Path, writer: MetricsWriter, moments
         writer=writer,
         goodput=moments,
         progress=lambda start: Progress(config.train.steps, start, enabled=main),
+        check=functools.partial(export_lib.check, objective),
         on_start=_on_start(objective, config, workdir, checkpointer),
         host_metrics=broken.metrics,
     )

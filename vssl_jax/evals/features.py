@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import jax.numpy as jnp
 import numpy as np
 
 from vssl_jax import batch as batch_lib
@@ -59,13 +58,8 @@ def _reader(seen: tuple[tuple[nn.Module, EvalView], ...], keep_map: bool) -> Cal
     def pooled_and_map(weights, batch):
         found = []
         for (module, own_view), own in zip(seen, weights, strict=True):
-            views = own_view(batch)
-            clips = views.reshape(-1, *views.shape[2:])
-            out, _ = backbone_lib.apply(module, *own, clips, train=False, method="features")
-            pooled, maps = out.pooled_BxD.reshape(*views.shape[:2], -1).mean(axis=1), None
-            if keep_map:
-                maps = out.map_BxTxHxWxD.reshape(*views.shape[:2], *out.map_BxTxHxWxD.shape[1:]).astype(jnp.float32).mean(axis=1)
-            found.append((pooled, maps))
+            made = backbone_lib.frozen(module, *own, own_view(batch))
+            found.append((made.pooled_BxD, made.map_BxTxHxWxD if keep_map else None))
         return found
 
     return pooled_and_map

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from vssl_jax.errors import UserError
 from vssl_jax.models import layout
@@ -67,3 +68,11 @@ def apply(
         return module.apply(variables, clip_BxTxHxWx3, method=method, **kw), stats
     out, changed = module.apply(variables, clip_BxTxHxWx3, method=method, mutable=[STATS], **kw)
     return out, changed[STATS]
+
+
+def frozen(module: nn.Module, params: Tree, stats: Tree, views_BxSxTxHxWx3: jax.Array) -> Features:
+    """The features that a backbone makes of videos in evaluation mode: means over the S views of each, the map's in float32."""
+    videos, views = views_BxSxTxHxWx3.shape[:2]
+    out, _ = apply(module, params, stats, views_BxSxTxHxWx3.reshape(-1, *views_BxSxTxHxWx3.shape[2:]), train=False, method="features")
+    map_BxSxTxHxWxD = out.map_BxTxHxWxD.reshape(videos, views, *out.map_BxTxHxWxD.shape[1:])
+    return Features(map_BxSxTxHxWxD.astype(jnp.float32).mean(axis=1), out.pooled_BxD.reshape(videos, views, -1).mean(axis=1))

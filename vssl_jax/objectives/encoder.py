@@ -6,7 +6,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from vssl_jax import batch as batch_lib
 from vssl_jax.errors import UserError
@@ -22,9 +21,7 @@ def embed(method: Objective, params: Parts, memory: Memory, batch: batch_lib.Bat
     found = {}
     for name, entries in recipe.together(choose(features, method.shown())).items():
         views = recipe.shown(method.eval_view, entries)(batch)
-        clips = views.reshape(-1, *views.shape[2:])
-        out, _ = backbone_lib.apply(method.encoder, *method.backbone(params, memory, name), clips, train=False, method="features")
-        found[name] = jnp.mean(out.pooled_BxD.reshape(*views.shape[:2], -1), axis=1)
+        found[name] = backbone_lib.frozen(method.encoder, *method.backbone(params, memory, name), views).pooled_BxD
     return found
 
 

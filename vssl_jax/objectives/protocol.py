@@ -120,14 +120,14 @@ class Objective:
         return {VIDEO: {}}
 
     def embed(self, params: Parts, memory: Memory, batch: batch_lib.Batch, features: Sequence[str] = (VIDEO,)) -> dict[str, jax.Array]:
-        """Frozen features by their names, the mean over a video's views: {"video": float32 [B, D], ...}. All that evaluation sees of a method without
-        training.
+        """Frozen features by their names, the mean over a video's views: {"video": float32 [B, D], ...}. What online kNN (train.knn_every) sees of a method
+        while it trains; evaluation reads what `backbone` gave to the export.
         """
         raise NotImplementedError
 
     def backbone(self, params: Parts, memory: Memory, feature: str = VIDEO) -> tuple[Tree, Tree]:
         """(parameters, batch statistics) of the network that makes a feature of `shown`, as it is exported: a backbone of `config.model`
-        (models/backbone.py). VIDEO's is fine-tuned.
+        (models/backbone.py). All that evaluation sees of a method; VIDEO's is fine-tuned. A method without it is refused before the first step.
         """
         raise NotImplementedError
 

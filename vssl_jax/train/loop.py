@@ -86,6 +86,7 @@ class Plan:
     writer: MetricsWriter | None = None
     goodput: Recorder = field(default_factory=Recorder)
     progress: Callable[[int], Progress] | None = None  # start step -> progress display
+    check: Callable[[TrainState], None] = lambda shapes: None  # of the state's shapes, before anything is compiled
     on_start: Callable[["Program"], None] | None = None
     host_metrics: Callable[[], Mapping[str, float]] = dict
 
@@ -174,8 +175,11 @@ def compile_plan(plan: Plan, check: Callable[[TrainState], None] = lambda shapes
     return Program(lowered.state_shapes, lowered.fresh, lowered.batch_shapes, compiled, needed, fits[0][1], seconds, flops)
 
 
-def _check_weights(plan: Plan, shapes: TrainState) -> None:
-    """Raises UserError where the weights that the run starts from, or the checkpoint that it goes on from, are another model's."""
+def _check(plan: Plan, shapes: TrainState) -> None:
+    """Raises UserError as the plan's own check does, and where the weights that the run starts from, or the checkpoint that it goes on from, are another
+    model's.
+    """
+    plan.check(shapes)
     if plan.checkpointer and plan.checkpointer.started():
         plan.checkpointer.check_latest(shapes)
         return
@@ -201,10 +205,10 @@ def _fresh_state(plan: Plan, program: Program) -> TrainState:
 def train(plan: Plan) -> TrainState:
     """Runs the plan to its last step and returns the state.
 
-    Raises Preempted after a signal and a save; UserError where the step does not fit, a checkpoint is of another model, or the guard
+    Raises Preempted after a signal and a save; UserError as `plan.check` does, and where the step does not fit, a checkpoint is of another model, or the guard
     refuses `guard.max_in_a_row` steps in a row.
     """
-    program = compile_plan(plan, check=functools.partial(_check_weights, plan))
+    program = compile_plan(plan, check=functools.partial(_check, plan))
     processes = {device.process_index for device in plan.mesh.devices.flat}
     with jax.set_mesh(plan.mesh), Listener(together=len(processes) > 1) as listener:
         restored = plan.checkpointer.restore_latest(program.state_shapes) if plan.checkpointer else None
