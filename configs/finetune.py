@@ -121,6 +121,7 @@ def _embedded(config, small):
     """The same training of the encoder of `small`, videomae's variant of that name, on its data."""
     config.model = {**small.model.to_dict(), "final_norm": False, "drop_path": 0.0}
     config.data = small.data.to_dict()
+    config.train.epochs = 0  # as many steps as the variant says
     config.objective.update({"classes": 8, "smoothing": 0.0})
     config.objective.mix = {}
     config.objective.head.dropout = 0.0

@@ -86,9 +86,9 @@ def clips(config: ConfigDict, frames: int, stride: int = 1, canvas: tuple[int, i
 def small_size(config: ConfigDict) -> None:
     config.model = {"name": "cnn_small", "frames": LOCAL_FRAMES, "size": 64, "dtype": "auto"}
     videomae.small(config, frames=LOCAL_FRAMES, size=64)
-    config.data.num_examples, config.data.max_short_fraction = 0, 0.05
+    config.data.max_short_fraction = 0.05
     config.data.sampler.stride = 1
-    config.train.update({"epochs": 0, "batch_size": 32, "steps": 500, "log_every": 50, "picture_every": 250, "validate_every": 250})
+    config.train.update({"batch_size": 32, "steps": 500, "log_every": 50, "picture_every": 250, "validate_every": 250})
     config.optimizer = config_lib.optimizer()
     config.optimizer.update({"learning_rate": 2e-3, "lr_batch": 0, "warmup_steps": 25, "b2": 0.999})
     config.checkpoint.every = 250

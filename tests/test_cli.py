@@ -285,6 +285,53 @@ def test_steps_follow_an_overridden_batch_size():
     assert found.train.steps == 2 * 240_436 // 64
 
 
+@pytest.mark.parametrize(
+    ("recipe", "key"),
+    [
+        ("videomae_vitb.py:local", "train.epochs"), ("videomae_vitb.py:smoke", "data.num_examples"), ("finetune_vitb.py:local", "train.epochs"),
+        ("finetune_vitb.py:local", "data.num_examples"), ("rotation_r3d18.py", "train.epochs"), ("rotation_r3d18.py", "data.num_examples"),
+        ("vie_r3d18.py", "train.epochs"), ("coclr_s3d_ucf101.py:local", "train.epochs"), ("deep_cluster_slowonly50.py:local", "data.num_examples"),
+    ],
+)  # fmt: skip
+def test_what_counts_no_steps_is_refused(recipe, key):
+    """It would stand in config.json beside steps that it has nothing to do with."""
+    given = [f"--config={CONFIGS / recipe}", f"--config.{key}=3"]
+    with pytest.raises(UserError, match=f"^{key} counts nothing in this recipe: set train.steps$"):
+        cli.parse(given, "")
+    found, _ = cli.parse([*given, "--config.train.steps=7"], "")
+    assert found.train.steps == 7
+    group, name = key.split(".")
+    assert found[group][name] == 3
+    cli.parse([given[0], f"--config.{key}={_of(recipe, key)}"], "")
+
+
+def _of(recipe: str, key: str) -> int:
+    group, name = key.split(".")
+    return cli.parse([f"--config={CONFIGS / recipe}"], "")[0][group][name]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "key", "value", "follows", "then"),
+    [
+        ("videomae_vitb.py", "train.epochs", 3, "train.steps", 3 * 240_436 // 2048),
+        ("coclr_s3d_ucf101.py", "train.epochs", 1001, "train.epochs", 1001),  # counted in tenths: nothing moves for one more
+        ("vie_r3d18.py", "data.num_examples", 999, "objective.videos", 999),
+        ("deep_cluster_slowonly50.py", "data.num_examples", 5120, "objective.refresh_every", 10),
+    ],
+)  # fmt: skip
+def test_what_others_are_counted_by_moves_them(recipe, key, value, follows, then):
+    found, _ = cli.parse([f"--config={CONFIGS / recipe}", f"--config.{key}={value}"], "")
+    group, name = key.split(".")
+    assert found[group][name] == value
+    group, name = follows.split(".")
+    assert found[group][name] == then
+
+
+def test_no_steps_are_counted_by_the_videos_of_an_evaluation():
+    with pytest.raises(UserError, match=r"^eval\.test\.num_examples counts nothing in this recipe: leave it at 0$"):
+        cli.parse([f"--config={CONFIGS / 'videomae_vitb.py'}", "--config.eval.test.num_examples=5"], "")
+
+
 def test_help_is_the_usage(capsys):
     for command in (main.main, evaluate.main, bench.main):
         with pytest.raises(SystemExit) as leaving:

@@ -70,6 +70,7 @@ def test_recipes_fit_their_own_data_and_have_all_their_turns(name, variant, capl
     made = recipe(name, variant)
     objective, data = objectives.build(made), config_lib.to_dict(made.data)
     videos = {"": data["num_examples"], "local": 3000, "smoke": 16}[variant]
+    assert not variant or made.train.epochs == data["num_examples"] == 0, "published epochs stand beside steps that they do not count"
     objective.check_run(videos or 10**5, made.train.steps, data["sampler"])
     pretrain._count_turns(objective, made.train.steps)
     assert not caplog.records

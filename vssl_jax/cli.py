@@ -32,8 +32,8 @@ def parse(
     """(the locked config, the flags) of `--config=FILE[:variant] --config.key=value ... --workdir=DIR`; `define` adds flags of the command's own,
     and `keys` are settings that its recipes have.
 
-    Raises UserError for a file that is not there or a recipe of another command, an unknown key (naming the nearest) or a value of the wrong
-    type.
+    Raises UserError for a file that is not there or a recipe of another command, an unknown key (naming the nearest), a value of the wrong
+    type, or a setting that would change nothing (config.check_counts).
     """
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "Where the run is kept; the same command in the same workdir resumes.", flag_values=values)
@@ -66,6 +66,7 @@ def parse(
         raise UserError(f"--workdir={values.workdir} is a URL, and a run is kept in a folder: give the one where its bucket is mounted")
     try:
         config_lib.check_values(holder.value)
+        config_lib.check_counts(alone, holder.value, config_lib.overridden(own))
     except ZeroDivisionError as error:  # what recipes count by it is computed where it is read
         raise UserError("train.batch_size is 0: it must be 1 or more") from error
     return holder.value, values

@@ -166,6 +166,33 @@ def by_epochs(config: ConfigDict, epochs: int, warmup_epochs: int, num_examples:
     config.optimizer.warmup_steps = examples * warmup_epochs // batch
 
 
+COUNTS = r"train\.epochs|(.*\.)?num_examples"  # settings that are nothing but what others are counted by
+
+
+def check_counts(alone: ConfigDict, made: ConfigDict, given: Sequence[str]) -> None:
+    """Raises UserError where a setting of `given` (names of overrides) that others are counted by is another in `made` than in the recipe `alone`, and nothing
+    in this recipe is counted by it: it would be kept in the run's config as if it held. Where train.steps is given too, that one holds.
+    """
+    for key in given:
+        if not re.fullmatch(COUNTS, key) or _value(made, key) == _value(alone, key):
+            continue
+        of_training = key in ("train.epochs", "data.num_examples")
+        if not (of_training and "train.steps" in given) and not _moves(made, key):
+            raise UserError(
+                f"{key} counts nothing in this recipe: " + ("set train.steps" if of_training else f"leave it at {_value(alone, key)}")
+            )
+
+
+def _moves(config: ConfigDict, key: str) -> bool:
+    """Whether any other setting follows this number."""
+    group, name = _value(config, key.rpartition(".")[0]), key.rpartition(".")[2]
+    old, before = group[name], to_dict(config)
+    group[name] = old + 10**9  # any step moves it out of what it is divided by
+    after = to_dict(config)
+    group[name] = old
+    return any(not line.startswith(f"{key}: ") for line in differences(before, after))
+
+
 def to_dict(config: ConfigDict) -> dict[str, Any]:
     """Plain nested dict, JSON-ready (tuples become lists), lazy references computed."""
     return json.loads(config.copy_and_resolve_references().to_json_best_effort())
@@ -191,6 +218,11 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
         elif a != b:
             out.append(f"{prefix}{key}: {a} -> {b}")
     return out
+
+
+def overridden(argv: Sequence[str]) -> list[str]:
+    """The settings that arguments as `read_overrides` gives them name: 'train.steps', ..."""
+    return [match[1] for arg in argv if (match := re.fullmatch(r"--config\.([^=]+)=.*", arg, re.DOTALL))]
 
 
 def paths(config: ConfigDict, prefix: str = "") -> list[str]:
@@ -336,7 +368,7 @@ LIMITS: tuple[tuple[str, str, Callable[[Any, ConfigDict], bool]], ...] = (
     (r"(^|\.)objective\.resize$", "(least, most), or empty", lambda v, _: len(v) in (0, 2)),
     (r"(^|\.)(linear|attentive|finetune)\.steps$", "1 or more", lambda v, _: v >= 1),
     (
-        r"(^|\.)(epochs|warmup_epochs|num_examples|world_videos|workers|every|picture_every|validate_every|knn_every|knn_videos|short_side|spike_factor|spike_after|memory_gb)$",
+        r"(^|\.)(epochs|num_examples|world_videos|workers|every|picture_every|validate_every|knn_every|knn_videos|short_side|spike_factor|spike_after|memory_gb)$",
         "0 or more",
         lambda v, _: v >= 0,
     ),

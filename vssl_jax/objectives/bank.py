@@ -29,7 +29,7 @@ def check_run(places: int, clusters: int, what: str, videos: int) -> None:
     if videos < 0.95 * places:
         log.warning(
             "objective.videos=%d, but the data have %d videos: clusters are renewed as for the larger number, and where noise is drawn, it is so from empty "
-            "places too; set data.num_examples=%d, which both follow", places, videos, videos,
+            "places too; set data.num_examples=%d, which both follow (in variants objective.videos)", places, videos, videos,
         )  # fmt: skip
 
 
