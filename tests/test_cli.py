@@ -332,6 +332,39 @@ def test_no_steps_are_counted_by_the_videos_of_an_evaluation():
         cli.parse([f"--config={CONFIGS / 'videomae_vitb.py'}", "--config.eval.test.num_examples=5"], "")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["data.source=folder", "data.split=test"], "data.split is of no use to data.source=folder, which has no such setting (of tfds, embedded, rendered)"),
+        (["data.source=folder", "data.split=train"], "data.split"),  # of a folder it is no more than its name
+        (["data.world=hard-14", "data.source=manifest"], "data.world is of no use to data.source=manifest"),
+        (["data.source=folder", "data.fps=5"], "data.fps is of no use to data.source=folder, which has no such setting (of tfrecord, tfds)"),
+        (["data.source=tfrecord", "data.videos=7"], "data.videos is of no use to data.source=tfrecord"),
+        (["data.tfds_dir=/nope"], "data.tfds_dir is of no use to data.source=embedded"),
+        (["eval.test.source=folder", "eval.test.split=val"], "eval.test.split is of no use to eval.test.source=folder"),
+        (["eval.train.num_classes=3"], "eval.train.num_classes is of no use to eval.train.source=embedded"),
+    ],
+)  # fmt: skip
+def test_a_setting_of_another_source_is_refused(tmp_path, arguments, says):
+    """What was asked for is other videos than would be read."""
+    assert says in mistaken(main.main, tmp_path, SMOKE, *[f"--config.{argument}" for argument in arguments])
+
+
+def test_a_setting_of_another_source_is_refused_of_evaluations_too(tmp_path):
+    folder = ("--config.checkpoint=x", "--config.test.source=folder", "--config.test.split=val")
+    assert "test.split is of no use to test.source=folder" in mistaken(evaluate.main, tmp_path, PROBES, *folder)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [["source=folder"], ["source=manifest", "classes=names.txt"], ["source=tfds", "split=val", "fps=5"], ["source=folder", "cache="]],
+)
+def test_what_the_recipe_has_of_another_source_is_not(given):
+    """`:local` is of the embedded dataset, with a world of its own, and is run on other videos by naming them."""
+    found, _ = cli.parse([SMOKE.replace("smoke", "local"), *[f"--config.data.{argument}" for argument in given]], "")
+    assert found.data.source == given[0].partition("=")[2] and found.data.world == "slide-8"
+
+
 def test_help_is_the_usage(capsys):
     for command in (main.main, evaluate.main, bench.main):
         with pytest.raises(SystemExit) as leaving:

@@ -36,7 +36,7 @@ EVALUATED = ("--config.eval.protocols=knn", "--config.eval.baseline=false")
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> tuple[str, ...]:
-    """Arguments that keep the embedded dataset out of the home folder."""
+    """Arguments that keep the embedded dataset out of the home folder: of training, and of the evaluation's training and test videos."""
     folder = tmp_path_factory.mktemp("world")
     return tuple(f"--config.{data}.cache={folder}" for data in ("data", "eval.train", "eval.test"))
 
@@ -220,7 +220,7 @@ def test_a_film_that_training_has_read_is_not_read_again_to_evaluate(tmp_path, w
 @pytest.mark.slow
 def test_process_0_evaluates_and_the_others_wait_for_it(tmp_path, world):
     """Training on both, then the evaluation on one, which reads an export alone."""
-    settings = (NOISE, "--config.model.depth=1", "--config.train.picture_every=0", *world, *EVALUATED)
+    settings = (NOISE, "--config.model.depth=1", "--config.train.picture_every=0", *world[1:], *EVALUATED)
     with Run(tmp_path / "run", tmp_path / "xla", *settings, count=2, recipe=SMOKE.partition("=")[2]) as both:
         assert both.wait() == [0, 0], both.output()
     first, second = (log.read_text() for log in both.logs)
@@ -270,7 +270,7 @@ class Told(loop.Feed):
 @pytest.mark.parametrize("where", ["features", "probe"])
 def test_a_run_told_to_stop_while_it_evaluates_says_how_to_go_on(where, finished, world, monkeypatch):
     """Neither trains anything: the run is finished."""
-    argv = (*TINY, *world, "--config.eval.protocols=linear", "--config.eval.baseline=false", f"--workdir={finished}")
+    argv = (*TINY, *world[1:], "--config.eval.protocols=linear", "--config.eval.baseline=false", f"--workdir={finished}")
     metrics = (finished / "metrics.jsonl").read_bytes()
     if where == "features":
         monkeypatch.setattr(evaluate.features, "extract", lambda *args, **settings: signal.raise_signal(signal.SIGTERM))
@@ -290,7 +290,7 @@ def test_a_finished_run_trains_nothing_and_evaluates(finished, tmp_path, world):
     workdir = tmp_path / "run"
     shutil.copytree(finished, workdir)
     metrics = (workdir / "metrics.jsonl").read_bytes()
-    done = run(main.main, *TINY, *world, *EVALUATED, f"--workdir={workdir}")
+    done = run(main.main, *TINY, *world[1:], *EVALUATED, f"--workdir={workdir}")
     assert done.code == 0 and "step 1" not in done.err, done.err
     assert (workdir / "metrics.jsonl").read_bytes() == metrics
     assert {row["name"] for row in json.loads((workdir / "eval.json").read_text())["protocols"]} == {"knn"}
@@ -366,7 +366,7 @@ def test_a_wrong_setting_is_one_line(tmp_path, argument, says):
 )
 def test_a_mistake_in_the_evaluation_is_said_before_the_training(tmp_path, world, argument, says):
     all_of_them = "--config.eval.protocols=knn,retrieval,linear,attentive,finetune"
-    done = run(main.main, *TINY, *world, all_of_them, f"--config.eval.{argument}", f"--workdir={tmp_path / 'run'}")
+    done = run(main.main, *TINY, *world[1:], all_of_them, f"--config.eval.{argument}", f"--workdir={tmp_path / 'run'}")
     assert says in error_line(done) and files(tmp_path) == []
 
 

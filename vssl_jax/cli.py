@@ -17,7 +17,7 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from vssl_jax import cache
+from vssl_jax import cache, data
 from vssl_jax import config as config_lib
 from vssl_jax.errors import UserError
 from vssl_jax.train import lost
@@ -33,7 +33,7 @@ def parse(
     and `keys` are settings that its recipes have.
 
     Raises UserError for a file that is not there or a recipe of another command, an unknown key (naming the nearest), a value of the wrong
-    type, or a setting that would change nothing (config.check_counts).
+    type, or a setting that would change nothing (config.check_counts, data.check_given).
     """
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "Where the run is kept; the same command in the same workdir resumes.", flag_values=values)
@@ -66,7 +66,10 @@ def parse(
         raise UserError(f"--workdir={values.workdir} is a URL, and a run is kept in a folder: give the one where its bucket is mounted")
     try:
         config_lib.check_values(holder.value)
-        config_lib.check_counts(alone, holder.value, config_lib.overridden(own))
+        given = config_lib.overridden(own)
+        config_lib.check_counts(alone, holder.value, given)
+        for group, settings in config_lib.groups_of_data(holder.value).items():
+            data.check_given(settings, [key.rpartition(".")[2] for key in given if key.rpartition(".")[0] == group], group)
     except ZeroDivisionError as error:  # what recipes count by it is computed where it is read
         raise UserError("train.batch_size is 0: it must be 1 or more") from error
     return holder.value, values

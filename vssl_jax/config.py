@@ -225,6 +225,12 @@ def overridden(argv: Sequence[str]) -> list[str]:
     return [match[1] for arg in argv if (match := re.fullmatch(r"--config\.([^=]+)=.*", arg, re.DOTALL))]
 
 
+def groups_of_data(config: ConfigDict) -> dict[str, ConfigDict]:
+    """The groups that have all keys of `data`, by their names: 'data', 'eval.train', ..."""
+    groups = {path: _value(config, path) for path in paths(config)}
+    return {path: group for path, group in groups.items() if isinstance(group, ConfigDict) and data().keys() <= set(group)}
+
+
 def paths(config: ConfigDict, prefix: str = "") -> list[str]:
     """Every key as the command line spells it: 'train.batch_size', ..."""
     out = []

@@ -1,7 +1,7 @@
 """Video files, shards and worlds -> batches on the host. The reading order: source, sample, row, pipeline; then the sources."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from vssl_jax.data.embedded import embedded_source
@@ -44,6 +44,21 @@ def own_settings(config: Mapping) -> dict[str, Any]:
     """Those of `config` that, besides the path, say which videos the source has: its constructor's. Raises UserError for an unknown source."""
     parameters = inspect.signature(_constructor(config)).parameters
     return {name: config[name] for name in parameters if name != "path" and name in config}
+
+
+def check_given(config: Mapping, given: Iterable[str], group: str = "data") -> None:
+    """Raises UserError for a setting of `given`, names of what a person told this `group` of settings beside its recipe, that other sources have and the chosen
+    one has not: the videos would be others than were asked for. What the recipe itself holds is for whichever source is chosen, and passes, and so does what
+    is empty or 0. An unknown source passes too: `open_source` refuses it.
+    """
+    parameters = {name: inspect.signature(constructor).parameters for name, constructor in SOURCES.items()}
+    own = parameters.get(config["source"])
+    for name in given if own is not None else ():
+        having = [source for source, theirs in parameters.items() if name in theirs]
+        if having and name not in own and config[name]:
+            raise UserError(
+                f"{group}.{name} is of no use to {group}.source={config['source']}, which has no such setting (of {', '.join(having)}): leave it out"
+            )
 
 
 def _constructor(config: Mapping) -> Callable[..., Source]:
