@@ -16,6 +16,8 @@ from vssl_jax.errors import UserError
 from vssl_jax.models import attention as attention_lib
 from vssl_jax.models import layout
 from vssl_jax.models.attention import attention
+from vssl_jax.models.cnn import CNN
+from vssl_jax.models.timesformer import TimeSformer
 from vssl_jax.models.transformer import BlockConfig, block_stack
 from vssl_jax.train import sharding
 from vssl_jax.train.loop import compile_plan
@@ -96,9 +98,11 @@ def test_frames_that_do_not_split_are_one_line():
         layout.frames(jnp.zeros((2, 6, 8, 8, 3)))
 
 
-def test_a_backbone_without_tokens_is_refused():
-    plan = tiny.plan(tiny.classifier(), tiny.batches(1), {"data": 4, "seq": 2})
-    with pytest.raises(UserError, match=r"mesh\.seq=2 splits tokens, which CNN has none of"):
+@pytest.mark.parametrize("module", [CNN(width=8), TimeSformer(width=8, depth=1, heads=2, patch=8, frames=4, size=16)])
+def test_a_backbone_that_does_not_split_its_tokens_is_refused(module):
+    plan = tiny.plan(tiny.classifier(encoder=module), tiny.batches(1), {"data": 4, "seq": 2})
+    says = rf"mesh\.seq=2 splits the tokens of a clip, which {type(module).__name__} does not do: set mesh\.seq=1"
+    with pytest.raises(UserError, match=says):
         compile_plan(plan)
 
 

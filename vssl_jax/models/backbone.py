@@ -40,11 +40,11 @@ def pixels(module: nn.Module) -> Pixels:
 
 def init(module: nn.Module, rng: jax.Array, clip_shape: tuple[int, ...]) -> tuple[Tree, Tree, Features]:
     """Fresh (params, stats) of a backbone, and the shapes of its features. `clip_shape` is (B,T,H,W,3); the forward pass is traced, once, and not
-    computed. Raises UserError where the mesh splits sequences and the backbone has none (the attribute `splits_sequences`): its devices would all
-    compute the same.
+    computed. Raises UserError where the mesh splits the tokens of a clip and the backbone does not (its attribute `splits_sequences`): those devices
+    would all compute the same.
     """
     if layout.parts() > 1 and not getattr(module, "splits_sequences", False):
-        raise UserError(f"mesh.seq={layout.parts()} splits tokens, which {type(module).__name__} has none of: set mesh.seq=1")
+        raise UserError(f"mesh.seq={layout.parts()} splits the tokens of a clip, which {type(module).__name__} does not do: set mesh.seq=1")
     clip, seen = jax.ShapeDtypeStruct(clip_shape, "float32"), []
 
     def features(module, clip):
