@@ -382,14 +382,14 @@ def test_fewer_known_videos_than_the_background_asks_for_are_no_trouble():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: dataclasses.replace(METHODS["deep"], prototypes=1), "2 or more"),
-        (lambda: dataclasses.replace(METHODS["deep"], assigned=3), "3 of 2 views"),
-        (lambda: dataclasses.replace(METHODS["deep"], refresh_every=0), "each 1 or more"),
+        (lambda: dataclasses.replace(METHODS["deep"], prototypes=1), r"objective\.prototypes is 1: it must be 2 or more"),
+        (lambda: dataclasses.replace(METHODS["deep"], assigned=3), r"objective\.assigned is 3: it must be from 1 to 2"),
+        (lambda: dataclasses.replace(METHODS["deep"], refresh_every=0), r"objective\.refresh_every is 0: it must be 1 or more"),
         (lambda: Deep(**fields(1)), "Deep needs 2 or more"),
         (lambda: Local(**fields(2)), "one view with its bank"),
         (lambda: Local(**fields(0)), "Local needs 1 or more"),
-        (lambda: dataclasses.replace(METHODS["local"], momentum=1.0), "from 0 to below 1"),
-        (lambda: dataclasses.replace(METHODS["local"], noise=0), "1 or more"),
+        (lambda: dataclasses.replace(METHODS["local"], momentum=1.0), r"objective\.momentum is 1.0: it must be 0 or more and below 1"),
+        (lambda: dataclasses.replace(METHODS["local"], noise=0), r"objective\.noise is 0: it must be 1 or more"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(make, message):

@@ -346,9 +346,9 @@ def test_colors_and_flow_are_of_the_same_stretch_wherever_it_begins(monkeypatch,
     ("change", "message"),
     [
         ({"views": (ClipView(VIEW, 1), ClipView(VIEW, 1, stride=2))}, "strides 1 and 2"),
-        ({"mined": 48}, "fewer than the queue"),
+        ({"mined": 48}, r"objective\.mined is 48: it must be 1 or more and below objective\.queue=48"),
         ({"flow_of": "clip"}, "flow_of"),
-        ({"drop_own": 2.0}, "from 0 to 1"),
+        ({"drop_own": 2.0}, r"objective\.drop_own is 2.0: it must be from 0 to 1"),
         ({"views": (ClipView(VIEW, 1),) * 3}, "two views"),
     ],
 )

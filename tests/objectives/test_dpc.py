@@ -365,12 +365,12 @@ def test_the_report_shows_what_was_seen_and_where_a_prediction_points(name):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: dataclasses.replace(METHODS["dpc"], blocks=3), "3 blocks of 2 frames and predicts 3"),
-        (lambda: dataclasses.replace(METHODS["dpc"], frames=0), "frames are 1 or more"),
-        (lambda: Predictive(dim=0), "dim 0"),
-        (lambda: Predictive(predicted=0), "predicted 0"),
-        (lambda: Predictive(memory_rows=-1), "memory_rows -1"),
-        (lambda: Predictive(dropout=1.0), "dropout 1.0"),
+        (lambda: dataclasses.replace(METHODS["dpc"], blocks=3), r"objective\.blocks is 3: it must be above objective\.predicted=3"),
+        (lambda: dataclasses.replace(METHODS["dpc"], frames=0), r"objective\.frames is 0: it must be 1 or more"),
+        (lambda: Predictive(dim=0), r"objective\.dim is 0: it must be 1 or more"),
+        (lambda: Predictive(predicted=0), r"objective\.predicted is 0: it must be 1 or more"),
+        (lambda: Predictive(memory_rows=-1), r"objective\.memory_rows is -1: it must be 0 or more"),
+        (lambda: Predictive(dropout=1.0), r"objective\.dropout is 1.0: it must be 0 or more and below 1"),
         (lambda: jax.eval_shape(lambda: Predictive(4).init(KEY, jnp.zeros((1, 3, 1, 1, 2)))), "of 3 blocks 3 cannot be predicted"),
     ],
 )

@@ -105,5 +105,5 @@ def test_a_cubic_puzzle_of_a_short_clip_is_refused():
 
 
 def test_a_jigsaw_of_one_piece_is_refused():
-    with pytest.raises(UserError, match="two tiles at least"):
+    with pytest.raises(UserError, match="nothing to put in order"):
         dataclasses.replace(JIGSAW, segments=1, grid=1)

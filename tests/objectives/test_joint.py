@@ -27,6 +27,7 @@ from vssl_jax.objectives.protocol import STATS
 from vssl_jax.objectives.simclr import SimCLR
 from vssl_jax.objectives.swav import SwAV
 from vssl_jax.objectives.tclr import TCLR, TERMS
+from vssl_jax.objectives.uber_nce import UberNCE
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb import recipe
 from vssl_jax.perturb.clip_view import ClipView, Pairing
@@ -467,19 +468,23 @@ def test_views_of_a_recipe_that_make_no_sense_are_refused():
     ("make", "message"),
     [
         (lambda: SimCLR(**fields((FIRST,))), "SimCLR needs 2 or more"),
-        (lambda: SimCLR(temperature=0.0, **fields()), "above 0"),
-        (lambda: MoCo(size=-1, **averaged()), "0 or more"),
-        (lambda: DINO(prototypes=8, large=3, **averaged()), "from 1 to all"),
+        (lambda: SimCLR(temperature=0.0, **fields()), r"objective\.temperature is 0.0: it must be above 0"),
+        (lambda: MoCo(size=-1, **averaged()), r"objective\.queue is -1: it must be 0 or more"),
+        (lambda: DINO(prototypes=8, large=3, **averaged()), r"objective\.large is 3: it must be from 1 to 2"),
+        (lambda: SwAV(prototypes=1, **fields()), r"objective\.prototypes is 1: it must be 2 or more"),
+        (lambda: UberNCE(size=0, **averaged()), r"objective\.queue is 0: it must be 1 or more"),
+        (lambda: UberNCE(**averaged((FIRST,) * 3)), r"UberNCE compares two views, objective\.views has 3"),
         (lambda: DINO(prototypes=8, **foretelling()), "foretells nothing"),
         (lambda: BYOL(**foretelling() | {"predictor": MLP((8,), 5)}), r"predictor.dim is 5 and objective.head.dim 6"),
         (lambda: BYOL(**averaged(predictor=MLP((8,), 6))), "unit_length is true: a predictor reads"),
         (lambda: BYOL(**averaged() | {"head": MLP((8,), 6, unit_length=False)}), "no predictor reads its vectors"),
         (lambda: BYOL(**foretelling() | {"predictor": MLP((8,), 6, unit_length=False)}), "predictor.unit_length is false"),
-        (lambda: Average(1.2), "from 0 to 1"),
-        (lambda: Average(0.9, final=1.0), "steps 1 or more"),
+        (lambda: Average(1.2), r"objective\.average\.decay is 1.2: it must be from 0 to 1"),
+        (lambda: Average(0.9, final=1.0), r"train\.steps is 0: it must be 1 or more"),
         (lambda: MLP((0,), 6), "1 or more"),
-        (lambda: ClipView(VIEW, 0), "1 or more"),
-        (lambda: Pairing(colored=1.5), "from 0 to 1"),
+        (lambda: ClipView(VIEW, 0), r"objective\.views\.frames is 0: it must be 1 or more"),
+        (lambda: ClipView(VIEW, 1, first=-2), r"objective\.views\.first is -2: it must be 0 or more, or -1 for a random start"),
+        (lambda: Pairing(colored=1.5), r"objective\.pairing\.colored is 1.5: it must be from 0 to 1"),
         (lambda: recipe.build_pairing({"colour": 0.3}), "unknown field of objective.pairing 'colour': did you mean 'colored'"),
         (lambda: SwAV(prototypes=8, pairing=Pairing(), **fields((FIRST, SECOND, SMALL))), "pairing is of two views, objective.views has 3"),
     ],

@@ -1,6 +1,7 @@
 """Tasks about the order of frames: what is shown is what the label says, and all of it can be shown in every clip."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -85,9 +86,10 @@ def test_no_frame_is_outside_the_clip_and_short_clips_are_refused(name):
     ("name", "change"),
     [
         ("order_verification", {"gaps": (0, 3)}), ("order_verification", {"positive": 1.0}), ("frame_order", {"count": 6}),
-        ("frame_order", {"gaps": (3, 2)}), ("odd_one_out", {"count": 1}), ("temporal_transform", {"speeds": 1}),
+        ("frame_order", {"gaps": (3, 2)}), ("odd_one_out", {"count": 1}), ("odd_one_out", {"skip": 0}), ("temporal_transform", {"speeds": 1}),
     ],
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(name, change):
-    with pytest.raises(UserError):
+    ((setting, value),) = change.items()
+    with pytest.raises(UserError, match=rf"objective\.{setting} is {re.escape(str(value))}: it must be"):
         dataclasses.replace(TASKS[name], **change)

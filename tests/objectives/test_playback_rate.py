@@ -116,7 +116,7 @@ def test_clips_that_are_too_short_are_refused():
 
 @pytest.mark.parametrize("change", [{"rates": (2,)}, {"rates": (0, 1)}, {"rates": (1, 1)}, {"emphasis": (2.0, 0.8)}, {"emphasis": (1.0,)}])
 def test_settings_that_make_no_sense_are_refused(change):
-    with pytest.raises(UserError, match=r"two or more rates|\(low, high\)"):
+    with pytest.raises(UserError, match=r"two or more different rates|\(low, high\)"):
         dataclasses.replace(TASK, **change)
 
 

@@ -181,9 +181,19 @@ def test_a_batch_that_does_not_divide_the_queue_is_refused():
         jax.eval_shape(lambda p, m, b: odd.loss(p, m, b, jax.random.key(0), odd.turns[0]), params, memory, tiny.batches(1, SPEC)[0])
 
 
-@pytest.mark.parametrize("change", [{"speeds": (1,)}, {"speeds": (2, 2)}, {"size": 0}, {"temperature": 0.0}, {"margin": -1.0}])
-def test_settings_that_make_no_sense_are_refused(change):
-    with pytest.raises(UserError, match=r"two different steps|at least 1"):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"speeds": (1,)}, "two different steps"),
+        ({"speeds": (2, 2)}, "two different steps"),
+        ({"size": 0}, r"objective\.queue is 0: it must be 1 or more"),
+        ({"temperature": 0.0}, r"objective\.temperature is 0.0: it must be above 0"),
+        ({"margin": -1.0}, r"objective\.margin is -1.0: it must be 0 or more"),
+        ({"weights": (1.0,)}, r"objective\.weights is \(1.0,\): it must be two numbers"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(change, message):
+    with pytest.raises(UserError, match=message):
         dataclasses.replace(METHOD, **change)
 
 

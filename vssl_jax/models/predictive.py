@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vssl_jax.errors import UserError
+from vssl_jax.errors import BELOW_1, UserError, at_least, check_limits
 from vssl_jax.models.heads import dropout
 
 FORWARD, BACKWARD = "forward", "backward"
@@ -75,11 +75,13 @@ class Predictive(nn.Module):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.dim < 1 or self.predicted < 1 or self.memory_rows < 0 or not 0 <= self.dropout < 1:
-            raise UserError(
-                f"a predictive head has dim {self.dim}, predicted {self.predicted}, memory_rows {self.memory_rows} and dropout {self.dropout}: they are 1 "
-                "or more, 1 or more, 0 or more, and from 0 to below 1"
-            )
+        check_limits(
+            "objective",
+            dim=(self.dim, at_least(1)),
+            predicted=(self.predicted, at_least(1)),
+            memory_rows=(self.memory_rows, at_least(0)),
+            dropout=(self.dropout, BELOW_1),
+        )
 
     @property
     def directions(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vssl_jax.errors import UserError
+from vssl_jax.errors import Limit, at_least, between, check_limits
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class Average:
     steps: int = 0
 
     def __post_init__(self):
-        if not 0 <= self.decay <= 1 or self.final > 1 or (self.final >= 0 and self.steps < 1):
-            raise UserError(
-                f"a moving average decays by {self.decay} to {self.final} in {self.steps} steps: decays are from 0 to 1, steps 1 or more"
-            )
+        final = Limit("from 0 to 1, or below 0 for a decay that stays", lambda value: value <= 1)
+        check_limits("objective.average", decay=(self.decay, between(0, 1)), final=(self.final, final))
+        if self.final >= 0:
+            check_limits("train", steps=(self.steps, at_least(1)))
 
     def at(self, step: jax.Array) -> jax.Array:
         if self.final < 0:

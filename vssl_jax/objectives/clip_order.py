@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vssl_jax.errors import UserError
+from vssl_jax.errors import at_least, between, check_limits
 from vssl_jax.models.piece_heads import PairsHead
 from vssl_jax.objectives.pretext import Pretext, Question, shared_fields
 from vssl_jax.perturb import keys as keys_lib
@@ -26,8 +26,7 @@ class ClipOrder(Pretext):
     gap: int = 8
 
     def __post_init__(self):
-        if not (2 <= self.count <= 5 and self.gap >= 0):
-            raise UserError(f"clip order has {self.count} clips with gaps of {self.gap}: take 2 to 5 clips, and gaps of 0 or more frames")
+        check_limits("objective", count=(self.count, between(2, 5)), gap=(self.gap, at_least(0)))
 
     @property
     def pieces(self):

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from vssl_jax import batch as batch_lib
-from vssl_jax.errors import UserError, unknown_name
+from vssl_jax.errors import Limit, UserError, above, at_least, between, check_limits, unknown_name
 from vssl_jax.objectives import average as average_lib
 from vssl_jax.objectives import collapse, losses
 from vssl_jax.objectives import queue as queue_lib
@@ -81,17 +81,13 @@ class CoCLR(JointEmbedding):
             )
         if self.flow_of not in flow_view.FLOW_OF:
             raise unknown_name("objective.flow_of", self.flow_of, flow_view.FLOW_OF)
-        if not (
-            1 <= self.mined < self.size
-            and self.temperature > 0
-            and 0 <= self.drop_own <= 1
-            and min(self.initial, self.learning, self.cycles) >= 1
-        ):
-            raise UserError(
-                f"CoCLR mines {self.mined} of a queue of {self.size}, with temperature {self.temperature}, drop_own {self.drop_own}, turns of "
-                f"{self.initial} and {self.learning} steps and {self.cycles} cycles: they must be 1 or more and fewer than the queue, above 0, from 0 "
-                "to 1, and 1 or more"
-            )
+        check_limits(
+            "objective",
+            mined=(self.mined, Limit(f"1 or more and below objective.queue={self.size}", lambda value: 1 <= value < self.size)),
+            temperature=(self.temperature, above(0)),
+            drop_own=(self.drop_own, between(0, 1)),
+            **{name: (getattr(self, name), at_least(1)) for name in ("initial", "learning", "cycles")},
+        )
 
     @property
     def turns(self) -> tuple[Turn, ...]:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from vssl_jax import batch as batch_lib
-from vssl_jax.errors import UserError
+from vssl_jax.errors import above, at_least, between, check_limits
 from vssl_jax.models.projection import unit
 from vssl_jax.objectives import bank as bank_lib
 from vssl_jax.objectives import collapse, kmeans, losses
@@ -44,17 +44,13 @@ class DeepCluster(JointEmbedding):
 
     def __post_init__(self):
         super().__post_init__()
-        if not (
-            self.prototypes >= 2
-            and min(self.videos, self.heads, self.iterations, self.refresh_every) >= 1
-            and self.temperature > 0
-            and 1 <= self.assigned <= len(self.views)
-        ):
-            raise UserError(
-                f"DeepCluster has {self.prototypes} prototypes, {self.videos} videos, {self.heads} heads, {self.iterations} iterations every "
-                f"{self.refresh_every} steps, temperature {self.temperature} and clusters {self.assigned} of {len(self.views)} views: they must be 2 or "
-                "more, each 1 or more, above 0, and from 1 to all"
-            )
+        check_limits(
+            "objective",
+            prototypes=(self.prototypes, at_least(2)),
+            temperature=(self.temperature, above(0)),
+            assigned=(self.assigned, between(1, len(self.views))),
+            **{name: (getattr(self, name), at_least(1)) for name in ("videos", "heads", "iterations", "refresh_every")},
+        )
 
     def init(self, rng, batch):
         base_rng, bank_rng, own_rng = jax.random.split(rng, 3)

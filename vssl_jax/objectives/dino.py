@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from vssl_jax import batch as batch_lib
-from vssl_jax.errors import UserError
+from vssl_jax.errors import UserError, above, at_least, between, check_limits
 from vssl_jax.models import projection
 from vssl_jax.models.projection import Prototypes
 from vssl_jax.objectives import collapse, losses
@@ -45,17 +45,14 @@ class DINO(Taught):
         super().__post_init__()
         if self.predictor:
             raise UserError("DINO foretells nothing: leave objective.predictor out")
-        if not (
-            self.prototypes >= 2
-            and self.temperature > 0
-            and self.sharp > 0
-            and 0 <= self.center_decay <= 1
-            and 1 <= self.large <= len(self.views)
-        ):
-            raise UserError(
-                f"DINO has {self.prototypes} prototypes, temperatures {self.temperature} and {self.sharp}, a center that decays by "
-                f"{self.center_decay} and {self.large} large views of {len(self.views)}: they must be 2 or more, above 0, from 0 to 1, and from 1 to all"
-            )
+        check_limits(
+            "objective",
+            prototypes=(self.prototypes, at_least(2)),
+            temperature=(self.temperature, above(0)),
+            sharp=(self.sharp, above(0)),
+            center_decay=(self.center_decay, between(0, 1)),
+            large=(self.large, between(1, len(self.views))),
+        )
 
     def init(self, rng, batch):
         base_rng, own_rng = jax.random.split(rng)

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from vssl_jax import batch as batch_lib
-from vssl_jax.errors import UserError
+from vssl_jax.errors import Limit, at_least, check_limits
 from vssl_jax.models import flops as flops_lib
 from vssl_jax.models import layout
 from vssl_jax.models.predictive import FORWARD, Predicted, Predictive, Told
@@ -52,11 +52,9 @@ class DPC(OnEncoder):
     blocks: int = 8
 
     def __post_init__(self):
-        if self.frames < 1 or self.blocks <= self.head.predicted:
-            raise UserError(
-                f"predictive coding has {self.blocks} blocks of {self.frames} frames and predicts {self.head.predicted}: frames are 1 or more, and one "
-                "block at least is seen"
-            )
+        predicted = self.head.predicted
+        more = Limit(f"above objective.predicted={predicted}, one at least is seen", lambda value: value > predicted)
+        check_limits("objective", frames=(self.frames, at_least(1)), blocks=(self.blocks, more))
 
     @property
     def span(self) -> int:

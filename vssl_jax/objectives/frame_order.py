@@ -14,11 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vssl_jax.errors import UserError
+from vssl_jax.errors import between, check_limits
 from vssl_jax.models.piece_heads import PairsHead
 from vssl_jax.objectives.pretext import Pretext, Question, shared_fields
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb import pieces as pieces_lib
+from vssl_jax.perturb.checks import check_range
 
 
 def classes_up_to_reversal(n: int) -> np.ndarray:
@@ -36,8 +37,8 @@ class FrameOrder(Pretext):
     by_motion: bool = True
 
     def __post_init__(self):
-        if not (2 <= self.count <= 5 and 1 <= self.gaps[0] <= self.gaps[1]):
-            raise UserError(f"frame order has {self.count} frames with gaps {self.gaps}: take 2 to 5 frames, 1 <= fewest <= most")
+        check_limits("objective", count=(self.count, between(2, 5)))
+        check_range("objective.gaps", self.gaps, 1, whole=True)
 
     @property
     def pieces(self):

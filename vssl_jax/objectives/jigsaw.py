@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vssl_jax.errors import UserError
+from vssl_jax.errors import UserError, at_least, check_limits
 from vssl_jax.models.piece_heads import ConcatHead
 from vssl_jax.objectives.pretext import Pretext, Question, shared_fields
 from vssl_jax.perturb import jigsaw as jigsaw_lib
@@ -36,10 +36,9 @@ class Jigsaw(Pretext):
     normalize: bool = True
 
     def __post_init__(self):
-        if self.segments < 1 or self.grid < 1 or self.gap < 0 or self.pieces < 2:
-            raise UserError(
-                f"jigsaw has {self.segments} frames of {self.grid} x {self.grid} tiles and gaps of {self.gap}: two tiles at least"
-            )
+        check_limits("objective", segments=(self.segments, at_least(1)), grid=(self.grid, at_least(1)), gap=(self.gap, at_least(0)))
+        if self.pieces < 2:
+            raise UserError("objective.segments and objective.grid are 1, which leaves nothing to put in order: raise one of them")
 
     @property
     def pieces(self):

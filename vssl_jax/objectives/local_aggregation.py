@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from vssl_jax import batch as batch_lib
-from vssl_jax.errors import UserError
+from vssl_jax.errors import BELOW_1, UserError, above, at_least, check_limits
 from vssl_jax.objectives import bank as bank_lib
 from vssl_jax.objectives import collapse, kmeans, losses
 from vssl_jax.objectives.joint import ACCURACY, LOSS, JointEmbedding, shared_fields
@@ -60,23 +60,14 @@ class LocalAggregation(JointEmbedding):
         super().__post_init__()
         if len(self.views) != 1:
             raise UserError(f"local aggregation compares one view with its bank, objective.views has {len(self.views)}")
-        counts = (
-            self.videos,
-            self.noise,
-            self.background,
-            self.clusterings,
-            self.iterations,
-            self.initial,
-            self.learning,
-            self.refresh_every,
+        counts = ("videos", "noise", "background", "clusterings", "iterations", "initial", "learning", "refresh_every")
+        check_limits(
+            "objective",
+            clusters=(self.clusters, at_least(2)),
+            temperature=(self.temperature, above(0)),
+            momentum=(self.momentum, BELOW_1),
+            **{name: (getattr(self, name), at_least(1)) for name in counts},
         )
-        if not (min(counts) >= 1 and self.clusters >= 2 and self.temperature > 0 and 0 <= self.momentum < 1):
-            raise UserError(
-                f"local aggregation has {self.videos} videos, {self.noise} draws of noise, a background of {self.background}, {self.clusterings} clusterings "
-                f"by {self.iterations} iterations every {self.refresh_every} steps, turns of {self.initial} and {self.learning} steps, {self.clusters} "
-                f"clusters, temperature {self.temperature} and momentum {self.momentum}: they must be 1 or more, the clusters 2 or more, the "
-                "temperature above 0 and the momentum from 0 to below 1"
-            )
 
     @property
     def turns(self) -> tuple[Turn, ...]:

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from vssl_jax import batch as batch_lib
-from vssl_jax.errors import UserError
+from vssl_jax.errors import above, at_least, check_limits
 from vssl_jax.objectives import collapse, losses
 from vssl_jax.objectives import queue as queue_lib
 from vssl_jax.objectives.joint import ACCURACY, Taught, taught_fields
@@ -36,8 +36,7 @@ class MoCo(Taught):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.size < 0 or not self.temperature > 0:
-            raise UserError(f"MoCo has a queue of {self.size} and temperature {self.temperature}: they must be 0 or more, and above 0")
+        check_limits("objective", queue=(self.size, at_least(0)), temperature=(self.temperature, above(0)))
 
     def init(self, rng, batch):
         base_rng, queue_rng = jax.random.split(rng)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from vssl_jax import batch as batch_lib
-from vssl_jax.errors import UserError, unknown_name
+from vssl_jax.errors import UserError, at_least, check_limits, unknown_name
 from vssl_jax.models.piece_heads import ConcatHead
 from vssl_jax.objectives.pretext import ACCURACY, LOSS, Pretext, Question, shared_fields
 from vssl_jax.perturb import keys as keys_lib
@@ -41,8 +41,8 @@ class MotionStatistics(Pretext):
     def __post_init__(self):
         if self.error not in LOSSES:
             raise unknown_name("error of motion statistics", self.error, LOSSES)
-        if self.frames < 2 or self.bins < 2:
-            raise UserError(f"motion statistics has clips of {self.frames} frames and {self.bins} bins: take 2 or more of each")
+        check_limits("model", frames=(self.frames, at_least(2)))
+        check_limits("objective", bins=(self.bins, at_least(2)))
         if self.view.per == "frame":
             raise UserError("motion statistics measures motion, which a crop for every frame would make up: set objective.view.per to clip")
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vssl_jax.errors import UserError
+from vssl_jax.errors import UserError, at_least, check_limits
 from vssl_jax.models.piece_heads import ConcatHead, DifferencesHead
 from vssl_jax.objectives.pretext import Pretext, Question, shared_fields
 from vssl_jax.perturb import keys as keys_lib
@@ -27,10 +27,8 @@ class OddOneOut(Pretext):
     skip: int = 1
 
     def __post_init__(self):
-        if self.count < 2 or self.frames < 2 or self.skip < 1:
-            raise UserError(
-                f"odd one out has {self.count} clips of {self.frames} frames, {self.skip} apart: take 2 or more clips of 2 or more frames"
-            )
+        check_limits("objective", count=(self.count, at_least(2)), skip=(self.skip, at_least(1)))
+        check_limits("model", frames=(self.frames, at_least(2)))
 
     @property
     def pieces(self):

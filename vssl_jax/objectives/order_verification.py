@@ -13,11 +13,12 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from vssl_jax.errors import UserError
+from vssl_jax.errors import Limit, check_limits
 from vssl_jax.models.piece_heads import BinaryHead, ConcatHead
 from vssl_jax.objectives.pretext import Pretext, Question, shared_fields
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb import pieces as pieces_lib
+from vssl_jax.perturb.checks import check_range
 
 MIDDLE = (0, 2, 4)  # a, c, e: the middle frame of the two wrong questions and of the right one
 WRONG, RIGHT = 0, 1
@@ -34,10 +35,8 @@ class OrderVerification(Pretext):
     pieces: ClassVar[int] = 3
 
     def __post_init__(self):
-        if not (1 <= self.gaps[0] <= self.gaps[1] and 0 < self.positive < 1):
-            raise UserError(
-                f"order verification has gaps {self.gaps} and positive={self.positive}: 1 <= fewest <= most, and a share between 0 and 1"
-            )
+        check_range("objective.gaps", self.gaps, 1, whole=True)
+        check_limits("objective", positive=(self.positive, Limit("above 0 and below 1", lambda value: 0 < value < 1)))
 
     @property
     def span(self) -> int:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vssl_jax import batch as batch_lib
-from vssl_jax.errors import UserError
+from vssl_jax.errors import Limit, UserError, at_least, check_limits
 from vssl_jax.models import flops as flops_lib
 from vssl_jax.models.clip_decoder import ClipDecoder
 from vssl_jax.models.piece_heads import ConcatHead
@@ -76,10 +76,9 @@ class PlaybackRate(Pretext):
     emphasis: tuple[float, float] = (0.8, 2.0)
 
     def __post_init__(self):
-        if len(set(self.rates)) != len(self.rates) or len(self.rates) < 2 or min(self.rates) < 1 or self.frames < 2:
-            raise UserError(
-                f"playback rate has rates {self.rates} and {self.frames} frames: give two or more rates of 1 or more, and 2 frames or more"
-            )
+        different = Limit("two or more different rates of 1 or more", lambda value: len(set(value)) == len(value) >= 2 and min(value) >= 1)
+        check_limits("objective", rates=(self.rates, different))
+        check_limits("model", frames=(self.frames, at_least(2)))
         if len(self.emphasis) != 2 or not 0 <= self.emphasis[0] <= self.emphasis[1]:
             raise UserError(f"objective.emphasis is {self.emphasis}: it must be (low, high), the weights of what moves least and most")
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from vssl_jax import batch as batch_lib
-from vssl_jax.errors import UserError
+from vssl_jax.errors import Limit, UserError, above, at_least, between, check_limits
 from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.models import layout
 from vssl_jax.models.projection import Projections
@@ -56,11 +56,13 @@ class RelativeSpeed(OnEncoder):
     def __post_init__(self):
         if len(self.speeds) != 2 or self.speeds[0] == self.speeds[1] or min(self.speeds) < 1:
             raise UserError(f"objective.speeds is {self.speeds}: it must be two different steps of 1 frame or more")
-        if not (self.size >= 1 and self.temperature > 0 and self.margin >= 0 and len(self.weights) == 2):
-            raise UserError(
-                f"relative speed has a queue of {self.size}, temperature {self.temperature}, margin {self.margin} and weights {self.weights}: they must be "
-                "at least 1, above 0, at least 0, and two"
-            )
+        check_limits(
+            "objective",
+            queue=(self.size, at_least(1)),
+            temperature=(self.temperature, above(0)),
+            margin=(self.margin, at_least(0)),
+            weights=(self.weights, Limit("two numbers, of appearance and of speed", lambda value: len(value) == 2)),
+        )
 
     def check_run(self, videos, steps, sampler):
         check_sampler(type(self).__name__, sampler)
@@ -175,6 +177,7 @@ class RelativeSpeed(OnEncoder):
 def from_config(config: Any) -> RelativeSpeed:
     """RSPNet from a recipe: `objective.speeds`, `queue` (its length), `dim`, `temperature`, `margin`, `decay`, `weights`, and what every task has."""
     c = config["objective"]
+    check_limits("objective", decay=(c["decay"], between(0, 1)))  # of an average that has no group of its own here
     own = {name: c[name] for name in ("temperature", "margin")} | {"average": Average(c["decay"])}
     head = Projections((APPEARANCE, SPEED), c["dim"])
     return RelativeSpeed(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vssl_jax import batch as batch_lib
-from vssl_jax.errors import UserError
+from vssl_jax.errors import above, check_limits
 from vssl_jax.objectives import collapse, losses
 from vssl_jax.objectives.joint import ACCURACY, JointEmbedding, shared_fields
 
@@ -22,8 +22,7 @@ class SimCLR(JointEmbedding):
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.temperature > 0:
-            raise UserError(f"objective.temperature is {self.temperature}: it must be above 0")
+        check_limits("objective", temperature=(self.temperature, above(0)))
 
     def compare(self, params, memory, batch, rng, train):
         z_BxVxD, running = self.look(params, memory, batch, rng, train)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from vssl_jax import batch as batch_lib
-from vssl_jax.errors import UserError
+from vssl_jax.errors import above, at_least, between, check_limits
 from vssl_jax.models import projection
 from vssl_jax.models.projection import Prototypes
 from vssl_jax.objectives import collapse, losses
@@ -34,17 +34,14 @@ class SwAV(JointEmbedding):
 
     def __post_init__(self):
         super().__post_init__()
-        if not (
-            self.prototypes >= 2
-            and self.temperature > 0
-            and self.epsilon > 0
-            and self.iterations >= 1
-            and 1 <= self.assigned <= len(self.views)
-        ):
-            raise UserError(
-                f"SwAV has {self.prototypes} prototypes, temperature {self.temperature}, epsilon {self.epsilon}, {self.iterations} iterations and assigns "
-                f"{self.assigned} of {len(self.views)} views: they must be 2 or more, above 0, above 0, 1 or more, and from 1 to all"
-            )
+        check_limits(
+            "objective",
+            prototypes=(self.prototypes, at_least(2)),
+            temperature=(self.temperature, above(0)),
+            epsilon=(self.epsilon, above(0)),
+            iterations=(self.iterations, at_least(1)),
+            assigned=(self.assigned, between(1, len(self.views))),
+        )
 
     def init(self, rng, batch):
         base_rng, own_rng = jax.random.split(rng)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from vssl_jax import batch as batch_lib
-from vssl_jax.errors import UserError
+from vssl_jax.errors import Limit, UserError, above, check_limits
 from vssl_jax.models import projection
 from vssl_jax.objectives import collapse, losses
 from vssl_jax.objectives.joint import ACCURACY, HEAD, HEAD_STATS, JointEmbedding, shared_fields
@@ -40,8 +40,8 @@ class TCLR(JointEmbedding):
         super().__post_init__()
         if len(self.views) != 2 * (1 + self.parts) or self.parts < 2:
             raise UserError(f"TCLR of {self.parts} parts has two sparse views and two of each part, objective.views has {len(self.views)}")
-        if not self.temperature > 0 or len(self.weights) != len(TERMS):
-            raise UserError(f"TCLR has temperature {self.temperature} and weights {self.weights}: it must be above 0, and they four")
+        four = Limit(f"{len(TERMS)} numbers, of {', '.join(TERMS)}", lambda value: len(value) == len(TERMS))
+        check_limits("objective", temperature=(self.temperature, above(0)), weights=(self.weights, four))
 
     def project(self, net, features, running, train):
         """Features [N, 1 + parts, C]: of the whole clip, and at each part's time. The head is for `times`."""

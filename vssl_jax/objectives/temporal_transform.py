@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from vssl_jax.errors import UserError
+from vssl_jax.errors import at_least, check_limits
 from vssl_jax.models.piece_heads import ConcatHead
 from vssl_jax.objectives.pretext import Pretext, Question, shared_fields
 from vssl_jax.perturb import keys as keys_lib
@@ -34,10 +34,8 @@ class TemporalTransform(Pretext):
     answers: ClassVar[tuple[str, ...]] = ("form", "speed")
 
     def __post_init__(self):
-        if self.speeds < 2 or self.frames < 3:
-            raise UserError(
-                f"temporal transform has {self.speeds} speeds of clips of {self.frames} frames: take 2 or more, of 3 or more frames"
-            )
+        check_limits("objective", speeds=(self.speeds, at_least(2)))
+        check_limits("model", frames=(self.frames, at_least(3)))
 
     @property
     def questions_per_clip(self):

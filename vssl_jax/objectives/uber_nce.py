@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from vssl_jax import batch as batch_lib
-from vssl_jax.errors import UserError
+from vssl_jax.errors import UserError, above, at_least, check_limits
 from vssl_jax.objectives import collapse, losses
 from vssl_jax.objectives import queue as queue_lib
 from vssl_jax.objectives.joint import ACCURACY, Taught, taught_fields
@@ -30,10 +30,9 @@ class UberNCE(Taught):
 
     def __post_init__(self):
         super().__post_init__()
-        if len(self.views) != 2 or self.size < 1 or not self.temperature > 0:
-            raise UserError(
-                f"UberNCE has {len(self.views)} views, a queue of {self.size} and temperature {self.temperature}: they must be 2, 1 or more, above 0"
-            )
+        if len(self.views) != 2:
+            raise UserError(f"UberNCE compares two views, objective.views has {len(self.views)}")
+        check_limits("objective", queue=(self.size, at_least(1)), temperature=(self.temperature, above(0)))
 
     def init(self, rng, batch):
         base_rng, queue_rng = jax.random.split(rng)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from vssl_jax import batch as batch_lib
-from vssl_jax.errors import UserError
+from vssl_jax.errors import Limit, UserError, at_least, between, check_limits
 from vssl_jax.perturb import pieces
 from vssl_jax.perturb.view import RandomView
 
@@ -31,11 +31,13 @@ class ClipView:
     first: int = 0
 
     def __post_init__(self):
-        if self.frames < 1 or self.stride < 1 or self.clip < 0 or self.first < ANYWHERE:
-            raise UserError(
-                f"a view has {self.frames} frames {self.stride} apart of clip {self.clip} from frame {self.first}: they are 1 or more, 1 or more, 0 or "
-                f"more, and 0 or more or {ANYWHERE}"
-            )
+        check_limits(
+            "objective.views",
+            frames=(self.frames, at_least(1)),
+            stride=(self.stride, at_least(1)),
+            clip=(self.clip, at_least(0)),
+            first=(self.first, Limit(f"0 or more, or {ANYWHERE} for a random start", lambda value: value >= ANYWHERE)),
+        )
 
     @property
     def span(self) -> int:
@@ -79,8 +81,7 @@ class Pairing:
     colored: float = 0.3
 
     def __post_init__(self):
-        if not (0 <= self.one_clip <= 1 and 0 <= self.colored <= 1):
-            raise UserError(f"objective.pairing is {self.one_clip} and {self.colored}: probabilities are from 0 to 1")
+        check_limits("objective.pairing", one_clip=(self.one_clip, between(0, 1)), colored=(self.colored, between(0, 1)))
 
     def draw(self, keys_B: jax.Array, views: tuple[ClipView, ClipView]) -> tuple[jax.Array, jax.Array]:
         """(of which clip each view is, int [B, 2]; whether its colors are changed, bool [B, 2])."""

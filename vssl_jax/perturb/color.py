@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vssl_jax.errors import UserError
+from vssl_jax.errors import UserError, at_least, between, check_limits
 from vssl_jax.perturb.checks import check_probability, check_range
 
 GRAY_WEIGHTS = (0.299, 0.587, 0.114)  # BT.601 luma
@@ -81,8 +81,8 @@ class ColorJitter:
 
     def __post_init__(self):
         check_probability("color jitter", self.prob)
-        if min(self.brightness, self.contrast, self.saturation) < 0 or not 0 <= self.hue <= 0.5:
-            raise UserError("color jitter needs brightness, contrast, saturation of at least 0 and hue from 0 to 0.5")
+        strengths = {name: (getattr(self, name), at_least(0)) for name in ("brightness", "contrast", "saturation")}
+        check_limits("jitter", **strengths, hue=(self.hue, between(0, 0.5)))
 
     def __call__(self, key: jax.Array, rgb: jax.Array) -> jax.Array:
         amount_key, order_key, prob_key = jax.random.split(key, 3)

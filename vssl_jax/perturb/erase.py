@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from vssl_jax.errors import UserError
+from vssl_jax.errors import Limit, at_least, check_limits
 from vssl_jax.perturb.checks import check_probability, check_range
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -33,8 +33,9 @@ class RandomErase:
 
     def __post_init__(self):
         check_probability("erase", self.prob)
-        if not 0 < self.area[0] <= self.area[1] <= 1 or not 0 < self.aspect[0] <= self.aspect[1] or self.attempts < 1:
-            raise UserError("erase needs area (low, high) in (0, 1], aspect (low, high) above 0, and attempts >= 1")
+        area = Limit("(low, high), 0 < low <= high <= 1", lambda value: 0 < value[0] <= value[1] <= 1)
+        aspect = Limit("(low, high), 0 < low <= high", lambda value: 0 < value[0] <= value[1])
+        check_limits("erase", area=(self.area, area), aspect=(self.aspect, aspect), attempts=(self.attempts, at_least(1)))
 
     def box(self, key: jax.Array, size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
         """(top, left, rows, columns) of the box in whole pixels, and whether there is one."""

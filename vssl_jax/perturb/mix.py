@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from vssl_jax.errors import UserError
+from vssl_jax.errors import UserError, at_least, between, check_limits
 from vssl_jax.perturb.checks import check_probability
 
 
@@ -37,8 +37,9 @@ class Mix:
 
     def __post_init__(self):
         check_probability("mix", self.prob)
-        if not 0 <= self.switch <= 1 or min(self.mixup, self.cutmix) < 0 or max(self.mixup, self.cutmix) == 0:
-            raise UserError("mix needs mixup and cutmix of at least 0, not both 0 (an empty mix is none), and switch from 0 to 1")
+        check_limits("mix", mixup=(self.mixup, at_least(0)), cutmix=(self.cutmix, at_least(0)), switch=(self.switch, between(0, 1)))
+        if self.mixup == self.cutmix == 0:
+            raise UserError("mix.mixup and mix.cutmix are both 0: raise one of them, or leave mix empty for none")
 
     def __call__(self, key: jax.Array, clip_BxTxHxWx3: jax.Array, target_BxC: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(mixed clips, mixed targets [B,C]). Raises UserError where the clips are no whole number of groups."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from vssl_jax.errors import UserError
+from vssl_jax.errors import at_least, between, check_limits
 from vssl_jax.perturb.checks import check_probability
 from vssl_jax.perturb.color import luma
 
@@ -162,8 +162,12 @@ class RandAugment:
 
     def __post_init__(self):
         check_probability("randaugment", self.prob)
-        if self.layers < 1 or not 0 <= self.magnitude <= MOST or self.magnitude_std < 0:
-            raise UserError(f"randaugment needs layers >= 1, magnitude from 0 to {MOST:g} and magnitude_std >= 0")
+        check_limits(
+            "randaugment",
+            layers=(self.layers, at_least(1)),
+            magnitude=(self.magnitude, between(0, MOST)),
+            magnitude_std=(self.magnitude_std, at_least(0)),
+        )
 
     def __call__(self, key: jax.Array, rgb: jax.Array) -> jax.Array:
         """rgb_TxHxWx3 in [0, 1] -> the same, float32."""
