@@ -8,14 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import videomae_vits
 from tests.models.noise import noisy, normal
 from tests.train import tiny
 from vssl_jax import batch as batch_lib
+from vssl_jax import config as config_lib
+from vssl_jax.errors import UserError
 from vssl_jax.models.mae_decoder import MAEDecoder
 from vssl_jax.models.vit import ViT, patchify, take_tokens
 from vssl_jax.objectives import build
 from vssl_jax.objectives.protocol import Turn
 from vssl_jax.objectives.videomae import VideoMAE, pixel_target, unpatchify
+from vssl_jax.perturb import masks
 from vssl_jax.perturb.crop import WholePicture
 from vssl_jax.perturb.view import IMAGENET_MEAN, IMAGENET_STD, RandomView
 
@@ -189,6 +193,70 @@ def test_all_clips_of_a_video_are_examples():
     objective = tiny.videomae(Compiled, view=VIEW)
     clips, ids = objective._clips_and_ids(batch_lib.fake(spec, jax.random.key(0)), jax.random.key(0))
     assert clips.shape == (6, 4, 32, 32, 3) and len({tuple(row) for row in np.asarray(ids.masked_BxM)}) > 3
+
+
+# Of 32 tokens, (2, 4, 4): the mask as a recipe has it, its ratio, and the counts of visible and masked tokens. The first is the recipes' default.
+MASKS = {
+    "tube": (None, 0.75, (8, 24)),
+    "random": ({"name": "random"}, 0.75, (8, 24)),
+    "running_cell": ({"name": "running_cell"}, 0.5, (16, 16)),
+    "block": ({"name": "block", "blocks": 4, "shape": {"area": (0.2, 0.3)}}, 0.5, (16, 16)),
+    "multi_block": ({"name": "multi_block", "visible": 6, "masked": 10, "blocks": 2, "shape": {"area": (0.3, 0.3)}}, 0.75, (6, 10)),
+}
+
+
+def with_mask(mask, ratio, size=32):
+    """The tiny method, by a recipe."""
+    config = videomae_vits.get_config("smoke").unlock()
+    config.model.update({"width": 16, "tubelet": (2, 8, 8), "size": size})
+    config.objective.mask_ratio = ratio
+    config.objective.decoder = {"width": 8, "depth": 1, "heads": 2}
+    config.objective.view = {"crop": {"name": "whole"}, "flip": 0.0}
+    if mask is not None:
+        config.objective.mask = mask
+    config_lib.check_values(config)
+    return build(config.lock())
+
+
+def test_every_mask_can_be_chosen():
+    assert set(MASKS) == set(masks.MASKS)
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_a_step_by_every_mask_has_its_counts_of_tokens(name):
+    mask, ratio, counts = MASKS[name]
+    objective = with_mask(mask, ratio)
+    assert type(objective.mask) is masks.MASKS[name] and objective.mask.counts(objective.encoder.grid) == counts
+    clips, ids = jax.eval_shape(objective._clips_and_ids, tiny.batches(1)[0], jax.random.key(0))
+    assert (ids.visible_BxV.shape, ids.masked_BxM.shape) == ((8, counts[0]), (8, counts[1])) and len(clips.shape) == 5
+    (before, after), (metrics,), _ = tiny.advance(tiny.plan(objective, tiny.batches(1)))
+    assert np.isfinite(metrics["loss"]) and tiny.largest_difference(before.params, after.params) > 0
+
+
+def test_without_a_mask_of_its_own_a_recipe_has_tubes():
+    assert with_mask(None, 0.75) == with_mask({"name": "tube"}, 0.75)
+    assert with_mask(None, 0.75).mask == masks.Tube(0.75)
+
+
+def test_what_a_mask_leaves_out_is_gray_in_the_pictures():
+    objective = with_mask(*MASKS["multi_block"][:2])
+    params, _ = jax.jit(lambda key: objective.init(key, None))(jax.random.key(1))
+    shown = jax.jit(lambda p: objective.pictures(p, {}, tiny.batches(1)[0], jax.random.key(3)))(params)
+    gray = {name: np.mean((np.asarray(picture) == 0.5).all(-1)) for name, picture in shown.items()}
+    assert gray["visible"] == pytest.approx(26 / 32, abs=0.01) and gray["reconstruction"] == pytest.approx(16 / 32, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("mask", "ratio", "size", "message"),
+    [
+        ({"name": "running_cell"}, 0.5, 24, "even number of tokens along height and width, the encoder has 3x3"),
+        ({"name": "multi_block", "visible": 30, "masked": 3}, 0.5, 32, "30 visible and 3 masked tokens does not fit a grid of 32 tokens"),
+        ({"name": "random"}, 0.999, 32, r"objective\.mask_ratio=0.999 leaves 0 of 32 patches visible"),
+    ],
+)
+def test_a_mask_that_the_encoder_s_tokens_do_not_fit_is_refused(mask, ratio, size, message):
+    with pytest.raises(UserError, match=message):
+        with_mask(mask, ratio, size)
 
 
 @pytest.mark.parametrize(("name", "visible"), [("videomae_vitb", 160), ("videomae_vitb_ucf101", 392)])

@@ -1,12 +1,13 @@
 import pytest
 
 from vssl_jax.errors import UserError
+from vssl_jax.perturb import masks
 from vssl_jax.perturb.color import ColorJitter, Gamma, Gray, OneOf
 from vssl_jax.perturb.crop import CenterCrop, MultiScaleCrop, RandomResizedCrop
 from vssl_jax.perturb.erase import RandomErase
 from vssl_jax.perturb.mix import Mix, NoMix
 from vssl_jax.perturb.order import OrderFree
-from vssl_jax.perturb.recipe import build_eval_view, build_mix, build_view, pair
+from vssl_jax.perturb.recipe import build_eval_view, build_mask, build_mix, build_view, pair
 from vssl_jax.perturb.view import EvalView, Pixels, RandomView
 
 
@@ -70,6 +71,32 @@ def test_views_are_normalized_as_the_backbone_wants():
         assert (view.size, view.mean, view.std) == pixels
     with pytest.raises(UserError, match="std"):
         build_view({"crop": {"name": "whole"}, "std": (1.0, 1.0, 1.0)}, pixels)
+
+
+def test_masks():
+    assert build_mask({"name": "tube"}, 0.9) == masks.Tube(0.9)
+    block = build_mask({"name": "block", "blocks": 4, "shape": {"area": [0.2, 0.3]}}, 0.4)
+    assert block == masks.Block(0.4, 4, masks.Cuboids(area=(0.2, 0.3)))
+    assert build_mask({"name": "multi_block", "visible": 3, "masked": 5}, 0.9) == masks.MultiBlock(3, 5)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"name": "tubes"}, "unknown mask 'tubes': did you mean 'tube'"),
+        ({"name": "tube", "blocks": 3}, "unknown field of mask tube 'blocks'"),
+        ({"name": "tube", "ratio": 0.5}, r"set objective\.mask_ratio instead"),
+        ({"name": "multi_block", "visible": 3}, "mask 'multi_block' needs masked"),
+        ({"name": "block", "shape": {"aera": (0.2, 0.3)}}, r"unknown field of objective\.mask\.shape 'aera': did you mean 'area'"),
+        ({"name": "block", "shape": {"area": (0.3, 0.2)}}, r"objective\.mask\.shape\.area is \(0.3, 0.2\): it must be \(low, high\)"),
+        ({"name": "block", "blocks": 0}, r"objective\.mask\.blocks is 0: it must be 1 or more"),
+        ({"name": "running_cell"}, r"objective\.mask_ratio is 0.2: a running cell"),
+    ],
+)
+def test_a_mask_that_there_is_none_of_is_refused(config, message):
+    with pytest.raises(UserError, match=message) as error:
+        build_mask(config, 0.2)
+    assert "\n" not in str(error.value)
 
 
 def test_mix():

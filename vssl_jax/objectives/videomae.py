@@ -24,7 +24,7 @@ from vssl_jax.objectives.protocol import VIDEO, Objective
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb import recipe
 from vssl_jax.perturb import view as view_lib
-from vssl_jax.perturb.masks import Tube
+from vssl_jax.perturb.masks import Mask
 from vssl_jax.perturb.view import EvalView, RandomView
 
 TARGET_EPS = 1e-6
@@ -60,7 +60,8 @@ def unpatchify(patches_BxNxP: jax.Array, grid: tuple[int, int, int], tubelet: tu
 
 @dataclass(frozen=True)
 class VideoMAE(Objective):
-    """Masked autoencoding with tube masks.
+    """Masked autoencoding, with the paper's tubes or another mask (perturb/masks.py). Tokens that are in neither list of a mask (MultiBlock's) are neither
+    seen nor predicted.
 
     Parts: "encoder" (a ViT), "decoder" (an MAEDecoder). Memory: none. All clips of a video are examples like any other (repeated
     augmentation).
@@ -68,7 +69,7 @@ class VideoMAE(Objective):
 
     encoder: ViT
     decoder: MAEDecoder
-    mask: Tube
+    mask: Mask
     view: RandomView
     eval_view: EvalView
 
@@ -138,7 +139,7 @@ class VideoMAE(Objective):
 
     def pictures(self, params, memory, batch, rng):
         """The clip, what the encoder sees of it, and the reconstruction (masked patches predicted, in the true patch's mean and
-        contrast).
+        contrast; gray what is neither seen nor predicted).
         """
         clips, ids = self._clips_and_ids(batch, rng)
         patches = patchify(view_lib.denormalize(clips, self.view.mean, self.view.std), self.encoder.tubelet)
@@ -148,15 +149,17 @@ class VideoMAE(Objective):
             pixels = prediction.reshape(*prediction.shape[:2], -1, 3)
             prediction = (pixels * (std + TARGET_EPS) + mean).reshape(prediction.shape)
         put = jax.vmap(lambda row, ids, values: row.at[ids].set(values))
-        seen = put(patches, ids.masked_BxM, jnp.full_like(prediction, 0.5))
-        rebuilt = put(patches, ids.masked_BxM, prediction)
+        seen = put(jnp.full_like(patches, 0.5), ids.visible_BxV, take_tokens(patches, ids.visible_BxV))
+        rebuilt = put(seen, ids.masked_BxM, prediction)
         shape = (self.encoder.grid, self.encoder.tubelet)
         out = {"original": patches, "visible": seen, "reconstruction": rebuilt}
         return {name: jnp.clip(unpatchify(x, *shape), 0.0, 1.0) for name, x in out.items()}
 
 
 def from_config(config: Any) -> VideoMAE:
-    """VideoMAE from a recipe: `config.model` is the encoder, `config.objective` the rest."""
+    """VideoMAE from a recipe: `config.model` is the encoder, `config.objective` the rest. `mask`, a mask by name with its fields (perturb/masks.py), may be
+    left out: tubes. `mask_ratio` is the share that it hides.
+    """
     encoder = models.build(config.model)
     if not isinstance(encoder, ViT):
         raise UserError(
@@ -170,7 +173,7 @@ def from_config(config: Any) -> VideoMAE:
     return VideoMAE(
         encoder=encoder,
         decoder=decoder,
-        mask=Tube(c.mask_ratio),
+        mask=recipe.build_mask(c.get("mask", {"name": "tube"}), c.mask_ratio),
         view=recipe.build_random_view(c.view, backbone_lib.pixels(encoder)),
         eval_view=recipe.build_eval_view(c.eval_view, backbone_lib.pixels(encoder)),
         normalize_target=c.normalize_target,

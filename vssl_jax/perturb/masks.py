@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vssl_jax.errors import UserError
+from vssl_jax.errors import BELOW_1, Limit, UserError, at_least, check_limits
 
 Grid = tuple[int, int, int]  # tokens along (time, height, width)
 
@@ -36,9 +36,8 @@ def _cut(score_N: jax.Array, visible: int, masked: int) -> tuple[jax.Array, jax.
     return jnp.sort(order_N[:visible]), jnp.sort(order_N[order_N.shape[0] - masked :])
 
 
-def _check_ratio(name: str, ratio: float) -> None:
-    if not 0.0 <= ratio < 1.0:
-        raise UserError(f"{name} mask ratio is {ratio}: it must be at least 0 and below 1")
+def _check_ratio(ratio: float) -> None:
+    check_limits("objective", mask_ratio=(ratio, BELOW_1))
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Tube:
     ratio: float
 
     def __post_init__(self):
-        _check_ratio("tube", self.ratio)
+        _check_ratio(self.ratio)
 
     def counts(self, grid: Grid) -> tuple[int, int]:
         """(visible, masked) tokens of a clip."""
@@ -81,7 +80,7 @@ class Random:
     ratio: float
 
     def __post_init__(self):
-        _check_ratio("random", self.ratio)
+        _check_ratio(self.ratio)
 
     def counts(self, grid: Grid) -> tuple[int, int]:
         """(visible, masked) tokens of a clip."""
@@ -108,13 +107,15 @@ class RunningCell:
     def __post_init__(self):
         if not 1 <= int(4 * self.ratio) <= 3:
             raise UserError(
-                f"running cell mask ratio is {self.ratio}: a cell hides 1, 2 or 3 of 4 places, so it must be from 0.25 to below 1"
+                f"objective.mask_ratio is {self.ratio}: a running cell hides 1, 2 or 3 of 4 places, so it must be from 0.25 to below 1"
             )
 
     def counts(self, grid: Grid) -> tuple[int, int]:
         """(visible, masked) tokens of a clip. Raises UserError where cells don't tile the grid."""
         if grid[1] % 2 or grid[2] % 2:
-            raise UserError(f"the running cell mask needs an even number of tokens along height and width, got {grid[1]}x{grid[2]}")
+            raise UserError(
+                f"a running cell mask needs an even number of tokens along height and width, the encoder has {grid[1]}x{grid[2]}: change model.size"
+            )
         masked = math.prod(grid) // 4 * int(4 * self.ratio)
         return math.prod(grid) - masked, masked
 
@@ -132,23 +133,28 @@ class RunningCell:
 
 @dataclass(frozen=True)
 class Cuboids:
-    """How blocks of tokens are drawn: shares of the plane's area and of the time axis, and the aspect (height / width, log-uniform)."""
+    """How blocks of tokens are drawn, (low, high) of each: shares of the plane's area and of the time axis, and the aspect (height / width, log-uniform)."""
 
     area: tuple[float, float] = (0.15, 0.15)
     aspect: tuple[float, float] = (0.75, 1.5)
-    depth: tuple[float, float] = (1.0, 1.0)
+    time: tuple[float, float] = (1.0, 1.0)
+
+    def __post_init__(self):
+        share = Limit("(low, high) with 0 < low <= high <= 1", lambda value: len(value) == 2 and 0 < value[0] <= value[1] <= 1)
+        aspect = Limit("(low, high) with 0 < low <= high", lambda value: len(value) == 2 and 0 < value[0] <= value[1])
+        check_limits("objective.mask.shape", area=(self.area, share), aspect=(self.aspect, aspect), time=(self.time, share))
 
     def draw(self, key: jax.Array, grid: Grid, shape: tuple[int, ...]) -> jax.Array:
         """bool [*shape, N]: the tokens of independent blocks, clamped to the grid, at least one token long on each axis.
 
         All blocks come from one draw: a split per block and number would multiply the compile time.
         """
-        area, aspect, depth, *places = jnp.moveaxis(jax.random.uniform(key, (*shape, 6)), -1, 0)
+        area, aspect, time, *places = jnp.moveaxis(jax.random.uniform(key, (*shape, 6)), -1, 0)
         area = grid[1] * grid[2] * (self.area[0] + area * (self.area[1] - self.area[0]))
         aspect = self.aspect[0] * (self.aspect[1] / self.aspect[0]) ** aspect
-        depth = grid[0] * (self.depth[0] + depth * (self.depth[1] - self.depth[0]))
+        time = grid[0] * (self.time[0] + time * (self.time[1] - self.time[0]))
         inside = []
-        for side, place, limit in zip((depth, jnp.sqrt(area * aspect), jnp.sqrt(area / aspect)), places, grid, strict=True):
+        for side, place, limit in zip((time, jnp.sqrt(area * aspect), jnp.sqrt(area / aspect)), places, grid, strict=True):
             side = jnp.clip(jnp.round(side), 1, limit)
             start = jnp.floor(place * (limit - side + 1))
             at = jnp.arange(limit)
@@ -159,7 +165,7 @@ class Cuboids:
 
 @dataclass(frozen=True)
 class Block:
-    """Blocks laid down one after another until exactly round(ratio * N) tokens are hidden (MaskFeat's cubes; BEVT's tubes with full depth).
+    """Blocks laid down one after another until exactly round(ratio * N) tokens are hidden (MaskFeat's cubes; BEVT's tubes, of all the time).
 
     The block that would go past the count is hidden in part, at random; where `blocks` of them cover too little, the rest is hidden at
     random.
@@ -167,10 +173,11 @@ class Block:
 
     ratio: float
     blocks: int = 32
-    shape: Cuboids = Cuboids(area=(0.1, 0.4), aspect=(0.3, 1 / 0.3), depth=(0.1, 1.0))
+    shape: Cuboids = Cuboids(area=(0.1, 0.4), aspect=(0.3, 1 / 0.3), time=(0.1, 1.0))
 
     def __post_init__(self):
-        _check_ratio("block", self.ratio)
+        _check_ratio(self.ratio)
+        check_limits("objective.mask", blocks=(self.blocks, at_least(1)))
 
     def counts(self, grid: Grid) -> tuple[int, int]:
         """(visible, masked) tokens of a clip."""
@@ -204,11 +211,16 @@ class MultiBlock:
     shape: Cuboids = Cuboids()
     attempts: int = 8
 
+    def __post_init__(self):
+        check_limits("objective.mask", blocks=(self.blocks, at_least(1)), attempts=(self.attempts, at_least(1)))
+
     def counts(self, grid: Grid) -> tuple[int, int]:
         """(visible, masked) tokens of a clip. Raises UserError where the grid has fewer."""
         if min(self.visible, self.masked) < 1 or self.visible + self.masked > math.prod(grid):
             wanted = f"{self.visible} visible and {self.masked} masked tokens"
-            raise UserError(f"a multi-block mask of {wanted} does not fit a grid of {math.prod(grid)} tokens: lower them")
+            raise UserError(
+                f"a multi-block mask of {wanted} does not fit a grid of {math.prod(grid)} tokens: set objective.mask.visible and masked, 1 or more of each"
+            )
         return self.visible, self.masked
 
     def __call__(self, keys_B: jax.Array, grid: Grid) -> MaskIds:
@@ -225,4 +237,5 @@ class MultiBlock:
         return MaskIds(*jax.vmap(one)(keys_B))
 
 
-MASKS = {"tube": Tube, "random": Random, "running_cell": RunningCell, "block": Block, "multi_block": MultiBlock}
+Mask = Tube | Random | RunningCell | Block | MultiBlock
+MASKS: dict[str, type[Mask]] = {"tube": Tube, "random": Random, "running_cell": RunningCell, "block": Block, "multi_block": MultiBlock}

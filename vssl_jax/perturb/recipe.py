@@ -11,6 +11,7 @@ from vssl_jax.perturb import blur, color, convolve, crop, erase, randaugment
 from vssl_jax.perturb.clip_view import Pairing, WithoutLast
 from vssl_jax.perturb.flow import TVL1
 from vssl_jax.perturb.flow_view import FlowView
+from vssl_jax.perturb.masks import MASKS, Cuboids, Mask
 from vssl_jax.perturb.mix import Mix, NoMix
 from vssl_jax.perturb.order import OrderFree
 from vssl_jax.perturb.view import EvalView, Pixels, RandomView
@@ -44,10 +45,12 @@ def _named(kind: str, config: Mapping[str, Any], registry: Mapping[str, Callable
     name = fields.pop("name")
     if name not in registry:
         raise unknown_name(kind, name, registry)
-    known = [f.name for f in dataclasses.fields(registry[name])]
+    known = {f.name: f for f in dataclasses.fields(registry[name])}
     for field in fields:
         if field not in known:
             raise unknown_name(f"field of {kind} {name}", field, known)
+    if missing := [f.name for f in known.values() if f.default is f.default_factory is dataclasses.MISSING and f.name not in fields]:
+        raise UserError(f"{kind} {name!r} needs {', '.join(missing)}: add them to its settings")
     return registry[name](**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
 
@@ -141,6 +144,24 @@ def build_mix(config: Mapping[str, Any]) -> Mix | NoMix:
         if field not in known:
             raise unknown_name("field of mix", field, known)
     return Mix(**config) if config else NoMix()
+
+
+def build_mask(config: Mapping[str, Any], ratio: float) -> Mask:
+    """The mask of a recipe, which hides the share `ratio` of the tokens; of multi_block, `visible` and `masked` say how many it has of each. `shape`, of
+    block and multi_block, holds fields of Cuboids.
+    """
+    fields = dict(config)
+    if "ratio" in fields:
+        raise UserError("objective.mask has a ratio: set objective.mask_ratio instead, and leave it out")
+    if "shape" in fields:
+        shape, known = dict(fields["shape"]), [f.name for f in dataclasses.fields(Cuboids)]
+        for field in shape:
+            if field not in known:
+                raise unknown_name("field of objective.mask.shape", field, known)
+        fields["shape"] = Cuboids(**{name: tuple(value) for name, value in shape.items()})
+    if fields["name"] in MASKS and "ratio" in MASKS[fields["name"]].__dataclass_fields__:
+        fields["ratio"] = ratio
+    return _named("mask", fields, MASKS)
 
 
 def build_pairing(config: Mapping[str, Any]) -> Pairing:
