@@ -96,12 +96,8 @@ def fake(spec: Spec, rng: jax.Array, num_classes: int = 2) -> dict[str, jax.Arra
     return out
 
 
-def check(batch: Batch, needs: tuple[str, ...] = ()) -> None:
-    """Raises ValueError, in one line, where a batch breaks the contract or lacks a key of `needs`."""
-    have = set(batch) | ({VIDEO} if LUMA in batch else set())  # an objective that needs video takes either layout
-    missing = [key for key in needs if key not in have]
-    if missing:
-        raise ValueError(f"the objective needs {', '.join(missing)}, but the data has only {', '.join(sorted(batch))}")
+def check(batch: Batch) -> None:
+    """Raises ValueError, in one line, where a batch breaks the contract."""
     sizes = {key: value.shape[0] for key, value in batch.items()}
     if len(set(sizes.values())) > 1:
         raise ValueError(f"all entries of a batch share their first axis, got {sizes}")

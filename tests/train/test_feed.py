@@ -29,6 +29,12 @@ def test_order_is_kept_and_the_end_stays_the_end():
     assert not feed._thread.is_alive()
 
 
+def test_a_first_batch_that_breaks_the_contract_is_refused():
+    with Feed(iter([{"video": np.zeros((2, 1, 2, 4, 4, 3), np.float32)}]), place) as feed:
+        with pytest.raises(ValueError, match=r"batch\['video'\] is float32: it must be uint8"):
+            next(feed)
+
+
 def test_an_error_of_the_input_surfaces_in_its_place_and_again():
     error = UserError("too many broken videos")
     with Feed(numbered(5, fail_at=3, error=error), place) as feed:

@@ -17,7 +17,7 @@ from vssl_jax.objectives.protocol import Turn
 from vssl_jax.train import loop
 from vssl_jax.train.checkpoint import Checkpointer
 from vssl_jax.train.guard import GuardRule
-from vssl_jax.train.loop import Job, train, with_jobs
+from vssl_jax.train.loop import Job, train
 from vssl_jax.train.metrics import MetricsWriter, read_metrics
 
 ADAM = {"main": tiny.optimizer(learning_rate=0.1)}
@@ -295,11 +295,6 @@ def test_mfu_is_the_work_over_what_the_devices_could_do(tmp_path, monkeypatch):
     for line in read_metrics(tmp_path):
         steps_a_second = line["clips_per_second"] / 8
         assert line["mfu"] == pytest.approx(96 * steps_a_second / (1000 * jax.device_count()), rel=1e-5)
-
-
-def test_jobs_are_added_to_a_plan():
-    plan = tiny.plan(tiny.Regression(), tiny.rows(1), jobs=(Job(1, None, "first"),))
-    assert [job.name for job in with_jobs(plan, [Job(2, None, "second")]).jobs] == ["first", "second"]
 
 
 @pytest.mark.parametrize("of", [np.asarray, jnp.asarray])

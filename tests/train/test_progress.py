@@ -109,15 +109,6 @@ def test_time_left_of_a_resumed_run_knows_only_its_own_speed():
     assert p.eta_seconds() == pytest.approx(196.0)
 
 
-def test_a_message_stands_above_the_bar():
-    out = Terminal()
-    with Progress(10, 0, out, clock=Clock()) as p:
-        p.update(5, ALL)
-        p.message("a file is broken")
-        top, bottom = out.screen()
-        assert top == "a file is broken" and "step 5/10" in bottom
-
-
 def test_an_interrupted_run_ends_with_its_newest_step():
     out, clock = io.StringIO(), Clock()
     with Progress(100, 0, out, clock=clock) as p:
@@ -130,7 +121,6 @@ def test_other_processes_show_nothing():
     out = Terminal()
     with Progress(10, 0, out, enabled=False) as p:
         p.update(10, ALL)
-        p.message("x")
     assert out.getvalue() == ""
 
 

@@ -23,18 +23,6 @@ def similarity(a_NxD: jax.Array, b_MxD: jax.Array, temperature: float = 1.0) -> 
     return jnp.matmul(a_NxD.astype(jnp.float32), b_MxD.astype(jnp.float32).T, precision=PRECISION) / temperature
 
 
-def pair_cross_entropy(score_N: jax.Array, same_N: jax.Array) -> jax.Array:
-    """Binary cross-entropy of a classifier of pairs: `same` is 1 for two clips of one video, 0 for two videos."""
-    return jax.nn.softplus(score_N) - same_N * score_N
-
-
-def discriminator(positive_N: jax.Array, negative_NxM: jax.Array) -> jax.Array:
-    """-log D(+) - mean log(1 - D(-)) of a discriminator D = sigmoid(score): how well it tells pairs that belong together from those that do not
-    (Hjelm et al. 2019, the Jensen-Shannon form).
-    """
-    return jax.nn.softplus(-positive_N) + jnp.mean(jax.nn.softplus(negative_NxM), axis=1)
-
-
 def fixed_partition_nce(positive_N: jax.Array, noise_NxM: jax.Array, examples: int, partition: float) -> jax.Array:
     """Noise-contrastive estimation over `examples` instances with the softmax's denominator taken for a constant (Wu et al. 2018, section 3.2).
 

@@ -302,17 +302,7 @@ def to_picture(flow: jax.Array, bound: float = 20.0) -> jax.Array:
     data that CoCLR's authors published, as JPEG files of three channels, could not be verified. A mirrored picture of flow is not the flow of
     the mirrored frames, see objectives/coclr.py (`flow_of`). Raises UserError unless bound > 0.
     """
-    _check_bound(bound)
-    two = (jnp.clip(flow, -bound, bound) / bound + 1) / 2
-    return jnp.concatenate([two, jnp.full_like(two[..., :1], 0.5)], axis=-1)
-
-
-def from_picture(picture: jax.Array, bound: float = 20.0) -> jax.Array:
-    """Flow [..., 2] in pixels from to_picture's [..., 3]: exact where nothing was cut off, up to rounding."""
-    _check_bound(bound)
-    return (picture[..., :2] * 2 - 1) * bound
-
-
-def _check_bound(bound: float) -> None:
     if not bound > 0:
         raise UserError(f"a picture of flow has bound={bound}: it must be more than 0, in pixels")
+    two = (jnp.clip(flow, -bound, bound) / bound + 1) / 2
+    return jnp.concatenate([two, jnp.full_like(two[..., :1], 0.5)], axis=-1)

@@ -61,11 +61,6 @@ def far_apart(frames: int, tiles: int, count: int, seed: int = 0) -> np.ndarray:
         chosen.append(int(np.argmax(least.astype(np.int64) * (len(columns) * count + 1) + total)))
 
 
-def least_distance(permutations_PxN: np.ndarray) -> int:
-    """The smallest Hamming distance between two of them."""
-    return min(int(np.count_nonzero(permutations_PxN[i + 1 :] != row, axis=1).min()) for i, row in enumerate(permutations_PxN[:-1]))
-
-
 def digest(permutations_PxN: np.ndarray) -> np.ndarray:
     """SHA-256 of a set, uint32 [8]: by it a checkpoint says which set it was trained on."""
     return np.frombuffer(hashlib.sha256(np.ascontiguousarray(permutations_PxN, dtype="<i4").tobytes()).digest(), "<u4")

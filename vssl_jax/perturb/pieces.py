@@ -5,7 +5,6 @@ piece by itself (`per: clip`) or all pieces of a video alike (`per: video`), and
 """
 
 import itertools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -87,14 +86,3 @@ def motion(batch: batch_lib.Batch, every: int = 4) -> jax.Array:
 def permutations(n: int) -> np.ndarray:
     """All orders of n things, int32 [n!, n], in lexicographic order: row 0 changes nothing. Row c is class c of a sorting task."""
     return np.array(list(itertools.permutations(range(n))), np.int32)
-
-
-def encode(order: np.ndarray) -> int:
-    """The row of `permutations` that `order` is: its Lehmer code."""
-    order = list(order)
-    return sum(math.factorial(len(order) - 1 - i) * sum(later < order[i] for later in order[i + 1 :]) for i in range(len(order)))
-
-
-def inverse(order: np.ndarray) -> np.ndarray:
-    """x[order][inverse(order)] is x. Works on the last axis."""
-    return np.argsort(order, axis=-1).astype(np.int32)

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 import jax
 import numpy as np
 
+from vssl_jax import batch as batch_lib
+
 _END = object()
 AHEAD = 2  # batches that wait on the device
 MOST_PLACED = AHEAD + 1  # with the one that the thread holds until there is room for it
@@ -21,7 +23,7 @@ class Feed:
     """Iterates over device batches. Use as a context manager: leaving it stops the thread and closes the input.
 
     Args:
-      batches: host batches (numpy dicts).
+      batches: host batches (numpy dicts), of which the first is checked against the contract (batch.py).
       place: host batch -> global device batch (train/sharding.py).
       ahead: how many batches may wait on the device.
     """
@@ -46,7 +48,9 @@ class Feed:
 
     def _run(self) -> None:
         try:
-            for batch in self._batches:
+            for number, batch in enumerate(self._batches):
+                if number == 0:  # the others are made in the same way
+                    batch_lib.check(batch)
                 if not self._put(self._place(batch)):
                     return
             self._put(_END)

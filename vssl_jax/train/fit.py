@@ -57,8 +57,8 @@ def waiting_bytes(batch_bytes: int, device: jax.Device) -> int:
     return batch_bytes * (feed.MOST_PLACED + (HOST_BATCHES if device.platform == "cpu" else 0))
 
 
-def check(compiled: Any, device: jax.Device, batch_size: int, batch_bytes: int = 0) -> tuple[int | None, int | None]:
-    """(needed by the step, available) bytes per device; `batch_bytes` are one batch's. Raises UserError where it cannot fit."""
+def check(compiled: Any, device: jax.Device, batch_size: int, batch_bytes: int = 0) -> int | None:
+    """The bytes per device that the step needs (None: the backend does not say); `batch_bytes` are one batch's. Raises UserError where it cannot fit."""
     needed, available = needed_bytes(compiled), device_bytes(device)
     waiting = waiting_bytes(batch_bytes, device)
     if needed is not None and available is not None and needed + waiting > available:
@@ -68,4 +68,4 @@ def check(compiled: Any, device: jax.Device, batch_size: int, batch_bytes: int =
             f"{available / GIB:.1f} GiB: lower train.batch_size (now {batch_size}), raise train.grad_accumulation "
             "(objective.chunk, where there is one: it takes no negatives away), set model.remat='full' (of a transformer), or spread the state with mesh.fsdp"
         )
-    return needed, available
+    return needed

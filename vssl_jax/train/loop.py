@@ -7,7 +7,6 @@ Metrics are read one log interval late, so the device never waits for the host. 
 tell the truth and a stop that is asked for comes soon.
 """
 
-import dataclasses
 import functools
 import logging
 import math
@@ -139,7 +138,6 @@ class Program:
     batch_shapes: Any
     steps: Mapping[str, jax.stages.Compiled]
     needed_bytes: int | None
-    available_bytes: int | None
     compile_seconds: float
     flops: float | None
 
@@ -169,10 +167,10 @@ def compile_plan(plan: Plan, check: Callable[[TrainState], None] = lambda shapes
     with jax.set_mesh(plan.mesh):
         options = COMPILER_OPTIONS.get(plan.mesh.devices.flat[0].platform)
         compiled = {name: step.compile(compiler_options=options) for name, step in lowered.steps.items()}
-    fits = [fit.check(c, plan.mesh.local_devices[0], plan.batch_size, lowered.batch_bytes) for c in compiled.values()]
-    needed = max((n for n, _ in fits if n is not None), default=None)
+    needs = [fit.check(c, plan.mesh.local_devices[0], plan.batch_size, lowered.batch_bytes) for c in compiled.values()]
+    needed = max((n for n in needs if n is not None), default=None)
     seconds, flops = time.monotonic() - start, plan.objective.flops(plan.clips)
-    return Program(lowered.state_shapes, lowered.fresh, lowered.batch_shapes, compiled, needed, fits[0][1], seconds, flops)
+    return Program(lowered.state_shapes, lowered.fresh, lowered.batch_shapes, compiled, needed, seconds, flops)
 
 
 def _check(plan: Plan, shapes: TrainState) -> None:
@@ -361,7 +359,3 @@ class _Run:
 def _refused(count: int, last: str) -> str:
     advice = "lower optimizer.learning_rate, or set optimizer.clip_norm; nothing was saved since"
     return f"{count} steps in a row were not finite or spiked ({last}): {advice}"
-
-
-def with_jobs(plan: Plan, jobs: Sequence[Job]) -> Plan:
-    return dataclasses.replace(plan, jobs=tuple(plan.jobs) + tuple(jobs))

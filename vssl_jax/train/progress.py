@@ -63,17 +63,6 @@ class Progress:
         if self._shown_at is None or now - self._shown_at >= self._interval or step >= self._total:
             self._show(now)
 
-    def message(self, text: str) -> None:
-        """Prints a line of its own without tearing the bar, which is redrawn below it."""
-        if not self._enabled:
-            return
-        if not self._line_open:
-            self._write(text + "\n")
-            return
-        self._write("\r\x1b[K" + text + "\n")
-        self._line_open = False
-        self._show(self._clock())
-
     def close(self) -> None:
         """Shows the newest state and ends the line. May be called twice."""
         if not self._enabled:

@@ -6,10 +6,7 @@ together; encode, videos, cache and worker make files.
 """
 
 from vssl_jax.data.world.cache import build
-from vssl_jax.data.world.motion import CLASS_ACTIONS
 from vssl_jax.data.world.sample import Sample, video
 from vssl_jax.data.world.spec import DIFFICULTIES, SPLITS, WorldSpec, find, spec_from_json
 
-CLASSES = tuple(CLASS_ACTIONS)  # of all worlds together; a world's own are spec.classes
-
-__all__ = ["CLASSES", "DIFFICULTIES", "SPLITS", "Sample", "WorldSpec", "build", "find", "spec_from_json", "video"]
+__all__ = ["DIFFICULTIES", "SPLITS", "Sample", "WorldSpec", "build", "find", "spec_from_json", "video"]
