@@ -1,7 +1,7 @@
 """THE CONTRACT: what a batch holds, from the host's input to the device's loss.
 
 A batch is a flat dict of arrays. Every array's first axis is B, the global batch (each host makes its own contiguous rows of it). Axis letters, used in
-variable names all over the code (`clip_BxTxHxWx3`):
+variable names all over the code (`clip_BxTxHxWx3`); a file of objectives/ or models/ in which one of them is something else says so at its head:
 
     B  videos in the batch          K  clips of one video            T  frames of a clip (or time slots of a feature map)
     H  rows      W  columns         C  channels (3 = RGB)            N  tokens          V  visible tokens        M  masked tokens

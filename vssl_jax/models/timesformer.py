@@ -4,6 +4,8 @@ The one idea: a token attends to its own place in all frames, then to all places
 scores for each, not T * S. A class token belongs to no frame: every frame gets a copy of it, and what the copies learn is averaged.
 
 The weights are transformers' (interop/class_token.py).
+
+Letters, where they are not as in batch.py: S places of a frame.
 """
 
 from typing import Any

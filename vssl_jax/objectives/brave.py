@@ -20,8 +20,9 @@ from vssl_jax.models import flops as flops_lib
 from vssl_jax.models import projection
 from vssl_jax.models.projection import MLP, unit
 from vssl_jax.objectives import collapse, losses
-from vssl_jax.objectives.joint import ENCODER, HEAD, HEAD_STATS, PREDICTOR, PREDICTOR_STATS, JointEmbedding, shared_fields
-from vssl_jax.objectives.protocol import STATS, Memory, Parts, Turn
+from vssl_jax.objectives.encoder import HEAD
+from vssl_jax.objectives.joint import HEAD_STATS, PREDICTOR, PREDICTOR_STATS, JointEmbedding, shared_fields
+from vssl_jax.objectives.protocol import ENCODER, LOSS, STATS, Memory, Parts, Turn
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb import recipe
 
@@ -77,8 +78,8 @@ class BraVe(JointEmbedding):
         (narrow, broad), (from_narrow, from_broad), memory = self.foretell(params, memory, batch, rng, train)
         weight, told = batch[batch_lib.WEIGHT], {}
         for name, h_BxD, z_BxD in (("narrow", from_narrow, broad), ("broad", from_broad, narrow)):
-            told[f"{name}/loss"] = losses.mean(losses.cosine_distance(h_BxD, jax.lax.stop_gradient(z_BxD)), weight)
-        loss = (told["narrow/loss"] + told["broad/loss"]) / 2 if self.both else told["narrow/loss"]
+            told[f"{name}/{LOSS}"] = losses.mean(losses.cosine_distance(h_BxD, jax.lax.stop_gradient(z_BxD)), weight)
+        loss = (told[f"narrow/{LOSS}"] + told[f"broad/{LOSS}"]) / 2 if self.both else told[f"narrow/{LOSS}"]
         return loss, told | collapse.monitor(narrow, weight), memory
 
     def flops(self, clips):

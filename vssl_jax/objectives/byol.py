@@ -2,6 +2,8 @@
 predictor says what vector the moving average gives another. There are no negatives; that not all vectors become one is the predictor's and the
 average's doing. With an average that decays by 0, and stays so (no `final`), which is the network itself, it is SimSiam (Chen & He 2021,
 https://arxiv.org/abs/2011.10566).
+
+Letters as in joint.py.
 """
 
 from dataclasses import dataclass

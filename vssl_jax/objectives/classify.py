@@ -11,12 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from vssl_jax import batch as batch_lib
-from vssl_jax import models
 from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.models import heads, layout
-from vssl_jax.objectives.encoder import OnEncoder
+from vssl_jax.objectives.encoder import HEAD, OnEncoder, encoder_fields
 from vssl_jax.objectives.losses import cross_entropy
-from vssl_jax.objectives.protocol import COUNT, STATS, Objective, Turn
+from vssl_jax.objectives.protocol import ACCURACY, COUNT, ENCODER, STATS, Objective, Turn
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb import recipe
 from vssl_jax.perturb.mix import NoMix
@@ -47,7 +46,7 @@ class Classify(OnEncoder):
         encoder_rng, head_rng = jax.random.split(rng)
         encoder, stats, features = self.start_encoder(encoder_rng)
         head = self.head.lazy_init(head_rng, features)["params"]
-        return {"encoder": encoder, "head": head}, {STATS: stats}
+        return {ENCODER: encoder, HEAD: head}, {STATS: stats}
 
     def examples(self, batch: batch_lib.Batch, rng: jax.Array) -> tuple[jax.Array, jax.Array]:
         """What a batch asks: the drawn clips, normalized, [B,K,T,h,w,3], and their classes int32 [B*K]."""
@@ -64,7 +63,7 @@ class Classify(OnEncoder):
         clips, target = self.mix(mix_key, clips, target)
         keys = keys_lib.clip_keys(keys_lib.example_keys(rng, batch, keys_lib.DROPOUT), clips_per_video)
         features, stats = self.features(params, memory, clips, keys, train=True)
-        logits = self.head.apply({"params": params["head"]}, features, train=True, rng=keys)
+        logits = self.head.apply({"params": params[HEAD]}, features, train=True, rng=keys)
         return _mean_loss(logits, target, labels, weight, memory | {STATS: stats})
 
     def logits(self, params, memory, batch) -> jax.Array:
@@ -72,7 +71,7 @@ class Classify(OnEncoder):
         views = self.eval_view(batch)
         clips = views.reshape(-1, *views.shape[2:])
         features, _ = self.features(params, memory, clips, None, train=False)
-        return self.head.apply({"params": params["head"]}, features).reshape(*views.shape[:2], -1)
+        return self.head.apply({"params": params[HEAD]}, features).reshape(*views.shape[:2], -1)
 
     def label_classes(self):
         return self.classes
@@ -82,14 +81,14 @@ def _mean_loss(logits, target, labels, weight, memory):
     count = jnp.maximum(jnp.sum(weight), 1.0)
     loss = jnp.sum(cross_entropy(target, logits) * weight) / count
     accuracy = jnp.sum((jnp.argmax(logits, axis=-1) == labels) * weight) / count
-    return loss, (memory, {"accuracy": accuracy, COUNT: jnp.sum(weight)})
+    return loss, (memory, {ACCURACY: accuracy, COUNT: jnp.sum(weight)})
 
 
 @dataclass(frozen=True)
 class Probe(Classify):
     """A head on a frozen encoder in evaluation mode."""
 
-    turns: ClassVar[tuple[Turn, ...]] = (Turn("head", trains=("head",)),)
+    turns: ClassVar[tuple[Turn, ...]] = (Turn(HEAD, trains=(HEAD,)),)
 
     def flops(self, clips):
         """The encoder goes forward only."""
@@ -117,7 +116,7 @@ class CachedProbe(Objective):
         features = self._batch_features(
             {k: jax.ShapeDtypeStruct((1, *batch[k].shape[1:]), batch[k].dtype) for k in (FEATURE_MAP, FEATURE_POOLED)}
         )
-        return {"head": self.head.lazy_init(rng, features)["params"]}, {}
+        return {HEAD: self.head.lazy_init(rng, features)["params"]}, {}
 
     def loss(self, params, memory, batch, rng, turn):
         logits = self.logits(params, memory, batch)
@@ -126,17 +125,14 @@ class CachedProbe(Objective):
 
     def logits(self, params, memory, batch) -> jax.Array:
         """Logits [B,C]."""
-        return self.head.apply({"params": params["head"]}, self._batch_features(batch))
+        return self.head.apply({"params": params[HEAD]}, self._batch_features(batch))
 
 
 def from_config(config: Any) -> Classify:
     """A classifier from a recipe: `objective.classes`, `objective.head` by name, `objective.freeze`."""
-    c = config["objective"]
-    encoder = models.build(config["model"])
-    pixels = backbone_lib.pixels(encoder)
+    c, fields = config["objective"], encoder_fields(config)
     kind = Probe if c["freeze"] else Classify
     return kind(
-        encoder=encoder, head=heads.build(c["head"], c["classes"]), classes=c["classes"], frames=encoder.frames,
-        view=recipe.build_view(c["view"], pixels), eval_view=recipe.build_eval_view(c["eval_view"], pixels),
-        smoothing=c["smoothing"], mix=recipe.build_mix(c["mix"]),
+        head=heads.build(c["head"], c["classes"]), classes=c["classes"], view=recipe.build_view(c["view"], backbone_lib.pixels(fields["encoder"])),
+        smoothing=c["smoothing"], mix=recipe.build_mix(c["mix"]), **fields,
     )  # fmt: skip

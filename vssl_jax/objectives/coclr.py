@@ -15,6 +15,8 @@ action too. Two such videos often look alike to one network and not to the other
     Step 5) in the turns that mine, nothing is learned from a queue that is not full of keys
 
 The authors train every turn of every cycle as a run of its own. Here a turn that comes again goes on with its optimizer's moments.
+
+Letters as in joint.py, and K entries of the queue, M that are mined.
 """
 
 import logging
@@ -31,8 +33,9 @@ from vssl_jax.objectives import average as average_lib
 from vssl_jax.objectives import collapse, losses
 from vssl_jax.objectives import queue as queue_lib
 from vssl_jax.objectives.average import Average
-from vssl_jax.objectives.joint import ACCURACY, EMA, ENCODER, HEAD, HEAD_STATS, LOSS, RUNNING, JointEmbedding, Seen, shared_fields
-from vssl_jax.objectives.protocol import STATS, VIDEO, Memory, Parts, Turn, part_of
+from vssl_jax.objectives.encoder import HEAD
+from vssl_jax.objectives.joint import EMA, HEAD_STATS, RUNNING, JointEmbedding, Seen, shared_fields
+from vssl_jax.objectives.protocol import ACCURACY, ENCODER, LOSS, STATS, VIDEO, Memory, Parts, Turn, part_of
 from vssl_jax.perturb import flow_view, pieces
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb.flow import TVL1
@@ -214,9 +217,7 @@ class CoCLR(JointEmbedding):
         now = {
             part: jax.tree.map(lambda a, b: jnp.where(learns_flow, b, a), params[part], params[f"flow_{part}"]) for part in (ENCODER, HEAD)
         }
-        decay = self.average.at(step)
-        moved = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, {part: average[part] for part in now}, now)
-        return memory | {EMA: average | moved}
+        return memory | {EMA: average | self.average.follow({part: average[part] for part in now}, now, step)}
 
     def held_out(self, params, memory, batch, rng):
         """Each network by itself: does it find a video's other clip among those of the batch?"""

@@ -10,6 +10,8 @@
     collapse/alarm    1 where std < .3, rank less than 1/20 of the way from 1 to what is possible, cosine > .9, or usage < .5
 
 A random network raises the alarm as well, and leaves it within its first steps: the loop warns where it stays (train/alarms.py).
+
+Letters, where they are not as in batch.py: N vectors, K prototypes.
 """
 
 import jax

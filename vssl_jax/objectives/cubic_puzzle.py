@@ -4,6 +4,8 @@ time; which of the 4! orders are they in?
 Along space: the four cells of one time. Along time: the four times of one cell. The draw of which is no part of the answer. A second answer,
 the paper's rotation term, is whether all pieces are upside down. Guards: each piece lies at a drawn place in its cell, and has one color channel
 (`one_channel`) that is drawn for the whole question with `view.per = video`, or for each time.
+
+Letters as in pretext.py, and N clips, S cells of a piece's picture.
 """
 
 from dataclasses import dataclass

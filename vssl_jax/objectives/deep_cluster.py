@@ -7,6 +7,8 @@ every so often all videos are clustered by what the network makes of them, and u
     Refresh) spherical k-means of the bank, for each head by itself
 
 Nothing is learned before the first clustering: the steps until then fill the bank.
+
+Letters as in joint.py, and N places of the bank, A views that are clustered, H heads, K clusters.
 """
 
 from dataclasses import dataclass
@@ -20,8 +22,8 @@ from vssl_jax.errors import above, at_least, between, check_limits
 from vssl_jax.models.projection import unit
 from vssl_jax.objectives import bank as bank_lib
 from vssl_jax.objectives import collapse, kmeans, losses
-from vssl_jax.objectives.joint import ACCURACY, JointEmbedding, shared_fields
-from vssl_jax.objectives.protocol import COUNT, Memory
+from vssl_jax.objectives.joint import JointEmbedding, shared_fields
+from vssl_jax.objectives.protocol import ACCURACY, COUNT, Memory
 
 CENTROIDS, ASSIGNMENT = "centroids", "assignment"
 

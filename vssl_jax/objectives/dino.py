@@ -5,6 +5,8 @@ Two things keep the average from seeing the same in every video: a running cente
 are sharpened by a low temperature, against all prototypes alike.
 
 What is exported and evaluated is the average, the teacher, as the authors of both do; with its head and its prototypes.
+
+Letters as in joint.py, and K prototypes.
 """
 
 from dataclasses import dataclass
@@ -18,7 +20,8 @@ from vssl_jax.errors import UserError, above, at_least, between, check_limits
 from vssl_jax.models import projection
 from vssl_jax.models.projection import Prototypes
 from vssl_jax.objectives import collapse, losses
-from vssl_jax.objectives.joint import EMA, HEAD, Taught, taught_fields
+from vssl_jax.objectives.encoder import HEAD
+from vssl_jax.objectives.joint import EMA, Taught, taught_fields
 from vssl_jax.objectives.protocol import ENCODER, STATS, VIDEO
 
 PROTOTYPES, CENTER, STEP = "prototypes", "center", "step"

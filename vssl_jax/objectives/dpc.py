@@ -17,6 +17,8 @@ the authors videos first, times last; a network whose convolutions are padded wi
 
 No gradient is stopped: as in the authors' code the targets learn as well, and only the negatives keep them from being all one.
 The batch is the global one, cut into micro-batches by train.grad_accumulation, which so takes negatives away.
+
+Letters as in models/predictive.py, but N in `contrast`: the places of all predicted blocks.
 """
 
 from dataclasses import dataclass
@@ -31,9 +33,8 @@ from vssl_jax.models import flops as flops_lib
 from vssl_jax.models import layout
 from vssl_jax.models.predictive import FORWARD, Predicted, Predictive, Told
 from vssl_jax.objectives import collapse, losses
-from vssl_jax.objectives.encoder import OnEncoder
-from vssl_jax.objectives.pretext import ACCURACY, LOSS, encoder_fields
-from vssl_jax.objectives.protocol import STATS, Memory, Parts, Tree
+from vssl_jax.objectives.encoder import HEAD, OnEncoder, refuse_random_labels, view_fields
+from vssl_jax.objectives.protocol import ACCURACY, ENCODER, LOSS, STATS, Memory, Parts, Tree
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb import pieces as pieces_lib
 from vssl_jax.perturb.view import denormalize, unit_rgb
@@ -63,7 +64,7 @@ class DPC(OnEncoder):
     def init(self, rng, batch):
         encoder_rng, head_rng = jax.random.split(rng)
         encoder, stats, features = self.start_encoder(encoder_rng)
-        return {"encoder": encoder, "head": self.head.lazy_init(head_rng, self._maps(features))["params"]}, {STATS: stats}
+        return {ENCODER: encoder, HEAD: self.head.lazy_init(head_rng, self._maps(features))["params"]}, {STATS: stats}
 
     def _maps(self, features) -> jax.ShapeDtypeStruct:
         """What the head gets of one clip, as a shape."""
@@ -90,7 +91,7 @@ class DPC(OnEncoder):
         drawn = keys_BxU[:, 1:].reshape(-1, *keys_BxU.shape[2:])
         features, stats = self.features(params, memory, layout.frames(seen.reshape(-1, *seen.shape[2:])), drawn, train)
         maps = jnp.mean(features.map_BxTxHxWxD, axis=1, dtype=jnp.float32)
-        made = self.head.apply({"params": params["head"]}, maps.reshape(-1, self.blocks, *maps.shape[1:]), train, keys_BxU[:, 0])
+        made = self.head.apply({"params": params[HEAD]}, maps.reshape(-1, self.blocks, *maps.shape[1:]), train, keys_BxU[:, 0])
         return made, stats, seen
 
     def compare(self, params: Parts, memory: Memory, batch: batch_lib.Batch, rng: jax.Array, train: bool):
@@ -188,9 +189,10 @@ def apart(x_BxD: jax.Array, weight_B: jax.Array) -> jax.Array:
 
 def from_config(config: Any) -> DPC:
     """`objective.blocks`, `frames` of a block (0: the encoder's), `predicted`, `dim`, `memory_rows` (0: DPC, else MemDPC), `dropout`, and what
-    a method on one encoder has (objectives/pretext.py).
+    a method on one encoder that sees one view has (objectives/encoder.py).
     """
-    c, shared = config["objective"], encoder_fields(config)
+    refuse_random_labels(config)
+    c, shared = config["objective"], view_fields(config)
     head = Predictive(**{name: c[name] for name in ("dim", "predicted", "memory_rows", "dropout")})
     if c["frames"]:
         shared["frames"] = c["frames"]

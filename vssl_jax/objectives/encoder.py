@@ -1,4 +1,4 @@
-"""What all methods share that train one backbone with a head on it: its start, its features, its embedding, its export."""
+"""What all methods share that train one backbone with a head on it: its settings, its start, its features, its embedding, its export."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,12 +8,15 @@ import flax.linen as nn
 import jax
 
 from vssl_jax import batch as batch_lib
+from vssl_jax import models
 from vssl_jax.errors import UserError
 from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.models import flops as flops_lib
-from vssl_jax.objectives.protocol import STATS, VIDEO, Memory, Objective, Parts, Tree, choose
+from vssl_jax.objectives.protocol import ENCODER, STATS, VIDEO, Memory, Objective, Parts, Tree, choose
 from vssl_jax.perturb import recipe
 from vssl_jax.perturb.view import EvalView, RandomView
+
+HEAD = "head"  # the part beside ENCODER
 
 
 def embed(method: Objective, params: Parts, memory: Memory, batch: batch_lib.Batch, features: Sequence[str]) -> dict[str, jax.Array]:
@@ -23,6 +26,33 @@ def embed(method: Objective, params: Parts, memory: Memory, batch: batch_lib.Bat
         views = recipe.shown(method.eval_view, entries)(batch)
         found[name] = backbone_lib.frozen(method.encoder, *method.backbone(params, memory, name), views).pooled_BxD
     return found
+
+
+def encoder_fields(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that all of them take from a recipe: `config.model` is the encoder, `objective.eval_view`; `frames` are the encoder's."""
+    encoder = models.build(config["model"])
+    eval_view = recipe.build_eval_view(config["objective"]["eval_view"], backbone_lib.pixels(encoder))
+    return {"encoder": encoder, "frames": encoder.frames, "eval_view": eval_view}
+
+
+def view_fields(config: Mapping[str, Any], picture: int = 0) -> dict[str, Any]:
+    """And those of a method that sees one view, `objective.view`. `picture`: its side, where the encoder gets only parts of it."""
+    fields = encoder_fields(config)
+    pixels = backbone_lib.pixels(fields["encoder"])
+    return fields | {"view": recipe.build_random_view(config["objective"]["view"], pixels._replace(size=picture) if picture else pixels)}
+
+
+def check_sampler(name: str, sampler: Mapping[str, Any]) -> None:
+    """Raises UserError where the frames that a clip repeats, or their distances, would tell the answer to a question of time, the one that `name` asks."""
+    for setting, harmless, why in (
+        ("name", "dense", "the frames of others are not evenly apart"),
+        ("pad", False, "the last frame of a short video is repeated"),
+        ("target_fps", 0.0, "frames of a slower film are repeated"),
+    ):
+        if sampler[setting] != harmless:
+            raise UserError(
+                f"data.sampler.{setting} is {sampler[setting]!r}: {why}, which tells the answer of {name}; set it to {harmless!r}"
+            )
 
 
 def refuse_random_labels(config: Mapping[str, Any]) -> None:
@@ -59,13 +89,13 @@ class OnEncoder(Objective):
     def features(self, params: Parts, memory: Memory, clips_BxTxHxWx3: jax.Array, rng_B, train: bool) -> tuple[backbone_lib.Features, Tree]:
         """(features, the new statistics). `rng_B`: a key per clip, for a backbone that draws in training."""
         keys = rng_B if train else None
-        return backbone_lib.apply(self.encoder, params["encoder"], memory[STATS], clips_BxTxHxWx3, train=train, rng=keys, method="features")
+        return backbone_lib.apply(self.encoder, params[ENCODER], memory[STATS], clips_BxTxHxWx3, train=train, rng=keys, method="features")
 
     def embed(self, params, memory, batch, features=(VIDEO,)):
         return embed(self, params, memory, batch, features)
 
     def backbone(self, params, memory, feature=VIDEO):
-        return params["encoder"], memory[STATS]
+        return params[ENCODER], memory[STATS]
 
     def flops(self, clips):
         """Without the head, which is small beside any encoder."""

@@ -5,6 +5,8 @@ Tiles are shuffled inside their frames, and the frames among each other; the cla
 
 A frame is `frames` consecutive ones (one, for a network of pictures), `gap` left out between two. Guards of the paper: tiles at drawn places
 inside their cells, and each normalized by itself.
+
+Letters as in pretext.py, and N clips, S segments, C permutations.
 """
 
 from dataclasses import dataclass

@@ -6,6 +6,8 @@ The one idea: contrastive methods, their clustering and their self-distillation 
 `chunk` makes batches possible whose activations do not fit: vectors are made of so many clips at a time, and made again for the backward pass
 (gradient caching, Gao et al. 2021, https://arxiv.org/abs/2101.06983, as recomputation). The loss is of the whole batch, and so is its gradient:
 train.grad_accumulation, which cuts the batch before the loss, takes negatives away. Batch normalization is then over a chunk.
+
+Letters, where they are not as in batch.py: V views of a video, A of them that ask and G that give, N clips that go through the network together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +18,6 @@ import jax
 import jax.numpy as jnp
 
 from vssl_jax import batch as batch_lib
-from vssl_jax import models
 from vssl_jax.errors import UserError
 from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.models import layout, projection
@@ -24,15 +25,14 @@ from vssl_jax.models.backbone import Features
 from vssl_jax.models.projection import MLP
 from vssl_jax.objectives import average as average_lib
 from vssl_jax.objectives.average import Average
-from vssl_jax.objectives.encoder import OnEncoder, refuse_random_labels
-from vssl_jax.objectives.protocol import STATS, Memory, Parts
+from vssl_jax.objectives.encoder import HEAD, OnEncoder, encoder_fields, refuse_random_labels
+from vssl_jax.objectives.protocol import ENCODER, LOSS, STATS, Memory, Parts
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb import recipe
 from vssl_jax.perturb.clip_view import ClipView, Pairing
 from vssl_jax.perturb.view import denormalize, unit_rgb
 
-LOSS, ACCURACY = "loss", "accuracy"
-ENCODER, HEAD, HEAD_STATS, EMA = "encoder", "head", "head_stats", "average"
+HEAD_STATS, EMA = "head_stats", "average"
 PREDICTOR, PREDICTOR_STATS = "predictor", "predictor_stats"
 NETWORK, RUNNING = (ENCODER, HEAD), (STATS, HEAD_STATS)
 
@@ -212,16 +212,13 @@ def shared_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     (models/projection.py), `chunk`, and `pairing` (perturb/clip_view.py; empty or left out: none).
     """
     refuse_random_labels(config)
-    encoder, c = models.build(config["model"]), config["objective"]
-    pixels = backbone_lib.pixels(encoder)
-    views = build_views(c["views"], encoder)
-    return {
-        "encoder": encoder,
+    c, fields = config["objective"], encoder_fields(config)
+    views = build_views(c["views"], fields["encoder"])
+    return fields | {
         "frames": views[0].frames,
         "head": projection.build(c["head"]),
         "views": views,
         "view": views[0].view,
-        "eval_view": recipe.build_eval_view(c["eval_view"], pixels),
         "chunk": c["chunk"],
         "pairing": recipe.build_pairing(c["pairing"]) if c.get("pairing") else None,
     }

@@ -12,6 +12,8 @@ https://arxiv.org/abs/1903.12355). A clip is compared with a bank that holds a r
     Refresh) k-means of the bank, several times from different starts
 
 A video's own entry is always in its background, and close. Aggregation learns nothing before there are clusters.
+
+Letters as in joint.py, and N places of the bank, M of them that a video is compared with, C clusterings.
 """
 
 from dataclasses import dataclass
@@ -24,8 +26,8 @@ from vssl_jax import batch as batch_lib
 from vssl_jax.errors import BELOW_1, UserError, above, at_least, check_limits
 from vssl_jax.objectives import bank as bank_lib
 from vssl_jax.objectives import collapse, kmeans, losses
-from vssl_jax.objectives.joint import ACCURACY, LOSS, JointEmbedding, shared_fields
-from vssl_jax.objectives.protocol import COUNT, Memory, Turn
+from vssl_jax.objectives.joint import JointEmbedding, shared_fields
+from vssl_jax.objectives.protocol import ACCURACY, COUNT, LOSS, Memory, Turn
 from vssl_jax.perturb import keys as keys_lib
 
 INSTANCE, AGGREGATION = "instance", "aggregation"

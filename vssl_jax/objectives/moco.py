@@ -8,6 +8,8 @@ predictor stands between the asking network and the comparison.
     Step 1) keys by the average, which has followed the network's last update
     Step 2) the loss, with the queue as it is
     Step 3) the keys go into the queue
+
+Letters as in joint.py.
 """
 
 from dataclasses import dataclass
@@ -20,7 +22,8 @@ from vssl_jax import batch as batch_lib
 from vssl_jax.errors import above, at_least, check_limits
 from vssl_jax.objectives import collapse, losses
 from vssl_jax.objectives import queue as queue_lib
-from vssl_jax.objectives.joint import ACCURACY, Taught, taught_fields
+from vssl_jax.objectives.joint import Taught, taught_fields
+from vssl_jax.objectives.protocol import ACCURACY
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from vssl_jax import batch as batch_lib
 from vssl_jax.errors import UserError, at_least, check_limits, unknown_name
 from vssl_jax.models.piece_heads import ConcatHead
-from vssl_jax.objectives.pretext import ACCURACY, LOSS, Pretext, Question, shared_fields
+from vssl_jax.objectives.pretext import Pretext, Question, shared_fields
+from vssl_jax.objectives.protocol import ACCURACY, LOSS
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb import pieces as pieces_lib
 from vssl_jax.perturb import statistics

@@ -16,8 +16,8 @@ from vssl_jax.errors import Limit, UserError, at_least, check_limits
 from vssl_jax.models import flops as flops_lib
 from vssl_jax.models.clip_decoder import ClipDecoder
 from vssl_jax.models.piece_heads import ConcatHead
-from vssl_jax.objectives.pretext import LOSS, Pretext, Question, shared_fields
-from vssl_jax.objectives.protocol import STATS
+from vssl_jax.objectives.pretext import Pretext, Question, shared_fields
+from vssl_jax.objectives.protocol import LOSS, STATS
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb import pieces as pieces_lib
 from vssl_jax.perturb import recipe

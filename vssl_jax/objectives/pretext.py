@@ -5,6 +5,8 @@ their features, by cross-entropy. What a question depends on is the draw alone, 
 every clip of the batch, whose length is fixed, and the input has left out (and counted) the videos that are too short for it.
 
 Batch normalization, where the encoder has it, is over all pieces of the global batch.
+
+Letters besides those of batch.py, here and in every task: Q questions, P pieces of a question, A answers.
 """
 
 from collections.abc import Mapping
@@ -15,18 +17,12 @@ import jax
 import jax.numpy as jnp
 
 from vssl_jax import batch as batch_lib
-from vssl_jax import models
-from vssl_jax.errors import UserError
-from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.models import layout, piece_heads
 from vssl_jax.models.backbone import Features
-from vssl_jax.objectives.encoder import OnEncoder, refuse_random_labels
-from vssl_jax.objectives.protocol import STATS, Memory, Parts
+from vssl_jax.objectives.encoder import HEAD, OnEncoder, check_sampler, view_fields
+from vssl_jax.objectives.protocol import ACCURACY, ENCODER, LOSS, STATS, Memory, Parts
 from vssl_jax.perturb import keys as keys_lib
-from vssl_jax.perturb import recipe
 from vssl_jax.perturb.view import denormalize, unit_rgb
-
-LOSS, ACCURACY = "loss", "accuracy"
 
 
 class Question(NamedTuple):
@@ -67,7 +63,7 @@ class Pretext(OnEncoder):
         encoder_rng, head_rng = jax.random.split(rng)
         encoder, stats, features = self.start_encoder(encoder_rng)
         head = self.head.lazy_init(head_rng, piece_heads.shapes(features, self.pieces))["params"]
-        return {"encoder": encoder, "head": head} | self.own_parts(rng, features), {STATS: stats}
+        return {ENCODER: encoder, HEAD: head} | self.own_parts(rng, features), {STATS: stats}
 
     def check_run(self, videos, steps, sampler):
         if self.timed:
@@ -84,7 +80,7 @@ class Pretext(OnEncoder):
         per_video = q // keys_B.shape[0]
         features, stats = self.features(params, memory, clips, keys_lib.clip_keys(keys_B, per_video * p), train)
         features = piece_heads.grouped(features, p)
-        logits = self.head.apply({"params": params["head"]}, features, train=train, rng=keys_lib.clip_keys(keys_B, per_video))
+        logits = self.head.apply({"params": params[HEAD]}, features, train=train, rng=keys_lib.clip_keys(keys_B, per_video))
         return logits, features, stats
 
     def relabel(self, asked: Question, batch: batch_lib.Batch, rng: jax.Array) -> Question:
@@ -162,38 +158,6 @@ class Pretext(OnEncoder):
         }
 
 
-def check_sampler(name: str, sampler: Mapping[str, Any]) -> None:
-    """Raises UserError where the frames that a clip repeats, or their distances, would tell the answer to a question of time."""
-    for setting, harmless, why in (
-        ("name", "dense", "the frames of others are not evenly apart"),
-        ("pad", False, "the last frame of a short video is repeated"),
-        ("target_fps", 0.0, "frames of a slower film are repeated"),
-    ):
-        if sampler[setting] != harmless:
-            raise UserError(
-                f"data.sampler.{setting} is {sampler[setting]!r}: {why}, which tells the answer of {name}; set it to {harmless!r}"
-            )
-
-
 def shared_fields(config: Mapping[str, Any], picture: int = 0) -> dict[str, Any]:
-    """The fields that every task takes from a recipe: `config.model` is the encoder, `objective.view`, `eval_view`, and `random_labels` where it
-    is there. `picture`: the side of the view, where the encoder gets only parts of it.
-    """
-    return _fields(config, picture) | {"random_labels": config["objective"].get("random_labels", False)}
-
-
-def encoder_fields(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of them that a method has that trains one encoder and whose targets are no labels. Raises UserError where random ones are asked for."""
-    refuse_random_labels(config)
-    return _fields(config)
-
-
-def _fields(config: Mapping[str, Any], picture: int = 0) -> dict[str, Any]:
-    encoder, c = models.build(config["model"]), config["objective"]
-    pixels = backbone_lib.pixels(encoder)
-    return {
-        "encoder": encoder,
-        "frames": encoder.frames,
-        "view": recipe.build_random_view(c["view"], pixels._replace(size=picture) if picture else pixels),
-        "eval_view": recipe.build_eval_view(c["eval_view"], pixels),
-    }
+    """The fields that every task takes from a recipe: those of `encoder.view_fields`, and `random_labels` where it is there."""
+    return view_fields(config, picture) | {"random_labels": config["objective"].get("random_labels", False)}

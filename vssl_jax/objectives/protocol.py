@@ -23,6 +23,7 @@ Metrics = dict[str, jax.Array]  # scalars
 # The parts of an export: the backbone has a name of its own, whatever method trained it, and so have its batch statistics; every other part
 # of the method stands beside it as METHOD + name.
 ENCODER, STATS, METHOD = "encoder", "stats", "method/"
+LOSS, ACCURACY = "loss", "accuracy"  # metrics; of one of several questions, views or terms after its name and a slash
 COUNT = "count"  # the metric by which a micro-batch counts among those of a step
 # The feature that every method has: what its backbone makes of a video. Others have names of their own, see `Objective.shown`.
 VIDEO = "video"

@@ -8,6 +8,8 @@ remembers, both are the query's own whatever their speed (appearance: InfoNCE). 
     Step 1) the logits, with the queue as it is: no key is a negative of its own query
     Step 2) the keys at the other speed go into the queue, in place of its oldest, as in the authors' code
     Step 3) after the optimizer's update, the moving average follows
+
+Letters, where they are not as in batch.py: N clips of all videos.
 """
 
 from dataclasses import dataclass, field
@@ -25,9 +27,8 @@ from vssl_jax.objectives import average as average_lib
 from vssl_jax.objectives import collapse, losses
 from vssl_jax.objectives import queue as queue_lib
 from vssl_jax.objectives.average import Average
-from vssl_jax.objectives.encoder import OnEncoder
-from vssl_jax.objectives.pretext import ACCURACY, LOSS, check_sampler, encoder_fields
-from vssl_jax.objectives.protocol import STATS
+from vssl_jax.objectives.encoder import HEAD, OnEncoder, check_sampler, refuse_random_labels, view_fields
+from vssl_jax.objectives.protocol import ACCURACY, ENCODER, LOSS, STATS
 from vssl_jax.objectives.queue import QUEUE
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb import pieces as pieces_lib
@@ -76,8 +77,8 @@ class RelativeSpeed(OnEncoder):
         encoder, stats, features = self.start_encoder(encoder_rng)
         head = self.head.lazy_init(head_rng, features)["params"]
         # A copy: the step gives the old state's buffers away.
-        ema = jax.tree.map(jnp.copy, {"encoder": encoder, "head": head, "stats": stats})
-        return {"encoder": encoder, "head": head}, {STATS: stats, EMA: ema} | queue_lib.start(queue_rng, self.size, self.head.dim)
+        ema = jax.tree.map(jnp.copy, {ENCODER: encoder, HEAD: head, STATS: stats})
+        return {ENCODER: encoder, HEAD: head}, {STATS: stats, EMA: ema} | queue_lib.start(queue_rng, self.size, self.head.dim)
 
     def clips(self, batch: batch_lib.Batch, rng: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(query, key at its speed, key at the other: normalized [3, N, T, h, w, 3]; the query's speed, 0 or 1, int32 [N])."""
@@ -106,14 +107,12 @@ class RelativeSpeed(OnEncoder):
         keys_B = keys_lib.example_keys(rng, batch, keys_lib.DROPOUT)
         keys_Nx3 = keys_lib.unit_keys(keys_lib.clip_keys(keys_B, len(which_N) // len(keys_B)), 3)
         features, stats = self.features(params, memory, layout.frames(clips_3xN[0]), keys_Nx3[:, 0], train)
-        query = self.head.apply({"params": params["head"]}, features)
+        query = self.head.apply({"params": params[HEAD]}, features)
         ema = memory[EMA]
         both = layout.frames(clips_3xN[1:].reshape(-1, *clips_3xN.shape[2:]))
         drawn = jnp.concatenate([keys_Nx3[:, 1], keys_Nx3[:, 2]]) if train else None
-        features, key_stats = backbone_lib.apply(
-            self.encoder, ema["encoder"], ema["stats"], both, train=train, rng=drawn, method="features"
-        )
-        keys = jax.lax.stop_gradient(self.head.apply({"params": ema["head"]}, features))
+        features, key_stats = backbone_lib.apply(self.encoder, ema[ENCODER], ema[STATS], both, train=train, rng=drawn, method="features")
+        keys = jax.lax.stop_gradient(self.head.apply({"params": ema[HEAD]}, features))
         keys = {name: key.reshape(2, -1, key.shape[-1]) for name, key in keys.items()}  # at the query's speed, at the other
         alike = {
             name: jnp.einsum("nd,knd->nk", query[name], keys[name], precision=losses.PRECISION) / self.temperature
@@ -140,7 +139,7 @@ class RelativeSpeed(OnEncoder):
     def loss(self, params, memory, batch, rng, turn):
         alike, query, keys_NxD, (stats, key_stats), _ = self._compare(params, memory, batch, rng, train=True)
         loss, metrics = self._judge(alike, query, batch)
-        return loss, (memory | queue_lib.push(memory, keys_NxD) | {STATS: stats, EMA: memory[EMA] | {"stats": key_stats}}, metrics)
+        return loss, (memory | queue_lib.push(memory, keys_NxD) | {STATS: stats, EMA: memory[EMA] | {STATS: key_stats}}, metrics)
 
     def adopt(self, params, memory):
         return memory | {EMA: average_lib.copied(memory[EMA], params, memory)}
@@ -175,11 +174,12 @@ class RelativeSpeed(OnEncoder):
 
 
 def from_config(config: Any) -> RelativeSpeed:
-    """RSPNet from a recipe: `objective.speeds`, `queue` (its length), `dim`, `temperature`, `margin`, `decay`, `weights`, and what every task has."""
+    """RSPNet from a recipe: `objective.speeds`, `queue` (its length), `dim`, `temperature`, `margin`, `decay`, `weights`, and what a method
+    on one encoder that sees one view has (objectives/encoder.py).
+    """
+    refuse_random_labels(config)
     c = config["objective"]
     check_limits("objective", decay=(c["decay"], between(0, 1)))  # of an average that has no group of its own here
     own = {name: c[name] for name in ("temperature", "margin")} | {"average": Average(c["decay"])}
     head = Projections((APPEARANCE, SPEED), c["dim"])
-    return RelativeSpeed(
-        head=head, speeds=tuple(c["speeds"]), size=c["queue"], weights=tuple(c["weights"]), **own, **encoder_fields(config)
-    )
+    return RelativeSpeed(head=head, speeds=tuple(c["speeds"]), size=c["queue"], weights=tuple(c["weights"]), **own, **view_fields(config))

@@ -2,6 +2,8 @@
 https://arxiv.org/abs/2008.03800): the views of a video are alike, and unlike all others of the batch.
 
 The batch is the global one: every view of every video on every device is a negative.
+
+Letters as in joint.py.
 """
 
 from dataclasses import dataclass
@@ -10,7 +12,8 @@ from typing import Any
 from vssl_jax import batch as batch_lib
 from vssl_jax.errors import above, check_limits
 from vssl_jax.objectives import collapse, losses
-from vssl_jax.objectives.joint import ACCURACY, JointEmbedding, shared_fields
+from vssl_jax.objectives.joint import JointEmbedding, shared_fields
+from vssl_jax.objectives.protocol import ACCURACY
 
 
 @dataclass(frozen=True)

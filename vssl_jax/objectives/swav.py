@@ -2,6 +2,8 @@
 the whole batch is spread over all prototypes alike.
 
 The batch is the global one: Sinkhorn's sums run over every video on every device.
+
+Letters as in joint.py, and K prototypes.
 """
 
 from dataclasses import dataclass

@@ -6,6 +6,8 @@ Of one stretch of a video there are a sparse clip, which spans it, and dense one
     instance      two versions of a clip, and dense clips of one video, are alike; clips of other videos are not
     local-local   two versions of a dense clip are alike; dense clips of other parts of the video are not
     global-local  the features of the sparse clip at a part's time are like that part's dense clip, and unlike the other parts'
+
+Letters as in joint.py, and P parts, S slots: a clip as a whole and its parts, C channels of a feature.
 """
 
 from dataclasses import dataclass
@@ -18,7 +20,9 @@ from vssl_jax import batch as batch_lib
 from vssl_jax.errors import Limit, UserError, above, check_limits
 from vssl_jax.models import projection
 from vssl_jax.objectives import collapse, losses
-from vssl_jax.objectives.joint import ACCURACY, HEAD, HEAD_STATS, JointEmbedding, shared_fields
+from vssl_jax.objectives.encoder import HEAD
+from vssl_jax.objectives.joint import HEAD_STATS, JointEmbedding, shared_fields
+from vssl_jax.objectives.protocol import ACCURACY, LOSS
 
 SPARSE, DENSE, LOCAL, GLOBAL = "instance/sparse", "instance/dense", "local_local", "global_local"
 TERMS = (SPARSE, DENSE, LOCAL, GLOBAL)
@@ -93,7 +97,9 @@ class TCLR(JointEmbedding):
         terms[GLOBAL] = mean(jnp.mean((both[0] + both[1]) / 2, axis=(1, 2, 3)))
         right[GLOBAL] = mean(jnp.mean(jnp.argmax(score_Bx2x2xPxP, axis=4) == jnp.arange(self.parts), axis=(1, 2, 3)))
 
-        metrics = {f"{term}/loss": value for term, value in terms.items()} | {f"{term}/{ACCURACY}": value for term, value in right.items()}
+        metrics = {f"{term}/{LOSS}": value for term, value in terms.items()} | {
+            f"{term}/{ACCURACY}": value for term, value in right.items()
+        }
         loss = sum(w * terms[term] for w, term in zip(self.weights, TERMS, strict=True))
         return loss, metrics | collapse.monitor(sparse_Bx2xD[:, 0], weight), memory | running
 

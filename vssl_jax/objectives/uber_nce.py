@@ -1,5 +1,7 @@
 """UberNCE (Han, Xie, Zisserman 2020, https://arxiv.org/abs/2010.09709, section 3.1): MoCo whose positives are all keys of the same class. It is told what
 CoCLR has to find out, and so says how far that could get. The loss is the mean over the positives' own, as in the authors' code.
+
+Letters as in joint.py, and K entries of the queue.
 """
 
 from dataclasses import dataclass
@@ -12,7 +14,8 @@ from vssl_jax import batch as batch_lib
 from vssl_jax.errors import UserError, above, at_least, check_limits
 from vssl_jax.objectives import collapse, losses
 from vssl_jax.objectives import queue as queue_lib
-from vssl_jax.objectives.joint import ACCURACY, Taught, taught_fields
+from vssl_jax.objectives.joint import Taught, taught_fields
+from vssl_jax.objectives.protocol import ACCURACY
 
 CLASS = "queue_class"
 

@@ -20,13 +20,14 @@ from vssl_jax.models import layout
 from vssl_jax.models.mae_decoder import MAEDecoder
 from vssl_jax.models.vit import ViT, patchify, take_tokens
 from vssl_jax.objectives import encoder as encoder_lib
-from vssl_jax.objectives.protocol import VIDEO, Objective
+from vssl_jax.objectives.protocol import ENCODER, LOSS, VIDEO, Objective
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb import recipe
 from vssl_jax.perturb import view as view_lib
 from vssl_jax.perturb.masks import Mask
 from vssl_jax.perturb.view import EvalView, RandomView
 
+DECODER = "decoder"
 TARGET_EPS = 1e-6
 
 
@@ -91,7 +92,7 @@ class VideoMAE(Objective):
         tokens = jax.ShapeDtypeStruct((1, visible, self.encoder.width), jnp.float32)
         ids = [jax.ShapeDtypeStruct((1, n), jnp.int32) for n in (visible, masked)]
         decoder = self.decoder.lazy_init(decoder_rng, tokens, *ids, grid)["params"]
-        return {"encoder": encoder, "decoder": decoder}, {}
+        return {ENCODER: encoder, DECODER: decoder}, {}
 
     def _clips_and_ids(self, batch, rng):
         """The drawn clips [B*K,T,h,w,3], normalized, and their masks."""
@@ -102,8 +103,8 @@ class VideoMAE(Objective):
 
     def predict(self, params, clips, visible_BxV, masked_BxM, keys_B=None) -> jax.Array:
         """Predictions [B,M,P] of the masked patches of normalized clips [B,T,H,W,3]. `keys_B`: a key per clip, for what draws in training; None: evaluation."""
-        tokens = self.encoder.apply({"params": params["encoder"]}, clips, visible_BxV, train=keys_B is not None, rng=keys_B)
-        return self.decoder.apply({"params": params["decoder"]}, tokens, visible_BxV, masked_BxM, self.encoder.grid)
+        tokens = self.encoder.apply({"params": params[ENCODER]}, clips, visible_BxV, train=keys_B is not None, rng=keys_B)
+        return self.decoder.apply({"params": params[DECODER]}, tokens, visible_BxV, masked_BxM, self.encoder.grid)
 
     def _masked_pixels(self, clips, masked_BxM) -> jax.Array:
         """The masked patches [B,M,P] in [0,1]: gathered first, so nothing is computed for the visible ones."""
@@ -124,13 +125,13 @@ class VideoMAE(Objective):
     def held_out(self, params, memory, batch, rng):
         error_B = jnp.mean(self._errors(params, batch, rng), axis=(1, 2))
         weight_B = jnp.repeat(batch[batch_lib.WEIGHT], error_B.shape[0] // batch[batch_lib.WEIGHT].shape[0])
-        return {"loss": jnp.sum(error_B * weight_B) / jnp.maximum(jnp.sum(weight_B), 1.0)}
+        return {LOSS: jnp.sum(error_B * weight_B) / jnp.maximum(jnp.sum(weight_B), 1.0)}
 
     def embed(self, params, memory, batch, features=(VIDEO,)):
         return encoder_lib.embed(self, params, memory, batch, features)
 
     def backbone(self, params, memory, feature=VIDEO):
-        return params["encoder"], {}
+        return params[ENCODER], {}
 
     def flops(self, clips):
         visible, masked = self.mask.counts(self.encoder.grid)
