@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from vssl_jax.errors import BELOW_1, UserError, above, at_least, between, check_limits
+from vssl_jax.errors import BELOW_1, UserError, above, at_least, between, check_limits, check_names
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,10 @@ def test_a_setting_outside_its_limit_is_named_with_what_it_must_be(limit, right,
         with pytest.raises(UserError) as error:
             check_limits("objective", first=(right[0], limit), second=(value, limit), third=(value, limit))
         assert str(error.value) == f"objective.second is {value}: it must be {words}"
+
+
+def test_the_first_name_that_is_not_known_is_named_with_the_nearest():
+    check_names("field", (), ())
+    check_names("field of a head", {"dim": 3}, ("dim", "norm"))
+    with pytest.raises(UserError, match=r"^unknown field of a head 'nrom': did you mean 'norm'"):
+        check_names("field of a head", ("dim", "nrom", "dmi"), ("dim", "norm"))

@@ -4,7 +4,7 @@ main and evaluate print a UserError as one line and exit with 1; anything else i
 """
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
 
@@ -18,6 +18,13 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
     return UserError(f"unknown {kind} {name!r}: {hint}")
+
+
+def check_names(kind: str, given: Iterable[str], known: Collection[str]) -> None:
+    """Raises `unknown_name` for the first of the given names that is not known."""
+    for name in given:
+        if name not in known:
+            raise unknown_name(kind, name, known)
 
 
 class Limit(NamedTuple):

@@ -7,8 +7,8 @@ from vssl_jax.perturb.crop import CenterCrop, MultiScaleCrop, RandomResizedCrop
 from vssl_jax.perturb.erase import RandomErase
 from vssl_jax.perturb.mix import Mix, NoMix
 from vssl_jax.perturb.order import OrderFree
-from vssl_jax.perturb.recipe import build_eval_view, build_mask, build_mix, build_view, pair
-from vssl_jax.perturb.view import EvalView, Pixels, RandomView
+from vssl_jax.perturb.recipe import build_eval_view, build_mask, build_mix, build_view
+from vssl_jax.perturb.view import EvalView, Pixels, RandomView, pair
 
 
 def test_a_view_by_name_is_the_view_by_hand():

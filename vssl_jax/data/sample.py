@@ -35,8 +35,8 @@ class Sampler(Protocol):
 
 
 @dataclass(frozen=True)
-class Dense:
-    """Training clips of `frames` frames, `stride` apart, each from a uniformly random start."""
+class _Strided:
+    """Clips of `frames` frames, `stride` apart."""
 
     frames: int
     stride: int = 1
@@ -51,9 +51,18 @@ class Dense:
     def span(self) -> int:
         return (self.frames - 1) * self.stride + 1
 
+    def _window(self, seconds: np.ndarray, part: tuple[float, float] | None) -> tuple[int, int]:
+        """`window` of a clip; with `pad` one frame is enough."""
+        return window(seconds, part, 1 if self.pad else self.span)
+
+
+@dataclass(frozen=True)
+class Dense(_Strided):
+    """Training clips of `frames` frames, `stride` apart, each from a uniformly random start."""
+
     def __call__(self, rng, seconds, part=None):
         if self.target_fps == 0:
-            first, stop = window(seconds, part, 1 if self.pad else self.span)
+            first, stop = self._window(seconds, part)
             starts_K = rng.integers(first, max(stop - self.span, first) + 1, size=self.clips)
         else:
             first, last = _time_range(self, seconds, part)
@@ -62,26 +71,13 @@ class Dense:
 
 
 @dataclass(frozen=True)
-class Views:
+class Views(_Strided):
     """Evaluation clips: as Dense, but the starts are evenly spaced from the first possible to the last; a single one is in the middle."""
-
-    frames: int
-    stride: int = 1
-    clips: int = 1
-    target_fps: float = 0.0
-    pad: bool = False
-
-    def __post_init__(self):
-        _check(self)
-
-    @property
-    def span(self) -> int:
-        return (self.frames - 1) * self.stride + 1
 
     def __call__(self, rng, seconds, part=None):
         places_K = np.linspace(0.0, 1.0, self.clips) if self.clips > 1 else np.array([0.5])
         if self.target_fps == 0:
-            first, stop = window(seconds, part, 1 if self.pad else self.span)
+            first, stop = self._window(seconds, part)
             starts_K = first + np.floor(places_K * max(stop - first - self.span, 0) + 0.5).astype(np.int64)
         else:
             first, last = _time_range(self, seconds, part)
@@ -117,30 +113,22 @@ class Segments:
 
 
 @dataclass(frozen=True)
-class Interval:
+class Interval(_Strided):
     """Two clips as Dense's, the nearer in time the likelier (CVRL, Qian et al. 2021, section 3.2): the distance of their starts has a density that
     falls linearly to 0 at the longest distance that there is; the first start is uniform in what is left, and either clip comes first."""
 
-    frames: int
-    stride: int = 1
     clips: int = 2
-    pad: bool = False
-    target_fps: float = 0.0
 
     def __post_init__(self):
-        _check(self)
+        super().__post_init__()
         if self.clips != 2 or self.target_fps:
             raise UserError(
                 f"data.sampler.name=interval draws 2 clips, by frames: data.sampler.clips is {self.clips} and target_fps {self.target_fps:g}, set "
                 "them to 2 and 0"
             )
 
-    @property
-    def span(self) -> int:
-        return (self.frames - 1) * self.stride + 1
-
     def __call__(self, rng, seconds, part=None):
-        first, stop = window(seconds, part, 1 if self.pad else self.span)
+        first, stop = self._window(seconds, part)
         longest = max(stop - first - self.span, 0)
         distance = round(longest * (1 - float(np.sqrt(1 - rng.random()))))  # the law's inverse: F(d) = 2 d / D - (d / D)^2
         start = first + rng.integers(0, longest - distance + 1)
@@ -178,7 +166,7 @@ def window(seconds: np.ndarray, part: tuple[float, float] | None, least: int) ->
     return first, stop
 
 
-def _time_range(sampler: Dense | Views, seconds: np.ndarray, part: tuple[float, float] | None) -> tuple[float, float]:
+def _time_range(sampler: _Strided, seconds: np.ndarray, part: tuple[float, float] | None) -> tuple[float, float]:
     """The first and last time a clip at `target_fps` may start."""
     first, stop = window(seconds, part, 1)
     length = (sampler.frames - 1) * sampler.stride / sampler.target_fps
@@ -190,7 +178,7 @@ def _time_range(sampler: Dense | Views, seconds: np.ndarray, part: tuple[float, 
     return float(seconds[first]), float(max(last, seconds[first]))
 
 
-def _strided(sampler: Dense | Views | Interval, seconds: np.ndarray, starts_K: np.ndarray, part: tuple[float, float] | None) -> np.ndarray:
+def _strided(sampler: _Strided, seconds: np.ndarray, starts_K: np.ndarray, part: tuple[float, float] | None) -> np.ndarray:
     """Frames at starts + stride * t: numbers of frames, or, at `target_fps`, the frames nearest in time within `part`."""
     steps_T = np.arange(sampler.frames) * sampler.stride
     first, stop = window(seconds, part, 1)

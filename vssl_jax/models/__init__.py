@@ -11,7 +11,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from vssl_jax.errors import UserError, unknown_name
+from vssl_jax.errors import UserError, check_names, unknown_name
 from vssl_jax.models.c3d import C3D
 from vssl_jax.models.cnn import CNN
 from vssl_jax.models.inception3d import Inception3D
@@ -73,9 +73,7 @@ def build(config: Mapping[str, Any]) -> nn.Module:
     constructor = MODELS[name]
     preset = getattr(constructor, "keywords", {})
     known = {f.name: f for f in dataclasses.fields(getattr(constructor, "func", constructor)) if f.name not in ("parent", "name")}
-    for field in fields:
-        if field not in known:
-            raise unknown_name(f"field of model {name}", field, known)
+    check_names(f"field of model {name}", fields, known)
     missing = [f.name for f in known.values() if f.default is dataclasses.MISSING and f.name not in {**preset, **fields}]
     if missing:
         raise UserError(f"model {name!r} needs {', '.join(missing)}: set model.{missing[0]}")

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vssl_jax.errors import UserError, unknown_name
+from vssl_jax.errors import UserError, check_names, unknown_name
 from vssl_jax.models.backbone import Features
 from vssl_jax.models.transformer import LayerNorm, Mlp
 
@@ -101,9 +101,7 @@ def build(config: Mapping[str, Any], classes: int) -> nn.Module:
     if name not in HEADS:
         raise unknown_name("head", name, HEADS)
     known = {f.name: f for f in dataclasses.fields(HEADS[name]) if f.name not in ("parent", "name", "classes")}
-    for field in fields:
-        if field not in known:
-            raise unknown_name(f"field of head {name}", field, known)
+    check_names(f"field of head {name}", fields, known)
     if missing := [f.name for f in known.values() if f.default is dataclasses.MISSING and f.name not in fields]:
         raise UserError(f"head {name!r} needs {', '.join(missing)}: set head.{missing[0]}")
     return HEADS[name](classes=classes, **fields)

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vssl_jax.errors import UserError, unknown_name
+from vssl_jax.errors import UserError, check_names, unknown_name
 from vssl_jax.models.backbone import STATS, Features
 from vssl_jax.models.blocks3d import BatchNorm, NetConfig
 
@@ -115,7 +115,5 @@ def apply(module: nn.Module, params: Tree, stats: Tree, x_NxD: jax.Array, train:
 def build(config: Mapping[str, Any]) -> MLP:
     """An MLP of a recipe's entries. Raises UserError for one that it does not have."""
     known = [name for name in MLP.__dataclass_fields__ if name not in ("parent", "name")]
-    for name in config:
-        if name not in known:
-            raise unknown_name("field of a head", name, known)
+    check_names("field of a head", config, known)
     return MLP(**{name: tuple(value) if isinstance(value, list) else value for name, value in config.items()})

@@ -24,7 +24,7 @@ from vssl_jax.objectives.encoder import HEAD
 from vssl_jax.objectives.joint import HEAD_STATS, PREDICTOR, PREDICTOR_STATS, JointEmbedding, shared_fields
 from vssl_jax.objectives.protocol import ENCODER, LOSS, STATS, Memory, Parts, Turn
 from vssl_jax.perturb import keys as keys_lib
-from vssl_jax.perturb import recipe
+from vssl_jax.perturb.view import pair
 
 NARROW, BROAD = "", "broad_"  # what a network's parts and statistics begin with
 
@@ -84,7 +84,7 @@ class BraVe(JointEmbedding):
 
     def flops(self, clips):
         """Without the heads. None where the network's are not counted, or a view is not square."""
-        sizes = [(view.frames, *recipe.pair(view.view.size)) for view in self.views]
+        sizes = [(view.frames, *pair(view.view.size)) for view in self.views]
         if flops_lib.backbone(self.encoder) is None or any(rows != columns for _, rows, columns in sizes):
             return None
         narrow, broad = (flops_lib.backbone(self.encoder.clone(frames=frames, size=rows)) for frames, rows, _ in sizes)

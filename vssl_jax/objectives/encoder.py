@@ -14,7 +14,7 @@ from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.models import flops as flops_lib
 from vssl_jax.objectives.protocol import ENCODER, STATS, VIDEO, Memory, Objective, Parts, Tree, choose
 from vssl_jax.perturb import recipe
-from vssl_jax.perturb.view import EvalView, RandomView
+from vssl_jax.perturb.view import EvalView, RandomView, pair
 
 HEAD = "head"  # the part beside ENCODER
 
@@ -80,7 +80,7 @@ class OnEncoder(Objective):
     @property
     def clip_size(self) -> tuple[int, int]:
         """Rows and columns of what the encoder gets in training."""
-        return recipe.pair(self.view.size)
+        return pair(self.view.size)
 
     def start_encoder(self, rng: jax.Array) -> tuple[Tree, Tree, backbone_lib.Features]:
         """(its parameters, its statistics, the shapes of its features for one clip)."""

@@ -30,7 +30,7 @@ from vssl_jax.objectives.protocol import ENCODER, LOSS, STATS, Memory, Parts
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb import recipe
 from vssl_jax.perturb.clip_view import ClipView, Pairing
-from vssl_jax.perturb.view import denormalize, unit_rgb
+from vssl_jax.perturb.view import denormalize, pair, unit_rgb
 
 HEAD_STATS, EMA = "head_stats", "average"
 PREDICTOR, PREDICTOR_STATS = "predictor", "predictor_stats"
@@ -142,9 +142,9 @@ class JointEmbedding(OnEncoder):
 
     def flops(self, clips):
         """Without the head. None where a view has another size than the encoder's own."""
-        sizes = {(view.frames, *recipe.pair(view.view.size)) for view in self.views}
+        sizes = {(view.frames, *pair(view.view.size)) for view in self.views}
         one = super().flops(1)
-        if one is None or sizes != {(self.encoder.frames, *recipe.pair(self.encoder.size))}:
+        if one is None or sizes != {(self.encoder.frames, *pair(self.encoder.size))}:
             return None
         videos = clips / (1 + max(view.clip for view in self.views))
         return one / 3 * self.passes * videos

@@ -20,8 +20,7 @@ from vssl_jax.objectives.pretext import Pretext, Question, shared_fields
 from vssl_jax.objectives.protocol import LOSS, STATS
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb import pieces as pieces_lib
-from vssl_jax.perturb import recipe
-from vssl_jax.perturb.view import denormalize
+from vssl_jax.perturb.view import denormalize, pair
 
 
 def _windows(side: int) -> np.ndarray:
@@ -162,7 +161,7 @@ def from_config(config: Any) -> PlaybackRate:
     """
     c, fields = config["objective"], shared_fields(config)
     rates, encoder = tuple(c["rates"]), fields["encoder"]
-    size = recipe.pair(fields["view"].size)
+    size = pair(fields["view"].size)
     decoder = ClipDecoder(2 * fields["frames"], size, tuple(c["widths"]), encoder.dtype)
     return PlaybackRate(
         head=ConcatHead(len(rates)), classes=(len(rates),), decoder=decoder, rates=rates, classification=c["classification"],

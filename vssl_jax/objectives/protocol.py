@@ -13,7 +13,7 @@ from typing import Any, ClassVar, get_origin
 import jax
 
 from vssl_jax import batch as batch_lib
-from vssl_jax.errors import unknown_name
+from vssl_jax.errors import check_names
 
 Tree = Any  # a pytree of arrays
 Parts = dict[str, Tree]  # part name -> its parameters ("encoder", "decoder", "discriminator", ...)
@@ -41,9 +41,7 @@ def in_export(name: str) -> str:
 
 def choose(features: Sequence[str], shown: Mapping[str, Any]) -> dict[str, Any]:
     """The entries of `shown` (as `Objective.shown` gives it) that `features` name. Raises UserError for one that is not there."""
-    for name in features:
-        if name not in shown:
-            raise unknown_name("feature", name, shown)
+    check_names("feature", features, shown)
     return {name: shown[name] for name in features}
 
 

@@ -15,7 +15,7 @@ from vssl_jax.errors import UserError
 from vssl_jax.models.piece_heads import ConcatHead
 from vssl_jax.objectives.pretext import Pretext, Question, shared_fields
 from vssl_jax.perturb import keys as keys_lib
-from vssl_jax.perturb import recipe
+from vssl_jax.perturb.view import pair
 
 TURNS = 4
 
@@ -29,7 +29,7 @@ class Rotation(Pretext):
     timed: ClassVar[bool] = False
 
     def __post_init__(self):
-        rows, columns = recipe.pair(self.view.size)
+        rows, columns = pair(self.view.size)
         if rows != columns:
             raise UserError(f"rotation needs square views, model.size gives {rows} x {columns}")
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vssl_jax.errors import UserError, unknown_name
+from vssl_jax.errors import UserError, check_names, unknown_name
 from vssl_jax.perturb import blur, color, convolve, crop, erase, randaugment
 from vssl_jax.perturb.clip_view import Pairing, WithoutLast
 from vssl_jax.perturb.flow import TVL1
@@ -46,9 +46,7 @@ def _named(kind: str, config: Mapping[str, Any], registry: Mapping[str, Callable
     if name not in registry:
         raise unknown_name(kind, name, registry)
     known = {f.name: f for f in dataclasses.fields(registry[name])}
-    for field in fields:
-        if field not in known:
-            raise unknown_name(f"field of {kind} {name}", field, known)
+    check_names(f"field of {kind} {name}", fields, known)
     if missing := [f.name for f in known.values() if f.default is f.default_factory is dataclasses.MISSING and f.name not in fields]:
         raise UserError(f"{kind} {name!r} needs {', '.join(missing)}: add them to its settings")
     return registry[name](**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
@@ -117,9 +115,7 @@ def build_random_view(config: Mapping[str, Any], pixels: Pixels) -> RandomView:
     crop_config, colors = fields.pop("crop"), fields.pop("color", ())
     ops = tuple(_color(c, pixels) for c in colors)
     known = [f.name for f in dataclasses.fields(RandomView) if f.name not in Pixels._fields]
-    for field in fields:
-        if field not in known:
-            raise unknown_name("field of view", field, known)
+    check_names("field of view", fields, known)
     return RandomView(crop=_named("crop", crop_config, CROPS), color=ops, **pixels._asdict(), **fields)
 
 
@@ -130,9 +126,7 @@ def build_eval_view(config: Mapping[str, Any], pixels: Pixels) -> View:
     fields = dict(config)
     entries = {key: fields.pop(key) for key in SHOWN if key in fields}
     known = [f.name for f in dataclasses.fields(EvalView) if f.name not in Pixels._fields]
-    for field in fields:
-        if field not in known:
-            raise unknown_name("field of eval_view", field, known)
+    check_names("field of eval_view", fields, known)
     short_side = fields.pop("short_side", 0)
     return shown(EvalView(short_side=None if short_side == 0 else short_side, **pixels._asdict(), **fields), entries)
 
@@ -140,9 +134,7 @@ def build_eval_view(config: Mapping[str, Any], pixels: Pixels) -> View:
 def build_mix(config: Mapping[str, Any]) -> Mix | NoMix:
     """Mixup and CutMix of a recipe; an empty config is none."""
     known = [f.name for f in dataclasses.fields(Mix)]
-    for field in config:
-        if field not in known:
-            raise unknown_name("field of mix", field, known)
+    check_names("field of mix", config, known)
     return Mix(**config) if config else NoMix()
 
 
@@ -155,9 +147,7 @@ def build_mask(config: Mapping[str, Any], ratio: float) -> Mask:
         raise UserError("objective.mask has a ratio: set objective.mask_ratio instead, and leave it out")
     if "shape" in fields:
         shape, known = dict(fields["shape"]), [f.name for f in dataclasses.fields(Cuboids)]
-        for field in shape:
-            if field not in known:
-                raise unknown_name("field of objective.mask.shape", field, known)
+        check_names("field of objective.mask.shape", shape, known)
         fields["shape"] = Cuboids(**{name: tuple(value) for name, value in shape.items()})
     if fields["name"] in MASKS and "ratio" in MASKS[fields["name"]].__dataclass_fields__:
         fields["ratio"] = ratio
@@ -166,12 +156,5 @@ def build_mask(config: Mapping[str, Any], ratio: float) -> Mask:
 
 def build_pairing(config: Mapping[str, Any]) -> Pairing:
     known = [f.name for f in dataclasses.fields(Pairing)]
-    for field in config:
-        if field not in known:
-            raise unknown_name("field of objective.pairing", field, known)
+    check_names("field of objective.pairing", config, known)
     return Pairing(**config)
-
-
-def pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    """(rows, columns) of a view's size."""
-    return (size, size) if isinstance(size, int) else tuple(size)

@@ -35,7 +35,8 @@ ColorOp = Callable[[jax.Array, jax.Array], jax.Array]  # (key, rgb_TxHxWx3 in [0
 Crop = crop_lib.RandomResizedCrop | crop_lib.MultiScaleCrop | crop_lib.SquareCrop | crop_lib.CenterCrop | crop_lib.WholePicture
 
 
-def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+def pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    """(rows, columns) of a view's size."""
     return (size, size) if isinstance(size, int) else tuple(size)
 
 
@@ -150,7 +151,7 @@ class RandomView:
 
     def unit(self, keys_B: jax.Array, batch: batch_lib.Batch, colored_B: jax.Array | None = None) -> jax.Array:
         """The view before normalization, float32 [B, K, T, h, w, 3] in [0, 1]."""
-        size = _pair(self.size)
+        size = pair(self.size)
         shape = batch[batch_lib.VIDEO if batch_lib.VIDEO in batch else batch_lib.LUMA].shape[:3]
         if self.per == "frame":
             batch = _frames_as_clips(batch)
@@ -202,14 +203,14 @@ class EvalView:
     def __post_init__(self):
         if self.crops < 1:
             raise UserError(f"evaluation view has crops={self.crops}: it must be at least 1")
-        if self.short_side is not None and self.short_side < max(_pair(self.size)):
+        if self.short_side is not None and self.short_side < max(pair(self.size)):
             raise UserError(
                 f"evaluation view resizes the short side to {self.short_side}, less than the crop of {self.size}: raise short_side"
             )
 
     def __call__(self, batch: batch_lib.Batch) -> jax.Array:
         """The normalized views, [B, K * crops, T, h, w, 3] of `dtype`; a clip's crops stand together."""
-        size = _pair(self.size)
+        size = pair(self.size)
         fraction = 1.0 if self.short_side is None else max(size) / self.short_side
         positions = [0.5] if self.crops == 1 else [i / (self.crops - 1) for i in range(self.crops)]
         extent_BxKx2 = batch[batch_lib.EXTENT]
