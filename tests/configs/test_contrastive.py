@@ -5,6 +5,7 @@ import re
 import jax
 import pytest
 
+from tests.configs.published import CONTRASTIVE, SLOWONLY
 from tests.configs.recipes import full_size_loss, recipe, shallow
 from vssl_jax import objectives
 from vssl_jax.data import world
@@ -18,62 +19,8 @@ from vssl_jax.perturb.view import IMAGENET_MEAN, IMAGENET_STD
 from vssl_jax.train import optimizer
 from vssl_jax.train.sharding import path_name
 
-SLOWONLY = ("slowonly_r50", (8, 224), ("dense", 8, 9))
 COLOR = ("jitter", "gray", "blur")
-# recipe -> ((model, its frames and size, sampler, its frames and stride), clips, videos a step, epochs, warm-up epochs, (optimizer, rate, its batch,
-# weight decay), hidden layers and width of the head, views, the method's own)
-PUBLISHED = {
-    "simclr_slowonly50": (SLOWONLY, 2, 512, 200, 35, ("lars", 1.2, 64, 1e-6), ((2048, 2048), 128), 2, {"temperature": 0.1, "scale": 1.0}),
-    "simclr_cvrl50": (
-        ("cvrl_r3d50", (16, 224), ("interval", 16, 2)), 2, 1024, 200, 5, ("sgd", 0.32, 0, 1e-6), ((2048,) * 3, 128), 2, {"temperature": 0.1, "scale": 2.0},
-    ),
-    "moco_slowonly50": (
-        SLOWONLY, 4, 512, 200, 35, ("sgd", 0.1, 64, 1e-4), ((2048, 2048), 128), 4,
-        {"temperature": 0.1, "queue": 65_536, "every": True, "scale": 4.0, "average": {"decay": 0.994, "final": 1.0}},
-    ),
-    "moco_v3_vitb": (
-        ("vit_base", (16, 224), ("dense", 16, 4)), 1, 4096, 300, 40, ("adamw", 1.5e-4, 256, 0.1), ((4096, 4096), 256), 2,
-        {
-            "temperature": 0.2, "queue": 0, "every": True, "scale": 0.8, "average": {"decay": 0.99, "final": 1.0},
-            "predictor": {"hidden": (4096,), "dim": 256, "norm_last": True},
-        },
-    ),
-    "byol_slowonly50": (
-        SLOWONLY, 2, 512, 200, 35, ("lars", 0.6, 64, 1e-6), ((4096,), 256), 2,
-        {"predictor": {"hidden": (4096,), "dim": 256}, "average": {"decay": 0.996, "final": 1.0}, "own": False},
-    ),
-    "uber_nce_s3d_ucf101": (
-        ("s3d", (32, 128), ("dense", 32, 1)), 2, 64, 300, 0, ("adam", 1e-3, 0, 1e-5), ((1024,), 128), 2,
-        {"temperature": 0.07, "queue": 2048, "average": {"decay": 0.999, "final": -1.0}, "schedule": "steps"},
-    ),
-    "swav_slowonly50": (
-        SLOWONLY, 2, 512, 200, 35, ("lars", 0.6, 64, 1e-6), ((2048, 2048), 128), 2, {"prototypes": 1000, "temperature": 0.1, "epsilon": 0.05, "iterations": 3},
-    ),
-    "deep_cluster_slowonly50": (
-        SLOWONLY, 2, 512, 200, 35, ("lars", 0.6, 64, 1e-6), ((2048,), 128), 2,
-        {"prototypes": 3000, "heads": 3, "temperature": 0.1, "iterations": 10, "assigned": 2, "videos": 240_436, "refresh_every": 469},
-    ),
-    "vie_r3d18": (
-        ("r3d18", (16, 112), ("dense", 16, 1)), 1, 64, 0, 0, ("sgd", 0.03, 0, 1e-4), ((), 128), 1,
-        {
-            "temperature": 0.07, "momentum": 0.5, "noise": 4096, "background": 4096, "clusters": 10_000, "clusterings": 1, "iterations": 20,
-            "initial": 50_000, "videos": 240_436, "refresh_every": 3756, "schedule": "steps", "steps": (1_600_000, 0),
-        },
-    ),
-    "tclr_r3d18_ucf101": (
-        ("r3d18", (16, 112), ("dense", 64, 1)), 1, 40, 400, 5, ("adam", 1e-3, 0, 1e-9), ((512,), 128), 10,
-        {"parts": 4, "temperature": 0.1, "weights": (1.0, 14.0, 40.0, 16.0)},
-    ),
-    "brave_tsm50": (
-        ("tsm_r50", (16, 224), ("dense", 127, 2)), 1, 512, 0, 0, ("lars", 1.0, 0, 1e-2), ((4096,), 128), 2,
-        {"predictor": {"hidden": (4096,), "dim": 128}, "both": True, "examples": 0, "steps": (300_000, 5_000)},
-    ),
-    "dino_timesformer": (
-        ("timesformer", (8, 224), ("dense", 64, 3)), 1, 32, 20, 10, ("adamw", 5e-4, 256, 0.04), ((2048, 2048), 256), 10,
-        {"prototypes": 65_536, "temperature": 0.1, "sharp": 0.04, "center_decay": 0.9, "large": 2, "frozen": 7513, "average": {"decay": 0.996, "final": 1.0}},
-    ),
-}  # fmt: skip
-each = pytest.mark.parametrize("name", sorted(PUBLISHED))
+each = pytest.mark.parametrize("name", sorted(CONTRASTIVE))
 
 
 def plain(value):
@@ -86,7 +33,7 @@ def plain(value):
 
 @each
 def test_published_settings(name):
-    c, (network, clips, videos, epochs, warmup, optimizer, head, views, own) = recipe(name), PUBLISHED[name]
+    c, (network, clips, videos, epochs, warmup, optimizer, head, views, own) = recipe(name), CONTRASTIVE[name]
     own = dict(own)
     s, o = c.data.sampler, c.optimizer
     assert (c.model.name, (c.model.frames, c.model.size), (s.name, s.frames, s.stride)) == network and s.clips == clips
@@ -163,7 +110,7 @@ def test_tclrs_colors():
         assert view.view.crop == SquareCrop((0.6, 1.0)) and (view.view.mean, view.view.std) == ((0.0,) * 3, (1.0,) * 3)
 
 
-@pytest.mark.parametrize("name", [name for name, row in PUBLISHED.items() if row[0] is SLOWONLY])
+@pytest.mark.parametrize("name", [name for name, row in CONTRASTIVE.items() if row[0] is SLOWONLY])
 def test_slowonlys_colors(name):
     """MoCo v2's, in a drawn order."""
     for view in objectives.build(recipe(name)).views:
@@ -232,7 +179,7 @@ def test_pixels_are_normalized_as_the_authors_do(name, mean, std):
         assert (view.view.mean, view.view.std) == (mean, std)
 
 
-REMEMBER = [n for n in sorted(PUBLISHED) if "videos" in PUBLISHED[n][-1]]
+REMEMBER = [n for n in sorted(CONTRASTIVE) if "videos" in CONTRASTIVE[n][-1]]
 
 
 @pytest.mark.parametrize("name", REMEMBER)
@@ -262,7 +209,7 @@ def test_the_embedded_dataset_has_its_places(name, variant):
     assert objectives.build(c).refresh_every < c.train.steps  # it learns something
 
 
-@pytest.mark.parametrize("name", [n for n in sorted(PUBLISHED) if "slowonly" in n])
+@pytest.mark.parametrize("name", [n for n in sorted(CONTRASTIVE) if "slowonly" in n])
 def test_views_of_the_large_scale_study(name):
     views = objectives.build(recipe(name)).views
     assert [v.clip for v in views] == list(range(len(views))) and recipe(name).data.sampler.target_fps == 30

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.configs.published import DPC
 from tests.configs.recipes import full_size_loss, recipe
 from vssl_jax import objectives
 from vssl_jax.errors import UserError
@@ -9,17 +10,12 @@ from vssl_jax.models.predictive import Predictive
 from vssl_jax.perturb.color import ColorJitter, EachFrame, OneChannel
 from vssl_jax.perturb.view import IMAGENET_MEAN, IMAGENET_STD
 
-# recipe -> (videos of the data, stride, videos a step, epochs, drops of the rate, how often one channel is all, rows of the memory)
-PUBLISHED = {
-    "dpc_r3d18": (240_436, 5, 128, 300, (), 0.5, 0),
-    "memdpc_r3d18_ucf101": (9_537, 3, 32, 500, (0.6, 0.8), 0.25, 1024),
-}
-each = pytest.mark.parametrize("name", sorted(PUBLISHED))
+each = pytest.mark.parametrize("name", sorted(DPC))
 
 
 @each
 def test_published_settings(name):
-    c, (examples, stride, videos, epochs, drops, gray, rows) = recipe(name), PUBLISHED[name]
+    c, (examples, stride, videos, epochs, drops, gray, rows) = recipe(name), DPC[name]
     assert (c.model.name, tuple(c.model.kinds), c.model.frames, c.model.size) == ("r3d18", ("2d", "2d", "3d", "3d"), 5, 128)
     assert (c.data.sampler.name, c.data.sampler.frames, c.data.sampler.stride, c.data.sampler.clips) == ("dense", 40, stride, 1)
     assert (c.data.num_examples, c.train.batch_size, c.train.epochs) == (examples, videos, epochs)
@@ -48,7 +44,7 @@ def test_full_size_loss_has_its_shapes(name):
     state, metrics = full_size_loss(c, videos=2)
     assert metrics["loss"].shape == () and set(state.params) == {"encoder", "head"}
     assert {"spatial/accuracy", "temporal/accuracy", "video/accuracy", "collapse/alarm"} <= set(metrics)
-    rows = PUBLISHED[name][-1]
+    rows = DPC[name][-1]
     head = state.params["head"]
     assert head["project"]["kernel"].shape == (512, 256) and head["gru_forward"]["update"]["kernel"].shape == (512, 256)
     assert head["out"]["kernel"].shape == (256, rows if rows else 256)
@@ -66,7 +62,7 @@ def test_the_work_is_counted(name):
 @each
 def test_local_is_of_everybodys_size(name):
     c, other = recipe(name, "local"), recipe("rotation_r3d18", "local").copy_and_resolve_references().unlock()
-    if PUBLISHED[name][-1]:
+    if DPC[name][-1]:
         other.optimizer.learning_rate /= 2  # with a memory the training diverges at everybody's rate
     for group in ("model", "optimizer", "eval", "checkpoint", "guard"):
         assert c[group].to_dict() == other[group].to_dict()
@@ -76,7 +72,7 @@ def test_local_is_of_everybodys_size(name):
     }
     made = objectives.build(c)
     assert (made.blocks, made.frames, made.head.predicted) == (6, 4, 2) and c.data.sampler.frames == made.span == 24  # of the world's 32
-    assert made.view.flip == 0 and isinstance(made.view.color[0], EachFrame) and (made.head.memory_rows > 0) == (PUBLISHED[name][-1] > 0)
+    assert made.view.flip == 0 and isinstance(made.view.color[0], EachFrame) and (made.head.memory_rows > 0) == (DPC[name][-1] > 0)
 
 
 @each

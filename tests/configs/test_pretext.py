@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.configs import test_contrastive, test_dpc
+from tests.configs.published import CONTRASTIVE, DPC, PRETEXT
 from tests.configs.recipes import full_size_loss, recipe
-from tests.models import test_cnn3d
+from tests.models import cnn3d
 from vssl_jax import objectives
 from vssl_jax.data.decode import picture_size
 from vssl_jax.errors import UserError
@@ -12,40 +12,6 @@ from vssl_jax.objectives.encoder import OnEncoder
 from vssl_jax.perturb.color import ColorJitter, EachFrame, Gray
 from vssl_jax.perturb.view import IMAGENET_MEAN, IMAGENET_STD
 
-# recipe -> (model, its frames and size, dense frames and stride, videos a step, epochs, rate, weight decay, drops, the task's own)
-PUBLISHED = {
-    "appearance_change_r3d18": (
-        "r3d18", (16, 112), (16, 2), 32, 20, 1e-3, 5e-4, (),
-        {"adjust": "saturation", "color_levels": (1.0, 0.6, 0.3, 0.0), "noise_levels": (0.0, 0.05, 0.1, 0.2)},
-    ),
-    "clip_order_r3d10_ucf101": (
-        "r3d10_vcop", (16, 112), (64, 1), 8, 300, 1e-3, 5e-4, (), {"count": 3, "gap": 8, "hidden": 512, "dropout": 0.5},
-    ),
-    "cubic_puzzle_r3d18": ("r3d18", (16, 80), (128, 1), 32, 20, 1e-3, 5e-4, (), {"picture": 224, "hidden": 512, "dropout": 0.5}),
-    "frame_order_c3d_ucf101": ("c3d_vcop", (16, 80), (92, 1), 64, 0, 1e-2, 5e-4, (130 / 170,), {"count": 4, "gaps": (4, 15), "hidden": 512, "steps": 170_000}),
-    "jigsaw_r3d18": ("r3d18", (4, 80), (28, 1), 32, 20, 1e-3, 5e-4, (), {"segments": 3, "grid": 2, "permutations": 1000, "normalize": True}),
-    "motion_statistics_r3d10_ucf101": (
-        "r3d10_vcop", (16, 112), (16, 1), 30, 180, 5e-4, 5e-3, (1 / 3, 2 / 3), {"error": "squares", "motion": 1.0, "appearance": 0.1, "bins": 32},
-    ),
-    "odd_one_out_r3d18_ucf101": ("r3d18", (6, 112), (22, 1), 8, 300, 1e-3, 5e-4, (), {"count": 6, "skip": 2, "fusion": "differences"}),
-    "order_verification_c3d_ucf101": (
-        "c3d_vcop", (16, 112), (122, 1), 128, 0, 1e-3, 5e-4, (0.8,), {"gaps": (4, 15), "positive": 0.25, "hidden": 0, "steps": 100_000},
-    ),
-    "pace_r2plus1d10": ("r2plus1d10_vcop", (16, 112), (61, 1), 30, 18, 1e-3, 5e-3, (1 / 3, 2 / 3), {"paces": (1, 2, 3, 4)}),
-    "temporal_transform_r3d18_ucf101": ("r3d18", (16, 128), (121, 1), 16, 200, 3e-4, 1 / 3, (), {"speeds": 4, "optimizer": "adamw", "schedule": "cosine"}),
-    "speediness_s3dg": (
-        "s3d_g", (64, 224), (140, 1), 32, 20, 1e-2, 5e-4, (), {"normal": (1.0, 1.2), "fast": (1.7, 2.2), "resize": (64 / 224, 1.5)},
-    ),
-    "playback_rate_r3d10_ucf101": (
-        "r3d10_vcop", (16, 112), (125, 1), 8, 300, 1e-2, 5e-4, (),
-        {"rates": (1, 2, 4, 8), "classification": 0.1, "reconstruction": 1.0, "emphasis": (0.8, 2.0), "widths": (256, 128, 64)},
-    ),
-    "relative_speed_r2plus1d10": (
-        "r2plus1d10_vcop", (16, 112), (128, 1), 128, 200, 0.1, 1e-4, (),
-        {"speeds": (1, 2), "queue": 16_384, "dim": 128, "temperature": 0.07, "margin": 2.0, "decay": 0.999, "schedule": "cosine"},
-    ),
-    "rotation_r3d18": ("r3d18", (16, 112), (16, 2), 32, 0, 0.1, 1e-3, (0.2, 0.4, 0.6, 0.8), {"every": True, "steps": 120_000}),
-}  # fmt: skip
 # What keeps a task from being answered without looking at motion or content, and what else its paper does to the picture:
 # recipe -> (crop, its side's share, flip, what shares a crop, rows of the film, the rest of the view and of the task)
 GUARDS = {
@@ -76,12 +42,12 @@ PYTORCH = (
     "clip_order_r3d10_ucf101", "motion_statistics_r3d10_ucf101", "pace_r2plus1d10", "playback_rate_r3d10_ucf101", "relative_speed_r2plus1d10",
     "rotation_r3d18",
 )  # fmt: skip
-each = pytest.mark.parametrize("name", sorted(PUBLISHED))
+each = pytest.mark.parametrize("name", sorted(PRETEXT))
 
 
 @each
 def test_published_settings(name):
-    c, (model, clip, dense, videos, epochs, rate, decay, drops, own) = recipe(name), PUBLISHED[name]
+    c, (model, clip, dense, videos, epochs, rate, decay, drops, own) = recipe(name), PRETEXT[name]
     assert (c.model.name, (c.model.frames, c.model.size), (c.data.sampler.frames, c.data.sampler.stride)) == (model, clip, dense)
     own = {"optimizer": "sgd"} | own
     steps = epochs * c.data.num_examples // videos if epochs else own.pop("steps")
@@ -119,7 +85,7 @@ def test_there_is_room_to_look_for_motion(name, variant):
 
 def test_rates_that_end_above_0():
     """In the authors' code of RSPNet and of temporal transformations."""
-    ends = {name: (recipe(name).optimizer.final_learning_rate, recipe(name).optimizer.b2) for name in PUBLISHED}
+    ends = {name: (recipe(name).optimizer.final_learning_rate, recipe(name).optimizer.b2) for name in PRETEXT}
     assert ends.pop("relative_speed_r2plus1d10")[0] == 1e-4 and ends.pop("temporal_transform_r3d18_ucf101") == (3e-7, 0.99)
     assert {rate for rate, _ in ends.values()} == {0.0}
 
@@ -128,7 +94,7 @@ def test_rates_that_end_above_0():
 def test_full_size_loss_has_its_shapes(name):
     c = recipe(name).unlock()
     if c.model.name == "s3d_g":
-        assert test_cnn3d.TABLE[c.model.name][1] == (c.model.frames, c.model.size)  # there it sees clips of this size
+        assert cnn3d.TABLE[c.model.name][1] == (c.model.frames, c.model.size)  # there it sees clips of this size
         c.model.name = "r3d10_vcop"
     state, metrics = full_size_loss(c, videos=2)
     assert metrics["loss"].shape == () and set(state.params) >= {"encoder", "head"}
@@ -154,8 +120,8 @@ def test_an_unknown_variant_is_refused(name):
 
 
 def test_every_task_has_a_recipe():
-    joint = {recipe(name).objective.name for name in (*test_contrastive.PUBLISHED, *test_dpc.PUBLISHED)}
-    assert {recipe(name).objective.name for name in PUBLISHED} == set(objectives.OBJECTIVES) - {"classify", "videomae", "coclr"} - joint
+    joint = {recipe(name).objective.name for name in (*CONTRASTIVE, *DPC)}
+    assert {recipe(name).objective.name for name in PRETEXT} == set(objectives.OBJECTIVES) - {"classify", "videomae", "coclr"} - joint
 
 
 @pytest.mark.parametrize(

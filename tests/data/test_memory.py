@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.data.array_source import ArraySource
-from tests.data.test_pipeline import SPEC, assert_same, make_input, take
+from tests.data.inputs import SPEC, assert_same, make_input, take
 from tests.data.video_files import Clip, shapes_NxHxWx3, write_video
 from vssl_jax import batch as batch_lib
 from vssl_jax import config as config_lib

@@ -12,35 +12,13 @@ import numpy as np
 import pytest
 
 from tests.data.array_source import ArraySource
+from tests.data.inputs import assert_same, make_input, take
 from vssl_jax import batch as batch_lib
-from vssl_jax.data.broken import BrokenRecord
-from vssl_jax.data.pipeline import Input, batches, epoch
+from vssl_jax.data.pipeline import batches, epoch
 from vssl_jax.data.sample import Dense, Views
 from vssl_jax.data.stream import Stream, rows_a_call
 from vssl_jax.data.synthetic import synthetic_source
 from vssl_jax.errors import UserError
-
-SPEC = batch_lib.Spec(batch_size=4, clips=2, frames=3, height=8, width=8)
-
-
-def make_input(source=None, spec=SPEC, **kwargs) -> Input:
-    source = ArraySource(10) if source is None else source
-    kwargs = {"sampler": Dense(spec.frames, 2, spec.clips), "broken": BrokenRecord(1.0), **kwargs}
-    return Input(source, spec, **kwargs)
-
-
-def take(iterator, n: int) -> list[dict]:
-    found = [{key: np.asarray(value) for key, value in batch.items()} for batch in islice(iterator, n)]
-    iterator.close()
-    return found
-
-
-def assert_same(got: list[dict], want: list[dict]) -> None:
-    assert len(got) == len(want)
-    for g, w in zip(got, want, strict=True):
-        assert set(g) == set(w)
-        for key in w:
-            assert g[key].dtype == w[key].dtype and g[key].tobytes() == w[key].tobytes(), key
 
 
 @pytest.mark.parametrize("layout", ["rgb", "yuv420"])

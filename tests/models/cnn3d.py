@@ -6,6 +6,23 @@ import numpy as np
 from vssl_jax import models
 from vssl_jax.models import backbone
 
+# name: parameters, clips (frames, side), map (slots, side, channels). The counts are torchvision's (r3d18, mc3_18, r2plus1d18, s3d; tsm_r50: its
+# image network's), PySlowFast's (slowonly_r50), CVRL's (cvrl_r3d50), VCOP's code's (the rest of *_vcop), and of the papers' layers (c3d, i3d, s3d_g).
+TABLE = {
+    "c3d": (27_655_936, (16, 112), (2, 7, 512)),
+    "c3d_vcop": (27_661_440, (16, 112), (2, 7, 512)),
+    "r3d18": (33_166_272, (16, 112), (2, 7, 512)),
+    "mc3_18": (11_490_240, (16, 112), (16, 7, 512)),
+    "r2plus1d18": (31_300_125, (16, 112), (2, 7, 512)),
+    "r3d10_vcop": (14_361_792, (16, 112), (2, 7, 512)),
+    "r2plus1d10_vcop": (14_365_303, (16, 112), (2, 7, 512)),
+    "i3d": (12_287_264, (64, 224), (8, 7, 1024)),
+    "s3d": (7_910_048, (64, 224), (8, 7, 1024)),
+    "s3d_g": (9_098_000, (64, 224), (8, 7, 1024)),
+    "slowonly_r50": (31_634_496, (8, 224), (8, 7, 2048)),
+    "cvrl_r3d50": (31_672_128, (16, 224), (8, 7, 2048)),
+    "tsm_r50": (23_508_032, (16, 224), (16, 7, 2048)),
+}
 _SMALL = {"width": 4, "frames": 8, "size": 32}
 # Every structure of its original, with few channels and, but for VCOP's, one block a stage.
 TINY = {

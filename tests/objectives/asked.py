@@ -4,8 +4,7 @@ import functools
 
 import jax
 
-from tests.objectives.questions import TASKS, started
-from tests.objectives.test_relative_speed import METHOD as RELATIVE_SPEED
+from tests.objectives.questions import RELATIVE_SPEED, TASKS, started
 
 NAMES = (*sorted(TASKS), "relative_speed")
 

@@ -5,7 +5,7 @@ import math
 import flax.linen as nn
 import jax.numpy as jnp
 
-from tests.objectives.test_classify import Means
+from tests.objectives.nets import Means
 from vssl_jax import batch as batch_lib
 from vssl_jax.models.backbone import Features
 from vssl_jax.models.projection import MLP

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.objectives.test_classify import Means
+from tests.objectives.nets import Means
 from tests.train import tiny
 from vssl_jax import batch as batch_lib
 from vssl_jax.models.clip_decoder import ClipDecoder
 from vssl_jax.models.piece_heads import BinaryHead, ConcatHead, DifferencesHead, PairsHead, SpatialMaxHead
+from vssl_jax.models.projection import Projections
 from vssl_jax.objectives.appearance_change import AppearanceChange
 from vssl_jax.objectives.clip_order import ClipOrder
 from vssl_jax.objectives.cubic_puzzle import CubicPuzzle
@@ -22,6 +23,7 @@ from vssl_jax.objectives.order_verification import OrderVerification
 from vssl_jax.objectives.pace import Pace
 from vssl_jax.objectives.playback_rate import PlaybackRate
 from vssl_jax.objectives.pretext import Pretext, Question
+from vssl_jax.objectives.relative_speed import RelativeSpeed
 from vssl_jax.objectives.rotation import Rotation
 from vssl_jax.objectives.speediness import Speediness
 from vssl_jax.objectives.temporal_transform import TemporalTransform
@@ -36,6 +38,7 @@ FIELDS = dict(
     encoder=Means(), frames=4, view=RandomView(size=16, crop=WholePicture(), flip=0.0, mean=(0.0,) * 3, std=(1.0,) * 3), eval_view=EvalView(size=16)
 )  # fmt: skip  # the view changes nothing, so that pieces can be found again in the clip
 
+RELATIVE_SPEED = RelativeSpeed(head=Projections(("appearance", "speed"), 8), size=48, **FIELDS)
 TASKS: dict[str, Pretext] = {
     "appearance_change": AppearanceChange(head=ConcatHead(8), classes=(4, 4), **FIELDS | {"frames": 16}),
     "clip_order": ClipOrder(head=PairsHead(6, hidden=8), classes=(6,), count=3, gap=1, **FIELDS),

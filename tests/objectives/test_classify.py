@@ -4,16 +4,15 @@ import dataclasses
 from dataclasses import dataclass
 from functools import partial
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.objectives.nets import Means
 from tests.train import tiny
 from vssl_jax import batch as batch_lib
 from vssl_jax.models import flops
-from vssl_jax.models.backbone import Features
 from vssl_jax.models.heads import AttentiveHead, LinearHead
 from vssl_jax.models.vit import ViT
 from vssl_jax.objectives.classify import FEATURE_MAP, FEATURE_POOLED, CachedProbe, Classify, Probe, smooth_one_hot
@@ -25,21 +24,6 @@ from vssl_jax.train import state as state_lib
 
 VIEW = RandomView(size=16, crop=WholePicture(), flip=0.0)
 SPEC = batch_lib.Spec(batch_size=8, clips=1, frames=4, height=16, width=16)
-
-
-class Means(nn.Module):
-    """A backbone that compiles at once: a linear map of each clip's mean color, and batch statistics that count calls."""
-
-    @nn.compact
-    def features(self, clip, train=False, rng=None):
-        calls = self.variable("batch_stats", "calls", lambda: jnp.zeros((), jnp.int32))
-        if train and not self.is_initializing():
-            calls.value += 1
-        out = nn.Dense(4, name="color")(jnp.mean(clip, axis=(1, 2, 3)))
-        return Features(out[:, None, None, None], out)
-
-    def __call__(self, clip):
-        return self.features(clip)
 
 
 def classifier(cls=Classify, **changes):

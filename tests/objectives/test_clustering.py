@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.objectives.joint_methods import VIEW
-from tests.objectives.test_coclr import Flat
+from tests.objectives.nets import Flat
 from tests.train import tiny
 from vssl_jax import batch as batch_lib
 from vssl_jax import jobs

@@ -5,18 +5,17 @@ import functools
 import itertools
 from dataclasses import dataclass
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests.objectives.joint_methods import VIEW
+from tests.objectives.nets import Flat
 from tests.train import tiny
 from vssl_jax import batch as batch_lib
 from vssl_jax.errors import UserError
 from vssl_jax.evals.knn import nearest as neighbors
-from vssl_jax.models.backbone import Features
 from vssl_jax.models.projection import MLP
 from vssl_jax.objectives import losses
 from vssl_jax.objectives.average import Average
@@ -32,21 +31,6 @@ from vssl_jax.train import state as state_lib
 SPEC = batch_lib.Spec(batch_size=16, clips=2, frames=2, height=4, width=4, groups=True)
 SIZE = 48
 KEY = jax.random.key(0)
-
-
-class Flat(nn.Module):
-    """A linear map of all pixels, and batch statistics that count calls in training."""
-
-    @nn.compact
-    def features(self, clip, train=False, rng=None):
-        calls = self.variable("batch_stats", "calls", lambda: jnp.zeros((), jnp.int32))
-        if train and not self.is_initializing():
-            calls.value += 1
-        out = nn.Dense(16, name="pixels")(clip.reshape(len(clip), -1))
-        return Features(out[:, None, None, None], out)
-
-    def __call__(self, clip):
-        return self.features(clip)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from configs.tables import methods
-from tests.configs import recipes, test_contrastive, test_dpc
+from tests.configs import published, recipes
 from vssl_jax import batch as batch_lib
 from vssl_jax import objectives
 from vssl_jax.compiled import account as account_lib
@@ -80,8 +80,8 @@ CASES = {
     **{name: lambda name=name: config_of(name, mix={}) for name in recipes.names("finetune")},
     "frozen encoder": lambda: config_of("finetune_vitb", mix={}, freeze=True),
     **{f"{task} on ViT-B": lambda task=task: pretext_on("vit_base", task) for task in methods.PRETEXT},
-    **{f"{name} on ViT-B": lambda name=name: joint_on("vit_base", name) for name in (*test_contrastive.PUBLISHED, "coclr_s3d_ucf101")},
-    **{f"{name} on ViT-B": lambda name=name: predictive_on("vit_base", name) for name in test_dpc.PUBLISHED},
+    **{f"{name} on ViT-B": lambda name=name: joint_on("vit_base", name) for name in (*published.CONTRASTIVE, "coclr_s3d_ucf101")},
+    **{f"{name} on ViT-B": lambda name=name: predictive_on("vit_base", name) for name in published.DPC},
 }
 
 

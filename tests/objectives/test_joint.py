@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from tests.objectives.joint_methods import FIRST, METHODS, SECOND, SMALL, SPARSE, SPEC, VIEW, ZERO, Times, averaged, fields, foretelling
-from tests.objectives.test_classify import Means
+from tests.objectives.nets import Means
 from tests.train import tiny
 from vssl_jax import batch as batch_lib
 from vssl_jax.errors import UserError

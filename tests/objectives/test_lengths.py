@@ -10,8 +10,8 @@ import jax
 import numpy as np
 import pytest
 
+from tests.configs.published import PRETEXT
 from tests.configs.recipes import recipe
-from tests.configs.test_pretext import PUBLISHED
 from tests.data.array_source import ArraySource
 from tests.objectives.asked import NAMES, asker
 from tests.objectives.questions import SPEC
@@ -60,7 +60,7 @@ def read():
     return found
 
 
-@pytest.mark.parametrize("name", sorted(PUBLISHED))
+@pytest.mark.parametrize("name", sorted(PRETEXT))
 def test_a_clip_of_a_film_of_any_length_is_a_stretch_of_it(name):
     """Or it is refused: what is too short is left out, not made longer."""
     settings = recipe(name).data.sampler

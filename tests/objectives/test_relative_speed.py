@@ -8,34 +8,33 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.objectives.questions import FIELDS, SPEC, numbered
+from tests.objectives.questions import RELATIVE_SPEED, SPEC, numbered
 from tests.train import tiny
 from vssl_jax import batch as batch_lib
 from vssl_jax import objectives
 from vssl_jax.errors import UserError
 from vssl_jax.models import flops
-from vssl_jax.models.projection import Projections, unit
+from vssl_jax.models.projection import unit
 from vssl_jax.objectives import queue as queue_lib
 from vssl_jax.objectives.protocol import STATS
 from vssl_jax.objectives.queue import POINTER, QUEUE
-from vssl_jax.objectives.relative_speed import EMA, RelativeSpeed
+from vssl_jax.objectives.relative_speed import EMA
 
-METHOD = RelativeSpeed(head=Projections(("appearance", "speed"), 8), size=48, **FIELDS)
 CLIPS = 16  # of a batch of SPEC
 
 
 @functools.cache
 def started():
-    return jax.jit(lambda key: METHOD.init(key, None))(jax.random.key(0))
+    return jax.jit(lambda key: RELATIVE_SPEED.init(key, None))(jax.random.key(0))
 
 
 @functools.cache
 def compiled():
     def run(params, memory, batch, key):
         value, gradient = jax.value_and_grad(
-            lambda p, e: METHOD.loss(p, memory | {EMA: e}, batch, key, METHOD.turns[0]), (0, 1), True, allow_int=True
+            lambda p, e: RELATIVE_SPEED.loss(p, memory | {EMA: e}, batch, key, RELATIVE_SPEED.turns[0]), (0, 1), True, allow_int=True
         )(params, memory[EMA])
-        return value, gradient, METHOD._compare(params, memory, batch, key, train=True)[:3]
+        return value, gradient, RELATIVE_SPEED._compare(params, memory, batch, key, train=True)[:3]
 
     return jax.jit(run)
 
@@ -49,7 +48,7 @@ def test_keys_are_one_stretch_of_the_querys_video_at_both_speeds():
     batch = tiny.batches(1, batch_lib.Spec(batch_size=200, clips=2, frames=16, height=2, width=2))[0]
     video = np.arange(16, dtype=np.uint8).reshape(1, 1, -1, 1, 1, 1)
     batch = dict(batch, video=np.broadcast_to(video, batch["video"].shape))
-    clips, which = jax.device_get(jax.jit(METHOD.clips)(batch, jax.random.key(0)))
+    clips, which = jax.device_get(jax.jit(RELATIVE_SPEED.clips)(batch, jax.random.key(0)))
     query, same, other = np.rint(clips[..., 0, 0, 0] * 255).astype(int)
     own, others = np.array([1, 2])[which][:, None], np.array([1, 2])[1 - which][:, None]
     np.testing.assert_array_equal(query - query[:, :1], own * np.arange(4))
@@ -63,7 +62,7 @@ def test_keys_are_one_stretch_of_the_querys_video_at_both_speeds():
 
 def test_speeds_are_the_draws_alone():
     batches = [numbered(), dict(tiny.batches(1, SPEC)[0], index=np.arange(8, 16, dtype=np.int32), time=np.zeros((8, 2, 16), np.float32))]
-    ask = jax.jit(lambda batch: METHOD.clips(batch, jax.random.key(0))[1])
+    ask = jax.jit(lambda batch: RELATIVE_SPEED.clips(batch, jax.random.key(0))[1])
     np.testing.assert_array_equal(*[ask(batch) for batch in batches])
 
 
@@ -134,10 +133,10 @@ def test_the_average_starts_as_a_copy_of_loaded_weights_too_and_follows():
     params, memory = started()
     tiny.assert_same_bits({k: memory[EMA][k] for k in ("encoder", "head")}, params)
     moved = jax.tree.map(lambda x: x + 1.0, params)
-    first = METHOD.adopt(moved, memory | {STATS: {"calls": jnp.int32(5)}})[EMA]
+    first = RELATIVE_SPEED.adopt(moved, memory | {STATS: {"calls": jnp.int32(5)}})[EMA]
     tiny.assert_same_bits({k: first[k] for k in ("encoder", "head")}, moved)
     assert first["stats"]["calls"] == 5
-    later = jax.jit(METHOD.after_update)(moved, memory, jnp.int32(7))[EMA]
+    later = jax.jit(RELATIVE_SPEED.after_update)(moved, memory, jnp.int32(7))[EMA]
     assert later["stats"]["calls"] == memory[EMA]["stats"]["calls"]
     for part in ("encoder", "head"):
         jax.tree.map(lambda new, old: np.testing.assert_allclose(new - old, 1e-3, rtol=1e-2), later[part], memory[EMA][part])
@@ -147,14 +146,14 @@ def test_each_encoder_has_statistics_of_its_own():
     params, memory = started()
     (_, (after, _)), *_ = step(params, memory)
     assert (after[STATS]["calls"], after[EMA]["stats"]["calls"]) == (1, 1)
-    held_out = jax.eval_shape(METHOD.held_out, params, memory, tiny.batches(1, SPEC)[0], jax.random.key(0))
+    held_out = jax.eval_shape(RELATIVE_SPEED.held_out, params, memory, tiny.batches(1, SPEC)[0], jax.random.key(0))
     assert set(held_out) >= {"loss", "appearance/loss", "appearance/accuracy", "speed/loss", "speed/accuracy", "collapse/alarm"}
 
 
 def test_eight_devices_are_one():
     """Two steps: the second reads the queue and the average that the first has left."""
     given = tiny.batches(2, SPEC)
-    one, eight = (tiny.advance(tiny.plan(METHOD, given, mesh=mesh)) for mesh in (None, {"data": 4, "fsdp": 2}))
+    one, eight = (tiny.advance(tiny.plan(RELATIVE_SPEED, given, mesh=mesh)) for mesh in (None, {"data": 4, "fsdp": 2}))
     for a, b in zip(one[1], eight[1], strict=True):
         assert a == pytest.approx(b, rel=1e-5, abs=1e-5)
     for a, b in zip(one[0], eight[0], strict=True):
@@ -163,20 +162,20 @@ def test_eight_devices_are_one():
 
 
 def test_a_run_that_goes_on_from_a_checkpoint_is_the_same_run(tmp_path):
-    tiny.check_resume(METHOD, tiny.batches(3, SPEC), tmp_path)
+    tiny.check_resume(RELATIVE_SPEED, tiny.batches(3, SPEC), tmp_path)
 
 
 def test_the_report_shows_the_query_and_both_keys():
     params, memory = started()
-    shown = jax.eval_shape(METHOD.pictures, params, memory, tiny.batches(1, SPEC)[0], jax.random.key(0))
+    shown = jax.eval_shape(RELATIVE_SPEED.pictures, params, memory, tiny.batches(1, SPEC)[0], jax.random.key(0))
     assert all(shown[name].shape == (8, 4, 16, 16, 3) for name in ("query", "same_speed", "other_speed"))
     assert shown["label"].shape == shown["prediction"].shape == (8, 1)
-    assert METHOD.caption((1,), (0,)) == "Query at speed 2, more like the key at speed 1"
+    assert RELATIVE_SPEED.caption((1,), (0,)) == "Query at speed 2, more like the key at speed 1"
 
 
 def test_a_batch_that_does_not_divide_the_queue_is_refused():
     params, memory = started()
-    odd, memory = dataclasses.replace(METHOD, size=40), memory | queue_lib.start(jax.random.key(0), 40, METHOD.head.dim)
+    odd, memory = dataclasses.replace(RELATIVE_SPEED, size=40), memory | queue_lib.start(jax.random.key(0), 40, RELATIVE_SPEED.head.dim)
     with pytest.raises(UserError, match="queue is 40, which the 16 clips"):
         jax.eval_shape(lambda p, m, b: odd.loss(p, m, b, jax.random.key(0), odd.turns[0]), params, memory, tiny.batches(1, SPEC)[0])
 
@@ -194,7 +193,7 @@ def test_a_batch_that_does_not_divide_the_queue_is_refused():
 )
 def test_settings_that_make_no_sense_are_refused(change, message):
     with pytest.raises(UserError, match=message):
-        dataclasses.replace(METHOD, **change)
+        dataclasses.replace(RELATIVE_SPEED, **change)
 
 
 def test_projections_are_unit_vectors_and_zero_has_a_gradient():
