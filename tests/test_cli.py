@@ -11,7 +11,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.commands import CONFIGS, SMOKE, error_line, files, run
-from vssl_jax import bench, cache, cli, config, convert, evaluate, instrument, main
+from vssl_jax import bench, cache, cli, config, convert, evaluate, instrument, main, make_flow
 from vssl_jax.errors import UserError
 from vssl_jax.train.preemption import Preempted
 
@@ -438,6 +438,7 @@ def test_a_signal_before_the_training_is_the_same_as_one_in_it(tmp_path, monkeyp
     [
         (main, "the same command goes on from what is saved"),
         (instrument, "the rows that are measured are kept: the same command goes on"),
+        (make_flow, "the videos that are done are kept: the same command goes on"),
     ],
 )
 def test_what_is_said_after_ctrl_c_is_the_command_s(monkeypatch, command, said):

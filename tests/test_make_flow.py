@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.commands import Done, error_line, run
 from tests.data.video_files import Clip, shapes_NxHxWx3, write_video
 from vssl_jax import batch as batch_lib
 from vssl_jax import config as config_lib
@@ -117,6 +118,33 @@ def test_a_method_that_looks_at_no_flow_is_told():
     method = object.__new__(SimCLR)
     with pytest.raises(UserError, match=r"SimCLR looks at no flow: leave data.flow empty"):
         pretrain.check_needs(method, frozenset({batch_lib.VIDEO, batch_lib.FLOW}))
+
+
+def command(*argv: str) -> Done:
+    """The command, in this process."""
+    return run(make_flow.main, *argv)
+
+
+def test_what_is_wrong_is_said_of_the_command_s_own_flags(films, tmp_path):
+    (tmp_path / "films").mkdir()
+    shutil.copy(films / "run" / "c.mp4", tmp_path / "films")
+    out = f"--out={tmp_path / 'flow'}"
+    said = error_line(command("--source=folder", f"--path={tmp_path / 'films'}", out))
+    assert "1 of 1 videos are broken (1 not_a_video), more than --max_broken_fraction=0.05 allows; mend or remove them, or raise it" in said
+    said = error_line(command("--source=folder", out))
+    assert said == "error: --path is empty: --source=folder needs to be told where the videos are, --path=..."
+    assert "--path '/nowhere' is not there" in error_line(command("--source=folder", "--path=/nowhere", out))
+    said = error_line(command("--source=rendered", "--world_videos=8", "--side=8", f"{out}2"))
+    assert "--side is (8, 8): videos of --source=rendered are 64x64 and are not reduced" in said
+
+
+def test_told_to_stop_it_says_how_to_go_on(films, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(make_flow, "make_flow", interrupted)
+    done = command("--source=folder", f"--path={films}", f"--out={tmp_path}")
+    assert (done.code, done.out) == (130, "") and done.err.startswith("interrupted: ") and done.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("wrong", [{"bound": 0.0}, {"quality": 0}, {"side": -1}])

@@ -27,11 +27,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from vssl_jax import batch as batch_lib
-from vssl_jax import folders
+from vssl_jax import cli, folders
 from vssl_jax.data import SOURCES, open_source
 from vssl_jax.data.broken import BrokenRecord
 from vssl_jax.data.index import BrokenVideo
-from vssl_jax.data.make_shards import source_settings
+from vssl_jax.data.make_shards import in_flags, source_settings
 from vssl_jax.data.source import Source, Video
 from vssl_jax.data.stored_flow import NAMES, check_names, folders_of
 from vssl_jax.errors import UserError
@@ -130,7 +130,7 @@ def _codes(frames_TxHxWx3: jax.Array, bound: float) -> jax.Array:
     return jnp.round(255 * picture[..., :2]).astype(jnp.uint8)
 
 
-def main() -> None:
+def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--source", required=True, help=", ".join(sorted(SOURCES)))
     parser.add_argument("--path", default="", help="what the source reads")
@@ -139,7 +139,8 @@ def main() -> None:
     parser.add_argument("--bound", type=float, default=20.0, help="where flow is cut off, in pixels of that size")
     parser.add_argument("--quality", type=int, default=95, help="of the JPEGs")
     parser.add_argument("--max_broken_fraction", type=float, default=0.05)
-    args, extra = parser.parse_known_args()
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    args, extra = parser.parse_known_args(argv)
     try:
         settings = Settings(args.side, args.bound, args.quality)
         source = open_source({"source": args.source, "path": args.path, **source_settings(args.source, extra)})
@@ -149,9 +150,9 @@ def main() -> None:
         with folders.writable(Path(args.out), "the folder", "--out=DIR"):
             written = make_flow(source, args.out, settings, broken, about)
     except UserError as error:
-        sys.exit(f"error: {error}")
+        raise UserError(in_flags(str(error), canvas="--side")) from error
     print(f"{written} videos written now, of {len(source)}, in {args.out}; broken: {broken.counts() or 'none'}")
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main, interrupted="the videos that are done are kept: the same command goes on")

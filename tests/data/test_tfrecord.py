@@ -15,7 +15,7 @@ from vssl_jax.data import make_shards as make_shards_module
 from vssl_jax.data import open_source, stills
 from vssl_jax.data.broken import BrokenRecord
 from vssl_jax.data.index import BrokenVideo
-from vssl_jax.data.make_shards import Settings, main, make_shards, source_settings
+from vssl_jax.data.make_shards import Settings, in_flags, main, make_shards, source_settings
 from vssl_jax.data.pipeline import Input, epoch
 from vssl_jax.data.sample import Views
 from vssl_jax.data.stills import rgb_to_yuv420
@@ -161,6 +161,32 @@ def test_the_command(films, tmp_path, monkeypatch, capsys):
     main()
     assert "6 of 7 videos in 2 shards" in capsys.readouterr().out
     assert open_source({"source": "tfrecord", "path": f"{tmp_path}/a"}).open(0).index.height == 24
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (
+            ["--source=folder", "--path={films}"],
+            "1 of 7 videos are broken (1 not_a_video), more than --max_broken_fraction=0.05 allows; mend",
+        ),
+        (["--source=folder", "--path={films}", "--max_broken_fraction=2"], "--max_broken_fraction is 2.0: it must be from 0 to 1"),
+        (["--source=folder"], "--path is empty: --source=folder needs to be told where the videos are, --path=..."),
+        (["--source=tfrecord", "--path=/nowhere"], "--path '/nowhere' is not there"),
+        (["--source=rendered", "--world_videos=8", "--canvas", "8", "8"], "--canvas is (8, 8): videos of --source=rendered are"),
+    ],
+)
+def test_what_is_wrong_is_said_of_the_command_s_own_flags(films, tmp_path, monkeypatch, arguments, says):
+    given = [argument.format(films=films) for argument in arguments]
+    monkeypatch.setattr(sys, "argv", ["make_shards", "--shards=1", f"--out={tmp_path}/a", *given])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert says in str(caught.value) and "data." not in str(caught.value).replace(str(films), "")
+
+
+def test_paths_and_other_settings_stay_as_they_are():
+    said = "data.path='/a/data.path' and my.data.source: data.layout, python -m vssl_jax.data.make_shards"
+    assert in_flags(said) == "--path='/a/data.path' and my.data.source: data.layout, python -m vssl_jax.data.make_shards"
 
 
 def test_settings_of_a_source_have_the_types_of_their_defaults():

@@ -9,6 +9,7 @@ order; threads make different shards. Broken videos are left out and named in <o
 import argparse
 import inspect
 import os
+import re
 import sys
 import threading
 from collections.abc import Mapping
@@ -138,6 +139,15 @@ def source_settings(source: str, extra: list[str]) -> Mapping:
     return settings
 
 
+def in_flags(text: str, **others: str) -> str:
+    """What is said of settings of a run's data (data.path, --config.data.path), of this command's flags, which have the same names; `others`: setting -> the
+    flag that it follows.
+    """
+    names = {"source", "path", "max_broken_fraction"}.union(*(inspect.signature(source).parameters for source in SOURCES.values()))
+    flags = {name: f"--{name}" for name in names} | others
+    return re.sub(rf"(?<![\w./])(?:--config\.)?data\.({'|'.join(sorted(flags))})\b", lambda found: flags[found[1]], text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--source", required=True, help=", ".join(sorted(SOURCES)))
@@ -158,7 +168,7 @@ def main() -> None:
         with folders.writable(Path(args.out), "the folder", "--out=DIR"):
             written = make_shards(source, args.out, settings, broken)
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {in_flags(str(error), canvas='--canvas')}")
     except KeyboardInterrupt:
         print(f"interrupted: shards that were whole are in {args.out}; remove them, they cannot be added to", file=sys.stderr)
         sys.exit(130)
