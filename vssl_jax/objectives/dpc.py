@@ -33,7 +33,7 @@ from vssl_jax.models import flops as flops_lib
 from vssl_jax.models import layout
 from vssl_jax.models.predictive import FORWARD, Predicted, Predictive, Told
 from vssl_jax.objectives import collapse, losses
-from vssl_jax.objectives.encoder import HEAD, OnEncoder, refuse_random_labels, view_fields
+from vssl_jax.objectives.encoder import HEAD, Compared, refuse_random_labels, view_fields
 from vssl_jax.objectives.protocol import ACCURACY, ENCODER, LOSS, STATS, Memory, Parts, Tree
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb import pieces as pieces_lib
@@ -43,7 +43,7 @@ SPATIAL, TEMPORAL, VIDEO = "spatial", "temporal", "video"
 
 
 @dataclass(frozen=True)
-class DPC(OnEncoder):
+class DPC(Compared):
     """Parts: "encoder", "head" (a `Predictive`). Memory: "stats".
 
     `blocks` of `frames` frames each; the batch's clips are dense, `span` frames or more, and the blocks begin anywhere in them. Crop and flip are
@@ -94,8 +94,7 @@ class DPC(OnEncoder):
         made = self.head.apply({"params": params[HEAD]}, maps.reshape(-1, self.blocks, *maps.shape[1:]), train, keys_BxU[:, 0])
         return made, stats, seen
 
-    def compare(self, params: Parts, memory: Memory, batch: batch_lib.Batch, rng: jax.Array, train: bool):
-        """(the loss, the metrics, the new statistics)."""
+    def compare(self, params, memory, batch, rng, train):
         made, stats, _ = self.predict(params, memory, batch, rng, train)
         weight_B = jnp.repeat(batch[batch_lib.WEIGHT], len(made.target_BxNxHxWxD) // len(batch[batch_lib.WEIGHT]))
         judged = {direction: contrast(told, weight_B) for direction, told in made.told.items()}
@@ -105,15 +104,7 @@ class DPC(OnEncoder):
         if len(judged) > 1:
             metrics |= {f"{direction}/{LOSS}": own for direction, (own, _) in judged.items()}
         pooled_BxD = jnp.mean(made.target_BxNxHxWxD[:, -1], axis=(1, 2))  # one block of each: those of a clip are alike
-        return loss, metrics | collapse.monitor(apart(pooled_BxD, weight_B), weight_B), stats
-
-    def loss(self, params, memory, batch, rng, turn):
-        loss, metrics, stats = self.compare(params, memory, batch, rng, train=True)
-        return loss, (memory | {STATS: stats}, metrics)
-
-    def held_out(self, params, memory, batch, rng):
-        loss, metrics, _ = self.compare(params, memory, batch, rng, train=False)
-        return {LOSS: loss} | metrics
+        return loss, metrics | collapse.monitor(apart(pooled_BxD, weight_B), weight_B), memory | {STATS: stats}
 
     def pictures(self, params, memory, batch, rng):
         """The clip as it came, and what was seen of it; where the middle of the first predicted block is, and where in its clip the prediction is most

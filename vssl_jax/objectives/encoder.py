@@ -12,7 +12,7 @@ from vssl_jax import models
 from vssl_jax.errors import UserError
 from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.models import flops as flops_lib
-from vssl_jax.objectives.protocol import ENCODER, STATS, VIDEO, Memory, Objective, Parts, Tree, choose
+from vssl_jax.objectives.protocol import ENCODER, LOSS, STATS, VIDEO, Memory, Metrics, Objective, Parts, Tree, choose
 from vssl_jax.perturb import recipe
 from vssl_jax.perturb.view import EvalView, RandomView, pair
 
@@ -101,3 +101,22 @@ class OnEncoder(Objective):
         """Without the head, which is small beside any encoder."""
         forward = flops_lib.backbone(self.encoder)
         return None if forward is None else 3.0 * forward * clips
+
+
+@dataclass(frozen=True)
+class Compared(OnEncoder):
+    """Of which one function, in training and in evaluation mode, is the loss and what is said of held-out videos."""
+
+    def compare(
+        self, params: Parts, memory: Memory, batch: batch_lib.Batch, rng: jax.Array, train: bool
+    ) -> tuple[jax.Array, Metrics, Memory]:
+        """(the loss, the metrics, the new memory)."""
+        raise NotImplementedError
+
+    def loss(self, params, memory, batch, rng, turn):
+        loss, metrics, memory = self.compare(params, memory, batch, rng, train=True)
+        return loss, (memory, metrics)
+
+    def held_out(self, params, memory, batch, rng):
+        loss, metrics, _ = self.compare(params, memory, batch, rng, train=False)
+        return {LOSS: loss} | metrics

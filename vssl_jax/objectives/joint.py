@@ -25,8 +25,8 @@ from vssl_jax.models.backbone import Features
 from vssl_jax.models.projection import MLP
 from vssl_jax.objectives import average as average_lib
 from vssl_jax.objectives.average import Average
-from vssl_jax.objectives.encoder import HEAD, OnEncoder, encoder_fields, refuse_random_labels
-from vssl_jax.objectives.protocol import ENCODER, LOSS, STATS, Memory, Parts
+from vssl_jax.objectives.encoder import HEAD, Compared, encoder_fields, refuse_random_labels
+from vssl_jax.objectives.protocol import ENCODER, STATS, Memory, Parts
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb import recipe
 from vssl_jax.perturb.clip_view import ClipView, Pairing
@@ -40,7 +40,7 @@ Seen = list[jax.Array]  # views, each normalized [B, T, h, w, 3]
 
 
 @dataclass(frozen=True)
-class JointEmbedding(OnEncoder):
+class JointEmbedding(Compared):
     """Parts: "encoder", "head" (models/projection.py: pooled features -> vectors), and what the method adds. Memory: "stats" and "head_stats",
     their batch statistics. `view` is the first of `views`. `pairing`, of two views: what they have in common. `chunk` 0: all clips at once.
     """
@@ -66,10 +66,6 @@ class JointEmbedding(OnEncoder):
         encoder, stats, features = self.start_encoder(encoder_rng)
         head, head_stats = projection.start(self.head, head_rng, features.pooled_BxD.shape[-1])
         return {ENCODER: encoder, HEAD: head}, {STATS: stats, HEAD_STATS: head_stats}
-
-    def compare(self, params: Parts, memory: Memory, batch: batch_lib.Batch, rng: jax.Array, train: bool) -> tuple[Any, dict, Memory]:
-        """(the loss, the metrics, the new memory)."""
-        raise NotImplementedError
 
     def see(self, batch: batch_lib.Batch, rng: jax.Array) -> Seen:
         keys_BxV = keys_lib.unit_keys(keys_lib.example_keys(rng, batch, keys_lib.VIEW), len(self.views) + 1)
@@ -121,14 +117,6 @@ class JointEmbedding(OnEncoder):
     def look(self, params: Parts, memory: Memory, batch: batch_lib.Batch, rng: jax.Array, train: bool) -> tuple[jax.Array, Memory]:
         """Vectors [B, V, D] of all views by the network that trains, and its new statistics."""
         return self.vectors(params, memory, self.see(batch, rng), keys_lib.example_keys(rng, batch, keys_lib.DROPOUT), train)
-
-    def loss(self, params, memory, batch, rng, turn):
-        loss, metrics, memory = self.compare(params, memory, batch, rng, train=True)
-        return loss, (memory, metrics)
-
-    def held_out(self, params, memory, batch, rng):
-        loss, metrics, _ = self.compare(params, memory, batch, rng, train=False)
-        return {LOSS: loss} | metrics
 
     def pictures(self, params, memory, batch, rng):
         """The clip as it came, and every view of it."""

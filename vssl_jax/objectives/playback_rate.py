@@ -114,8 +114,7 @@ class PlaybackRate(Pretext):
     def _build(self, params, features) -> jax.Array:
         return self.decoder.apply({"params": params["decoder"]}, features.map_BxTxHxWxD[:, 0])
 
-    def _both(self, params, memory, batch, rng, train):
-        """(loss, metrics, new statistics)"""
+    def compare(self, params, memory, batch, rng, train):
         clips, real_QxT, which_Q = self._clips(batch, rng)
         asked = self.relabel(Question(clips[:, None, ::2], which_Q[:, None]), batch, rng)
         logits, features, stats = self._read(params, memory, asked, keys_lib.example_keys(rng, batch, keys_lib.DROPOUT), train)
@@ -125,15 +124,7 @@ class PlaybackRate(Pretext):
         counts_QxT = jnp.repeat(batch[batch_lib.WEIGHT], len(which_Q) // batch[batch_lib.WEIGHT].shape[0])[:, None] * real_QxT
         built = weighted_error(self._build(params, features), target, weights, counts_QxT)
         metrics |= {f"classification/{LOSS}": told, f"reconstruction/{LOSS}": built}
-        return self.classification * told + self.reconstruction * built, metrics, stats
-
-    def loss(self, params, memory, batch, rng, turn):
-        loss, metrics, stats = self._both(params, memory, batch, rng, train=True)
-        return loss, (memory | {STATS: stats}, metrics)
-
-    def held_out(self, params, memory, batch, rng):
-        loss, metrics, _ = self._both(params, memory, batch, rng, train=False)
-        return {LOSS: loss} | metrics
+        return self.classification * told + self.reconstruction * built, metrics, memory | {STATS: stats}
 
     def pictures(self, params, memory, batch, rng):
         """And each video's first clip at twice its rate, with gray for frames that there are not, beside what the decoder builds."""

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from vssl_jax import batch as batch_lib
 from vssl_jax.models import layout, piece_heads
 from vssl_jax.models.backbone import Features
-from vssl_jax.objectives.encoder import HEAD, OnEncoder, check_sampler, view_fields
+from vssl_jax.objectives.encoder import HEAD, Compared, check_sampler, view_fields
 from vssl_jax.objectives.protocol import ACCURACY, ENCODER, LOSS, STATS, Memory, Parts
 from vssl_jax.perturb import keys as keys_lib
 from vssl_jax.perturb.view import denormalize, unit_rgb
@@ -33,7 +33,7 @@ class Question(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Pretext(OnEncoder):
+class Pretext(Compared):
     """Parts: "encoder" (a backbone), "head" (models/piece_heads.py, of sum(classes) outputs). Memory: "stats".
 
     `classes` holds the number of classes of each answer; `answers` names them, where there are several. A video of WEIGHT 0 does not count.
@@ -120,15 +120,9 @@ class Pretext(OnEncoder):
             metrics |= {ACCURACY: right} if not name else {f"{name}/{LOSS}": loss, f"{name}/{ACCURACY}": right}
         return total, metrics
 
-    def loss(self, params, memory, batch, rng, turn):
-        logits, asked, stats = self._answer(params, memory, batch, rng, train=True)
-        loss, metrics = self._judge(logits, asked, batch)
-        return loss, (memory | {STATS: stats}, metrics)
-
-    def held_out(self, params, memory, batch, rng):
-        logits, asked, _ = self._answer(params, memory, batch, rng, train=False)
-        loss, metrics = self._judge(logits, asked, batch)
-        return {LOSS: loss} | metrics
+    def compare(self, params, memory, batch, rng, train):
+        logits, asked, stats = self._answer(params, memory, batch, rng, train)
+        return *self._judge(logits, asked, batch), memory | {STATS: stats}
 
     def flops(self, clips):
         """Without the head, which is small beside any encoder."""
