@@ -32,6 +32,7 @@ def _paper(backbone: str, data: dict, epochs: int, batch_size: int):
     config.objective = {
         "name": "videomae",
         "mask_ratio": data["mask_ratio"],
+        "mask": {"name": "tube"},  # or another of perturb/masks.py, with its fields
         "decoder": MAE_DECODERS[backbone],
         "normalize_target": True,
         "view": {"crop": {"name": "multiscale"}, "flip": 0.0, "color": ()},
