@@ -1,4 +1,4 @@
-"""The map keeps clusters together and is the same every time; neighbors are the nearest others."""
+"""The map keeps clusters together and is the same every time."""
 
 import numpy as np
 import pytest
@@ -39,20 +39,3 @@ def test_chosen_videos_are_balanced_and_drawn_from_the_seed():
     np.testing.assert_array_equal(rows, tsne.choose(labels, 23))
     assert not np.array_equal(rows, tsne.choose(labels, 23, seed=1))
     assert len(tsne.choose(labels, 500)) == 113
-
-
-def test_neighbors_of_a_set_in_itself_leave_the_video_out():
-    features, labels = clusters()
-    features[30] = features[0]  # twins: which of the two comes first is a matter of rounding
-    rows = np.array([0, 7, 30])
-    found = tsne.find_neighbors(features, features, rows, k=4, same_set=True)
-    assert found.neighbor_QxK.shape == found.cosine_QxK.shape == (3, 4)
-    assert not (found.neighbor_QxK == rows[:, None]).any()
-    assert found.neighbor_QxK[0, 0] == 30 and found.neighbor_QxK[2, 0] == 0
-    assert (labels[found.neighbor_QxK] == labels[rows][:, None]).all() and (np.diff(found.cosine_QxK) <= 0).all()
-
-
-def test_neighbors_in_another_set():
-    gallery = np.eye(4)
-    found = tsne.find_neighbors(np.array([[0.0, 0.1, 1.0, 0.3]]), gallery, np.array([0]), k=3)
-    assert found.neighbor_QxK.tolist() == [[2, 3, 1]]

@@ -75,18 +75,12 @@ def macro_precision_recall(confusion_CxC: np.ndarray) -> tuple[float, float]:
     return float(precision_C[occurs_C].mean()), float(recall_C[occurs_C].mean())
 
 
-def average_views(logits_NxSxC: np.ndarray, of: str = "probabilities") -> np.ndarray:
-    """Multi-view testing: one row of probabilities [N, C] from the S views (clips x crops) of each video.
-
-    `of` "probabilities": the mean of the views' softmax (SlowFast, VideoMAE, CoCLR); "logits": the softmax of the mean logit, in which one
-    confident view outweighs several doubtful ones. The two rank classes differently, so papers that average differently do not compare.
+def average_views(logits_NxSxC: np.ndarray) -> np.ndarray:
+    """Multi-view testing: one row of probabilities [N, C] from the S views (clips x crops) of each video, the mean of their softmax (SlowFast, VideoMAE,
+    CoCLR). The softmax of the mean logit, in which one confident view outweighs several doubtful ones, ranks classes differently: papers that average
+    differently do not compare.
     """
-    logits_NxSxC = np.asarray(logits_NxSxC, np.float64)
-    if of == "probabilities":
-        return _softmax(logits_NxSxC).mean(axis=1)
-    if of == "logits":
-        return _softmax(logits_NxSxC.mean(axis=1))
-    raise ValueError(f"views are averaged over 'probabilities' or 'logits', not {of!r}")
+    return _softmax(np.asarray(logits_NxSxC, np.float64)).mean(axis=1)
 
 
 def _softmax(x: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from vssl_jax.evals import report_data, tsne
+from vssl_jax.evals import knn, report_data, tsne
 from vssl_jax.evals.features import Table
 
 ReadClip = Callable[[int], np.ndarray]  # a video's number in its source (Table.index_N) -> uint8 [T,H,W,3]; videos may differ in T, H and W
@@ -38,16 +38,16 @@ def save_neighbors(
     """
     train, test = tables
     rows = tsne.choose(test.labels_N, queries, seed)
-    found = tsne.find_neighbors(test.pooled_NxD, train.pooled_NxD, rows, k)
+    neighbor_QxK, cosine_QxK = knn.nearest(train.pooled_NxD, test.pooled_NxD[rows], k)
     queries_of = [read[1](int(i)) for i in test.index_N[rows]]
-    near_of = [read[0](int(i)) for i in train.index_N[found.neighbor_QxK].ravel()]
+    near_of = [read[0](int(i)) for i in train.index_N[neighbor_QxK].ravel()]
     clips = _of_one_size([*queries_of, *near_of])
     pictures = report_data.NeighborPictures(
         clips[: len(rows)],
         clips[len(rows) :].reshape(len(rows), -1, *clips.shape[1:]),
         test.labels_N[rows],
-        train.labels_N[found.neighbor_QxK],
-        found.cosine_QxK,
+        train.labels_N[neighbor_QxK],
+        cosine_QxK,
         tuple(class_names),
         "Queries are test videos, their neighbors training videos.",
     )

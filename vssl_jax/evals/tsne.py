@@ -1,15 +1,12 @@
-"""Features as pictures: a map in two dimensions, and who is whose neighbor.
+"""Features as a picture: a map in two dimensions, and which videos are shown.
 
-The idea: both are for looking, not for numbers, so both are small, drawn from a seed, and the same every time. t-SNE (van der Maaten and
-Hinton 2008) is scikit-learn's, imported where it is used.
+The idea: it is for looking, not for numbers, so it is small, drawn from a seed, and the same every time. t-SNE (van der Maaten and Hinton 2008)
+is scikit-learn's, imported where it is used.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 
 from vssl_jax.errors import UserError
-from vssl_jax.evals import knn
 
 
 def embed_2d(features_NxD: np.ndarray, seed: int = 0, perplexity: float = 30.0) -> np.ndarray:
@@ -44,27 +41,3 @@ def choose(labels_N: np.ndarray, most: int, seed: int = 0) -> np.ndarray:
     position_N = np.empty(len(order), np.int64)
     position_N[order] = np.arange(len(order))
     return np.sort(np.lexsort((position_N, turn_N))[:most])
-
-
-@dataclass(frozen=True)
-class Neighbors:
-    """For each of Q query videos the K nearest of a gallery: row numbers and cosines, nearest first."""
-
-    query_Q: np.ndarray
-    neighbor_QxK: np.ndarray
-    cosine_QxK: np.ndarray
-
-
-def find_neighbors(queries_MxD: np.ndarray, gallery_NxD: np.ndarray, query_Q: np.ndarray, k: int = 5, same_set: bool = False) -> Neighbors:
-    """The k nearest gallery videos of the queries' rows `query_Q`. `same_set`: queries and gallery are one set, and no video is its own
-    neighbor.
-    """
-    query_Q = np.asarray(query_Q)
-    index, cosine = knn.nearest(gallery_NxD, np.asarray(queries_MxD)[query_Q], k + 1 if same_set else k)
-    if same_set:
-        # A twin with the same features may stand before the video itself, so look for it by number; where twins crowd it out, drop the last
-        # instead.
-        own = index == query_Q[:, None]
-        own[~own.any(axis=1), -1] = True
-        index, cosine = index[~own].reshape(-1, k), cosine[~own].reshape(-1, k)
-    return Neighbors(query_Q, index, cosine)
