@@ -24,6 +24,7 @@ from vssl_jax.data import pipeline
 from vssl_jax.data.broken import BrokenRecord
 from vssl_jax.data.recipe import build_input
 from vssl_jax.errors import UserError
+from vssl_jax.evals import features, probes
 from vssl_jax.train import fit, loop
 from vssl_jax.train.metrics import read_metrics
 
@@ -273,10 +274,10 @@ def test_a_run_told_to_stop_while_it_evaluates_says_how_to_go_on(where, finished
     argv = (*TINY, *world[1:], "--config.eval.protocols=linear", "--config.eval.baseline=false", f"--workdir={finished}")
     metrics = (finished / "metrics.jsonl").read_bytes()
     if where == "features":
-        monkeypatch.setattr(evaluate.features, "extract", lambda *args, **settings: signal.raise_signal(signal.SIGTERM))
+        monkeypatch.setattr(features, "extract", lambda *args, **settings: signal.raise_signal(signal.SIGTERM))
     else:  # in the loop, which listens to signals itself
-        trained = evaluate.probes.train
-        monkeypatch.setattr(evaluate.probes, "train", lambda plan: (monkeypatch.setattr(loop, "Feed", Told), trained(plan))[1])
+        trained = probes.train
+        monkeypatch.setattr(probes, "train", lambda plan: (monkeypatch.setattr(loop, "Feed", Told), trained(plan))[1])
     stopped = run(main.main, *argv)
     assert stopped.code == 42 and stopped.out == "", stopped.err
     assert stopped.err.splitlines()[-1] == (

@@ -35,16 +35,15 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from vssl_jax import cli, evaluate, objectives, pretrain, readme, table_cli
+from vssl_jax import cli, objectives, pretrain, readme, table_cli
 from vssl_jax import config as config_lib
 from vssl_jax.data import pipeline, world
 from vssl_jax.data.broken import BrokenRecord
 from vssl_jax.data.recipe import build_input
 from vssl_jax.data.row import Input
 from vssl_jax.errors import UserError, unknown_name
-from vssl_jax.evals import features, probes, study, subject
-from vssl_jax.evals.knn import weighted_knn
-from vssl_jax.evals.retrieval import retrieve
+from vssl_jax.evals import features, probes, subject
+from vssl_jax.evals.protocols import PROTOCOLS
 from vssl_jax.instrument_rows import ORDERED, OWN, Results, group, mean_and_error, method_table, table, verdicts
 from vssl_jax.perturb.order import ORDER_FREE
 from vssl_jax.train.metrics import read_metrics
@@ -151,16 +150,17 @@ def controls(config: ConfigDict, films: Films) -> Iterator[Task]:
 
 def _tune(who: Callable[[], subject.Subject], films: Films, film: str, tuned: Mapping[str, Any], labels: int, seed: int):
     train, test = films(film)
-    return probes.fine_tune(who(), study.labeled(train, labels, seed, tuned["batch_size"]), test, ConfigDict(tuned), seed)
+    return probes.fine_tune(who(), probes.labeled(train, labels, seed, tuned["batch_size"]), test, ConfigDict(tuned), seed)
 
 
 def methods(config: ConfigDict, films: Films, workdir: Path) -> Iterator[Task]:
     """Every protocol on every pretrained backbone, and on the same one with fresh weights. Raises UserError for a protocol that is none on frozen features
     (what is fine-tuned, `tuned` says).
     """
+    known = [name for name, protocol in PROTOCOLS.items() if protocol.frozen]
     for name in config.protocols:
-        if name not in evaluate.FROZEN:
-            raise unknown_name("protocol on frozen features", name, evaluate.FROZEN)
+        if name not in known:
+            raise unknown_name("protocol on frozen features", name, known)
     latest, tables = Latest(), Latest()
     for name, run in config.methods.items():
         plain = config_lib.to_dict(run)
@@ -235,14 +235,8 @@ def _frozen(
     protocol: str, tables: Callable[[], Any], config: Mapping[str, Any], seed: int
 ) -> tuple[np.ndarray, np.ndarray] | dict[str, Any]:
     train, test = tables()
-    if protocol == "retrieval":
-        found = retrieve(train.pooled_NxD, train.labels_N, test.pooled_NxD, test.labels_N, config["k"], config["center"])
-        return {"n": found.n, "top1": found.hits[min(found.hits)], "direction": None, "retrieval": found.numbers()}
-    classes = int(train.labels_N.max()) + 1
-    if protocol == "knn":
-        how = (config["k"], config["temperature"], config["center"])
-        return weighted_knn(train.pooled_NxD, train.labels_N, test.pooled_NxD, classes, *how), test.labels_N
-    return probes.cached_probe(train, test, classes, config, seed), test.labels_N
+    found = PROTOCOLS[protocol].frozen(((train, test),), int(train.labels_N.max()) + 1, config, seed)
+    return found if isinstance(found, tuple) else {"n": found.n, "top1": found.headline, "direction": None, protocol: found.numbers()}
 
 
 def measure(task: Task, reversal_C: np.ndarray) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from tests.compiling import programs
 from tests.objectives.joint_methods import METHODS, SPEC
 from vssl_jax import batch as batch_lib
 from vssl_jax import config as config_lib
-from vssl_jax import evaluate, export, objectives
+from vssl_jax import export, objectives
 from vssl_jax.errors import UserError
-from vssl_jax.evals import features, subject
+from vssl_jax.evals import features, probes, protocols, subject
 from vssl_jax.evals import study as study_lib
+from vssl_jax.evals.classification import classify
 from vssl_jax.train.checkpoint import load_export
 
 DIRECTIONS = np.array([(0, 1), (0, -1), (1, 0), (-1, 0)])  # classes: rows and columns a frame
@@ -75,8 +76,8 @@ def tables(exported):
 def measured(protocol, found, **settings):
     config = config_lib.evaluation()
     config[protocol].update(settings)
-    study = study_lib.Study(config, None, None, ("right", "left", "down", "up"))
-    return evaluate.FROZEN[protocol](study, found, config[protocol], 0).numbers()
+    made = protocols.PROTOCOLS[protocol].frozen(found, 4, config[protocol], 0)
+    return (classify(*made) if isinstance(made, tuple) else made).numbers()
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ def test_probes_are_averaged(tables):
     assert abs(video - 0.25) <= 0.16 and flow > 0.8 and both > 0.6, (video, flow, both)
     config = config_lib.evaluation().linear
     config.steps = 100
-    each = [evaluate.probes.cached_probe(*found, 4, config, 0) for found in tables]
+    each = [probes.cached_probe(*found, 4, config, 0) for found in tables]
     assert both == np.mean(np.argmax(each[0] + each[1], axis=1) == tables[0][1].labels_N)
 
 
@@ -140,7 +141,7 @@ def test_fine_tuning_shows_each_network_its_own(method, exported):
     """Shapes of what a classifier is given: four frames of colors or of flow, of clips of five."""
     settings = method[-1].eval.finetune
     for own in subject.load(exported, BOTH):
-        made = evaluate.probes.classifier(own.module(), settings, 4, own.shown)
+        made = probes.classifier(own.module(), settings, 4, own.shown)
         shape = jax.eval_shape(made.eval_view, batch_lib.Spec(2, 1, 5, 32, 32).shapes()).shape
         assert shape == (2, 1, 4, 32, 32, 3)
 

@@ -21,7 +21,7 @@ from vssl_jax.data.row import Input, evaluation_row
 from vssl_jax.data.sample import Dense, Views
 from vssl_jax.data.subset import Subset, balanced
 from vssl_jax.errors import UserError
-from vssl_jax.evals import features, probes, report, report_data, subject
+from vssl_jax.evals import features, gallery, measure, probes, report, report_data, subject
 from vssl_jax.evals import study as study_lib
 from vssl_jax.evals.classification import classify
 from vssl_jax.models.backbone import Features
@@ -89,10 +89,10 @@ def test_the_given_weights_are_trained_on_one_half_and_tested_on_the_other(setti
     """Where the training half calls every class by another's name, all answers are wrong: none was seen in the test half."""
     for turned, expected in ((0, 1.0), (1, 0.0)):
         study = study_lib.Study(settings, input_of(30, turned, shuffle=True), input_of(21), ("a", "b", "c"))
-        found = evaluate.measure(study, {0: weights(1.0)}, ["knn", "linear"])
+        found = measure.measure(study, {0: weights(1.0)}, ["knn", "linear"])
         assert (top1(found, "knn"), top1(found, "linear")) == (expected, expected), turned
     random = (subject.random(weights(1.0)[0], 0),)
-    assert 0.2 < top1(evaluate.measure(study, {0: random}, ["linear"]), "linear") < 0.5, "fresh weights know nothing"
+    assert 0.2 < top1(measure.measure(study, {0: random}, ["linear"]), "linear") < 0.5, "fresh weights know nothing"
 
 
 class PartlyLabeled(Shades):
@@ -117,10 +117,10 @@ def test_videos_without_a_label_are_left_out_and_said(settings, caplog):
     settings.retrieval.k = (1, 5)
     names = ["knn", "retrieval", "linear", "finetune"]
     (train, labeled_train), (test, labeled_test) = partly_labeled(30), partly_labeled(21)
-    found = evaluate.measure(study_lib.Study(settings, train, test, ("a", "b", "c")), {0: weights(1.0)}, names)
+    found = measure.measure(study_lib.Study(settings, train, test, ("a", "b", "c")), {0: weights(1.0)}, names)
     said = sorted(record.message for record in caplog.records if "label" in record.message)
     assert said == ["5 of the test videos have no label: they are left out", "6 of the training videos have no label: they are left out"]
-    wanted = evaluate.measure(study_lib.Study(settings, labeled_train, labeled_test, ("a", "b", "c")), {0: weights(1.0)}, names)
+    wanted = measure.measure(study_lib.Study(settings, labeled_train, labeled_test, ("a", "b", "c")), {0: weights(1.0)}, names)
     for name in names[:-1]:
         assert found[name][0].n == 16 and found[name][0].numbers() == wanted[name][0].numbers(), name
     assert found["finetune"][0].n == 16
@@ -131,7 +131,7 @@ def test_where_no_video_has_a_label_that_is_one_line(settings):
     for train, test, what in ((labeled, none, "test"), (none, labeled, "training")):
         study = study_lib.Study(settings, train, test, ("a", "b", "c"))
         with pytest.raises(UserError, match=f"not one of the {what} videos could be used: 21 have no label"):
-            evaluate.measure(study, {0: weights(1.0)}, ["knn"])
+            measure.measure(study, {0: weights(1.0)}, ["knn"])
     with pytest.raises(UserError, match="not one of the test videos could be used: 21 have no label"):
         probes.fine_tune(weights(1.0)[0], labeled, none, settings.finetune, 0)
 
@@ -153,7 +153,7 @@ def test_fine_tuning_sees_other_frames_of_a_video_every_time_and_frozen_features
         probes, "_fit", lambda _, config, shapes, batches, *rest: fitted.append(batches(0)) or types.SimpleNamespace(params={}, memory={})
     )
     monkeypatch.setattr(probes, "multi_view", lambda *_: (np.eye(CLASSES)[[0]], np.array([0])))
-    evaluate.measure(study, {0: weights(1.0)}, ["finetune"])
+    measure.measure(study, {0: weights(1.0)}, ["finetune"])
     (batches,) = fitted
     firsts = [set() for _ in range(8)]
     for _, batch in zip(range(10), batches, strict=False):
@@ -197,11 +197,11 @@ def test_errors_are_of_seeds_and_of_test_videos_and_confusions_of_all_seeds(sett
     study = study_lib.Study(settings, None, input_of(21), ("a", "b", "c"))
     labels = np.arange(20) % 3
     results = [classify(np.eye(3)[(labels + (np.arange(20) < wrong)) % 3], labels) for wrong in (4, 8)]
-    found = evaluate._row("linear", "top1", results, None, study, (0, 1))
+    found = measure.row("linear", "top1", results, None, study, (0, 1))
     assert found["value"] == pytest.approx(0.7)
     assert found["stderr"] == pytest.approx(np.hypot(0.1, (0.7 * 0.3 / 20) ** 0.5))  # two seeds .2 apart; 20 videos
     assert np.sum(found["confusion"]) == 40 and np.trace(found["confusion"]) == 28
-    assert evaluate._row("linear", "top1", results[:1], None, study, (0,))["stderr"] == pytest.approx((0.8 * 0.2 / 20) ** 0.5)
+    assert measure.row("linear", "top1", results[:1], None, study, (0,))["stderr"] == pytest.approx((0.8 * 0.2 / 20) ** 0.5)
 
 
 # The report.
@@ -214,7 +214,7 @@ def test_the_clip_that_is_shown_is_the_one_that_was_read(seed):
     read = Input(source, batch_lib.Spec(4, 1, 2, 8, 8), Dense(2), BrokenRecord(0.0), seed=seed, shuffle=False)
     for i in range(4):
         row = evaluation_row(read, i)
-        np.testing.assert_array_equal(evaluate._clip_shown(read, i)[:, 0, 0, 0], row["video"][0, :, 0, 0, 0])
+        np.testing.assert_array_equal(gallery._clip_shown(read, i)[:, 0, 0, 0], row["video"][0, :, 0, 0, 0])
 
 
 def test_an_evaluation_leaves_no_pictures_of_an_earlier_one_and_writes_a_run_s_report_anew(tmp_path, monkeypatch):
@@ -323,10 +323,10 @@ def test_a_subset_is_those_videos():
 
 def test_a_budget_is_spent_on_videos_that_can_be_read():
     whole = input_of(30, broken={0: "corrupt", 3: "corrupt"}, shuffle=True)
-    cut = study_lib.labeled(whole, 28, seed=0, batch_size=4)
+    cut = probes.labeled(whole, 28, seed=0, batch_size=4)
     assert sorted(cut.source.members) == [i for i in range(30) if i not in (0, 3)] and cut.spec.batch_size == 4
     assert [cut.source.open(i).label for i in range(28)] == [member % 3 for member in cut.source.members]
-    assert study_lib.labeled(whole, 0, 0, 4).source is whole.source
+    assert probes.labeled(whole, 0, 0, 4).source is whole.source
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import numpy as np
 from vssl_jax import batch as batch_lib
 from vssl_jax.errors import UserError
 from vssl_jax.evals.devices import spread
+from vssl_jax.evals.knn import joined
 from vssl_jax.evals.subject import Subject
 from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.perturb.view import EvalView
@@ -27,6 +28,14 @@ class Table(NamedTuple):
     map_NxTxHxWxD: np.ndarray | None
     labels_N: np.ndarray
     index_N: np.ndarray
+
+
+Tables = tuple[Table, Table]  # one frozen feature of the training and the test videos
+
+
+def side_by_side(found: Sequence[Tables], center: str) -> tuple[np.ndarray, np.ndarray]:
+    """(training [N,D], test [M,D]): the pooled features of several networks as one, see `joined`."""
+    return joined([(train.pooled_NxD, test.pooled_NxD) for train, test in found], center)
 
 
 def counting(batch: Mapping[str, np.ndarray]) -> tuple[np.ndarray, int]:

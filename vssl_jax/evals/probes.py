@@ -1,5 +1,6 @@
 """What is trained to evaluate: a linear or attentive probe on cached features, and fine-tuning. Objectives in the one loop."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +13,11 @@ import numpy as np
 from vssl_jax import batch as batch_lib
 from vssl_jax import models
 from vssl_jax.data import pipeline
+from vssl_jax.data.index import BrokenVideo
 from vssl_jax.data.row import Input
+from vssl_jax.data.sample import drawing
+from vssl_jax.data.source import UNLABELED, Source
+from vssl_jax.data.subset import Subset, balanced
 from vssl_jax.errors import UserError
 from vssl_jax.evals.classification import average_views
 from vssl_jax.evals.devices import spread
@@ -74,7 +79,7 @@ def cached_probe(train_table: Table, test_table: Table, classes: int, config: Ma
     """Trains `config.head` on cached features; returns probabilities of the test rows [M,C]."""
     pooled, test_pooled = _standardized(train_table.pooled_NxD, test_table.pooled_NxD)
     maps, test_maps = (pooled[:, None, None, None], test_pooled[:, None, None, None])
-    if config["head"]["name"] == "attentive":
+    if heads.reads_map(config["head"]):
         maps, test_maps = _standardized(train_table.map_NxTxHxWxD, test_table.map_NxTxHxWxD)
     objective = CachedProbe(heads.build(config["head"], classes), classes)
     rows, size = len(pooled), config["batch_size"]
@@ -122,7 +127,7 @@ def check_probe(config: Mapping[str, Any], features: backbone_lib.Features, clas
     """Raises UserError where `config` could not be trained on `features` (shapes of a batch of them) of so many videos in all, by each of so many
     networks.
     """
-    if config["head"]["name"] == "attentive":
+    if heads.reads_map(config["head"]):
         # as extracted, and standardized
         needed, available = 2 * 4 * math.prod(features.map_BxTxHxWxD.shape[1:]) * videos * networks, fit.host_bytes()
         if needed > available:
@@ -145,6 +150,26 @@ def check_fine_tuning(config: Mapping[str, Any], model: Mapping[str, Any], shown
     leave_out(whole, config["drop"], "finetune.drop", "the model")
     slots = {**shapes, batch_lib.SLOT: shapes[batch_lib.INDEX]}
     jax.eval_shape(lambda batch: objective.loss(*objective.init(key, shapes), batch, key, objective.turns[0]), slots)
+
+
+def _label(source: Source, i: int) -> int:
+    """A broken video has no label to spend a budget on."""
+    try:
+        return source.open(i).label
+    except BrokenVideo:
+        return UNLABELED
+
+
+def labeled(input: Input, count: int, seed: int, batch_size: int) -> Input:
+    """The input of fine-tuning: the training input cut to a budget of `count` labels (0: all), whose clips are drawn anew every time a video is seen:
+    those at fixed places, as frozen features want them, a network that trains would know by heart.
+    """
+    spec = dataclasses.replace(input.spec, batch_size=batch_size)
+    source = input.source
+    if count > 0:
+        labels = np.array([_label(source, i) for i in range(len(source))])
+        source = Subset(source, tuple(int(i) for i in balanced(labels, count, seed)))
+    return dataclasses.replace(input, source=source, spec=spec, sampler=drawing(input.sampler), seed=seed)
 
 
 def fine_tune(

@@ -22,6 +22,11 @@ class Retrieval:
     chances: dict[int, float]
 
     @property
+    def headline(self) -> float:
+        """The one number where there is place for one: hit@k of the least k."""
+        return self.hits[min(self.hits)]
+
+    @property
     def shares(self) -> tuple[str, ...]:
         """Those of `numbers` that are shares of the n videos."""
         return tuple(self.numbers())

@@ -10,29 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from vssl_jax import config as config_lib
-from vssl_jax.data.index import BrokenVideo
 from vssl_jax.data.recipe import broken_record, build_input
 from vssl_jax.data.row import Input
-from vssl_jax.data.sample import drawing
-from vssl_jax.data.source import UNLABELED, Source
-from vssl_jax.data.subset import Subset, balanced
 from vssl_jax.data.synthetic import Synthetic
 from vssl_jax.errors import UserError, unknown_name
-from vssl_jax.evals import classifier, probes, subject
-from vssl_jax.evals.knn import check_neighbors
+from vssl_jax.evals import subject
+from vssl_jax.evals.protocols import PROTOCOLS, Planned
 from vssl_jax.models import backbone as backbone_lib
 from vssl_jax.objectives.protocol import VIDEO
 from vssl_jax.train.checkpoint import load_meta
 
 log = logging.getLogger(__name__)
-
-PROBES = ("linear", "attentive")  # heads that are trained on frozen features
-CLASSIFIER = "classifier"  # the checkpoint's own head: nothing is trained
-PROTOCOLS = ("knn", "retrieval", *PROBES, "finetune", CLASSIFIER)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +39,7 @@ class Study:
 def open_study(config: ConfigDict, workdir: Path | None) -> Study:
     """Opens the sources. Raises UserError where labels are missing or the two do not have the same classes."""
     test = _open(config, "test", workdir)
-    if set(config.protocols) == {CLASSIFIER}:
+    if all(PROTOCOLS[name].own for name in config.protocols):
         if not test.source.classes:
             raise UserError(_unlabeled("test"))
         return Study(config, None, test, test.source.classes)
@@ -95,30 +86,9 @@ def check(config: ConfigDict, model: Mapping[str, Any], shown: Sequence[Mapping[
     found = [_feature_shapes(config, model, own, input) for input in (study.train, study.test) if input is not None for own in shown]
     if study.train is not None:
         _check_pair(study.train, study.test)
+    planned = Planned(study.train, study.test, study.classes, classes, model, shown, found[0])
     for name in config.protocols:
-        if name == CLASSIFIER:
-            classifier.check_view(config.classifier.view, model)
-            if classes == ():
-                raise UserError(
-                    "the protocol 'classifier' tests a run's own head, and this one learns no classes: leave it out of protocols"
-                )
-            if classes is not None:
-                classifier.check_classes(classes, study.classes)
-        elif name == "knn":
-            check_neighbors(config.knn.k, len(study.train.source), config.knn.center)
-        elif name == "retrieval":
-            check_neighbors(max(config.retrieval.k), len(study.train.source), config.retrieval.center, "retrieval")
-        elif name in PROBES:
-            videos = len(study.train.source) + len(study.test.source)
-            probes.check_probe(config[name], found[0], len(study.classes), videos, len(shown))
-        else:
-            most = max(config.finetune.labels)
-            if most > len(study.train.source):
-                raise UserError(f"finetune.labels asks for {most} labels of {len(study.train.source)} training videos: lower it, 0 is all")
-            if most > 0 and isinstance(study.train.source, Synthetic):
-                raise UserError("train.source=synthetic has no films to choose labels of: set finetune.labels=0, or name another source")
-            for own in shown:
-                probes.check_fine_tuning(config.finetune, model, own, study.train)
+        PROTOCOLS[name].check(config[name], planned)
 
 
 def _check_pair(train: Input, test: Input) -> None:
@@ -191,23 +161,3 @@ def with_own_clips(config: ConfigDict, checkpoint: Path) -> ConfigDict:
         if not split.sampler.stride:
             split.sampler.stride, split.sampler.target_fps = own["stride"], split.sampler.target_fps or own["target_fps"]
     return config.lock()
-
-
-def _label(source: Source, i: int) -> int:
-    """A broken video has no label to spend a budget on."""
-    try:
-        return source.open(i).label
-    except BrokenVideo:
-        return UNLABELED
-
-
-def labeled(input: Input, count: int, seed: int, batch_size: int) -> Input:
-    """The input of fine-tuning: the training input cut to a budget of `count` labels (0: all), whose clips are drawn anew every time a video is seen:
-    those at fixed places, as frozen features want them, a network that trains would know by heart.
-    """
-    spec = dataclasses.replace(input.spec, batch_size=batch_size)
-    source = input.source
-    if count > 0:
-        labels = np.array([_label(source, i) for i in range(len(source))])
-        source = Subset(source, tuple(int(i) for i in balanced(labels, count, seed)))
-    return dataclasses.replace(input, source=source, spec=spec, sampler=drawing(input.sampler), seed=seed)

@@ -105,3 +105,8 @@ def build(config: Mapping[str, Any], classes: int) -> nn.Module:
     if missing := [f.name for f in known.values() if f.default is dataclasses.MISSING and f.name not in fields]:
         raise UserError(f"head {name!r} needs {', '.join(missing)}: set head.{missing[0]}")
     return HEADS[name](classes=classes, **fields)
+
+
+def reads_map(config: Mapping[str, Any]) -> bool:
+    """Whether the head of a config looks at the map of the features, which is large, and not at the pooled ones alone."""
+    return config["name"] == "attentive"
