@@ -17,7 +17,7 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from vssl_jax import cache, data
+from vssl_jax import cache
 from vssl_jax import config as config_lib
 from vssl_jax.errors import UserError
 from vssl_jax.train import lost
@@ -68,11 +68,19 @@ def parse(
         config_lib.check_values(holder.value)
         given = config_lib.overridden(own)
         config_lib.check_counts(alone, holder.value, given)
-        for group, settings in config_lib.groups_of_data(holder.value).items():
-            data.check_given(settings, [key.rpartition(".")[2] for key in given if key.rpartition(".")[0] == group], group)
+        _check_sources(holder.value, given)
     except ZeroDivisionError as error:  # what recipes count by it is computed where it is read
         raise UserError("train.batch_size is 0: it must be 1 or more") from error
     return holder.value, values
+
+
+def _check_sources(config: ConfigDict, given: Sequence[str]) -> None:
+    """Raises UserError as data.check_given does, for each group of data."""
+    for group, settings in config_lib.groups_of_data(config).items():
+        if names := [key.rpartition(".")[2] for key in given if key.rpartition(".")[0] == group]:
+            from vssl_jax import data  # what reads no data, such as a benchmark of the step, does without the room
+
+            data.check_given(settings, names, group)
 
 
 def recipe_of(argv: list[str]) -> str:

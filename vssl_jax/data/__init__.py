@@ -49,13 +49,13 @@ def own_settings(config: Mapping) -> dict[str, Any]:
 def check_given(config: Mapping, given: Iterable[str], group: str = "data") -> None:
     """Raises UserError for a setting of `given`, names of what a person told this `group` of settings beside its recipe, that other sources have and the chosen
     one has not: the videos would be others than were asked for. What the recipe itself holds is for whichever source is chosen, and passes, and so does what
-    is empty or 0. An unknown source passes too: `open_source` refuses it.
+    is empty or 0, and `cache`, which says where films are kept and not which. An unknown source passes too: `open_source` refuses it.
     """
     parameters = {name: inspect.signature(constructor).parameters for name, constructor in SOURCES.items()}
     own = parameters.get(config["source"])
     for name in given if own is not None else ():
         having = [source for source, theirs in parameters.items() if name in theirs]
-        if having and name not in own and config[name]:
+        if having and name not in own and name != "cache" and config[name]:
             raise UserError(
                 f"{group}.{name} is of no use to {group}.source={config['source']}, which has no such setting (of {', '.join(having)}): leave it out"
             )
