@@ -2,12 +2,8 @@
 
 import math
 
-import flax.linen as nn
-import jax.numpy as jnp
-
-from tests.objectives.nets import Means
+from tests.objectives.nets import Means, Times
 from vssl_jax import batch as batch_lib
-from vssl_jax.models.backbone import Features
 from vssl_jax.models.projection import MLP
 from vssl_jax.objectives.average import Average
 from vssl_jax.objectives.brave import BraVe
@@ -29,21 +25,6 @@ SPEC = batch_lib.Spec(batch_size=8, clips=2, frames=6, height=16, width=16)
 VIEW = RandomView(size=16, crop=RandomResizedCrop((0.3, 1.0)))
 FIRST, SECOND = ClipView(VIEW, 4, clip=0), ClipView(VIEW, 4, clip=1, first=ANYWHERE)
 SMALL = ClipView(RandomView(size=8, crop=RandomResizedCrop((0.05, 0.4))), 2, stride=2, first=ANYWHERE)
-
-
-class Times(nn.Module):
-    """As Means, but of one pixel of each frame, by which times differ."""
-
-    @nn.compact
-    def features(self, clip, train=False, rng=None):
-        calls = self.variable("batch_stats", "calls", lambda: jnp.zeros((), jnp.int32))
-        if train and not self.is_initializing():
-            calls.value += 1
-        out = nn.Dense(4, name="color")(clip[:, :, 0, 0])
-        return Features(out[:, :, None, None], jnp.mean(out, axis=1))
-
-    def __call__(self, clip):
-        return self.features(clip)
 
 
 SPARSE = ClipView(VIEW, 2, stride=3)

@@ -3,18 +3,17 @@
 import dataclasses
 import functools
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.objectives.nets import Grid
 from tests.train import tiny
 from vssl_jax import batch as batch_lib
 from vssl_jax import objectives
 from vssl_jax.errors import UserError
 from vssl_jax.models import flops
-from vssl_jax.models.backbone import Features
 from vssl_jax.models.predictive import BACKWARD, FORWARD, ConvGRU, Predictive, Told
 from vssl_jax.objectives import collapse, dpc
 from vssl_jax.objectives.dpc import DPC
@@ -27,22 +26,6 @@ SPEC = batch_lib.Spec(batch_size=16, clips=1, frames=12, height=16, width=16)
 KEY = jax.random.key(0)
 ZERO = np.log(16 * 3 * 4)  # videos, predicted blocks, places
 contrast = jax.jit(dpc.contrast)
-
-
-class Grid(nn.Module):
-    """A backbone that compiles at once: a linear map of the mean color of every 8 x 8 pixels, and batch statistics that count calls."""
-
-    @nn.compact
-    def features(self, clip, train=False, rng=None):
-        calls = self.variable("batch_stats", "calls", lambda: jnp.zeros((), jnp.int32))
-        if train and not self.is_initializing():
-            calls.value += 1
-        b, t, h, w, _ = clip.shape
-        out = nn.Dense(6, name="color")(clip.reshape(b, t, h // 8, 8, w // 8, 8, 3).mean((3, 5)))
-        return Features(out, out.mean((1, 2, 3)))
-
-    def __call__(self, clip):
-        return self.features(clip)
 
 
 VIEW = RandomView(size=16, crop=RandomResizedCrop((0.5, 1.0)), color=(EachFrame((ColorJitter(0.5, 0.5),)),))
