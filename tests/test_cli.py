@@ -11,7 +11,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.commands import CONFIGS, SMOKE, error_line, files, run
-from vssl_jax import bench, cache, cli, config, convert, evaluate, instrument, main, make_flow
+from vssl_jax import bench, cache, cli, config, convert, evaluate, instrument, limits, main, make_flow
 from vssl_jax.errors import UserError
 from vssl_jax.train.preemption import Preempted
 
@@ -131,13 +131,13 @@ def test_a_value_outside_its_limits_is_refused(tmp_path, key, value, says):
 )
 def test_a_methods_setting_outside_its_limits_is_refused(key, value, says):
     with pytest.raises(UserError) as told:
-        config.check_values(ConfigDict({"objective": {key: value}}))
+        limits.check_values(ConfigDict({"objective": {key: value}}))
     assert str(told.value).endswith(f"it must be {says}")
 
 
 @pytest.mark.parametrize("objective", [{"speeds": 4}, {"speeds": (1, 2)}, {"resize": ()}, {"rates": {}}, {"dropout": 0.5}])
 def test_a_methods_setting_within_them_is_not(objective):
-    config.check_values(ConfigDict({"objective": objective}))
+    limits.check_values(ConfigDict({"objective": objective}))
 
 
 def test_only_a_setting_that_is_true_or_false_can_be_negated(tmp_path):

@@ -22,7 +22,7 @@ ARROWS = {
     "errors": set(),
     "chips": set(),
     "compiled": {"chips"},
-    "config": {"errors"},
+    "config": set(),
     "folders": {"errors"},
     "data": {"batch", "cache", "errors", "folders"},
     "platform": set(),
@@ -30,6 +30,8 @@ ARROWS = {
     "models": {"batch", "errors", "platform", "perturb"},
     "objectives": {"batch", "errors", "platform", "perturb", "models"},
     "train": {"batch", "chips", "errors", "config", "perturb", "objectives"},
+    "limits": {"config", "errors"},
+    "overrides": {"config", "errors"},
     "interop": {"errors", "perturb", "models", "objectives"},
     "evals": {"batch", "errors", "config", "data", "perturb", "models", "objectives", "train"},
 }

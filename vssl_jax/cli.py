@@ -17,7 +17,7 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from vssl_jax import cache
+from vssl_jax import cache, limits, overrides
 from vssl_jax import config as config_lib
 from vssl_jax.errors import UserError
 from vssl_jax.train import lost
@@ -33,7 +33,7 @@ def parse(
     and `keys` are settings that its recipes have.
 
     Raises UserError for a file that is not there or a recipe of another command, an unknown key (naming the nearest), a value of the wrong
-    type, or a setting that would change nothing (config.check_counts, data.check_given).
+    type, or a setting that would change nothing (limits.check_counts, data.check_given).
     """
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "Where the run is kept; the same command in the same workdir resumes.", flag_values=values)
@@ -53,7 +53,7 @@ def parse(
     if lacking := [key for key in keys if key not in alone]:
         raise UserError(f"{recipe} is a recipe of another command: it has no setting {lacking[0]!r}, which this one needs")
     # sys_argv: it would read the overrides from the process's own command line, whatever argv is.
-    own = ["vssl_jax", *config_lib.read_overrides(alone, _joined(argv))]
+    own = ["vssl_jax", *overrides.read(alone, _joined(argv))]
     holder = config_flags.DEFINE_config_file("config", None, "The recipe, FILE[:variant].", values, lock_config=True, sys_argv=own)
     try:
         rest = values(own)
@@ -65,9 +65,9 @@ def parse(
     if "://" in (values.workdir or ""):
         raise UserError(f"--workdir={values.workdir} is a URL, and a run is kept in a folder: give the one where its bucket is mounted")
     try:
-        config_lib.check_values(holder.value)
-        given = config_lib.overridden(own)
-        config_lib.check_counts(alone, holder.value, given)
+        limits.check_values(holder.value)
+        given = overrides.names(own)
+        limits.check_counts(alone, holder.value, given)
         _check_sources(holder.value, given)
     except ZeroDivisionError as error:  # what recipes count by it is computed where it is read
         raise UserError("train.batch_size is 0: it must be 1 or more") from error

@@ -1,19 +1,14 @@
-"""The keys that every recipe has, with their defaults, and what becomes of the command line's overrides.
+"""The keys that every recipe has, with their defaults, and how a recipe is read: as a dict, key by key, against another.
 
 A recipe is a function get_config(arg) that starts from `base()`, and returns it locked: a key that does not exist is an error that names the nearest one.
 """
 
-import ast
-import difflib
 import json
-import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
-
-from vssl_jax.errors import UserError
 
 
 def data(split: str = "train") -> dict[str, Any]:
@@ -166,33 +161,6 @@ def by_epochs(config: ConfigDict, epochs: int, warmup_epochs: int, num_examples:
     config.optimizer.warmup_steps = examples * warmup_epochs // batch
 
 
-COUNTS = r"train\.epochs|(.*\.)?num_examples"  # settings that are nothing but what others are counted by
-
-
-def check_counts(alone: ConfigDict, made: ConfigDict, given: Sequence[str]) -> None:
-    """Raises UserError where a setting of `given` (names of overrides) that others are counted by is another in `made` than in the recipe `alone`, and nothing
-    in this recipe is counted by it: it would be kept in the run's config as if it held. Where train.steps is given too, that one holds.
-    """
-    for key in given:
-        if not re.fullmatch(COUNTS, key) or _value(made, key) == _value(alone, key):
-            continue
-        of_training = key in ("train.epochs", "data.num_examples")
-        if not (of_training and "train.steps" in given) and not _moves(made, key):
-            raise UserError(
-                f"{key} counts nothing in this recipe: " + ("set train.steps" if of_training else f"leave it at {_value(alone, key)}")
-            )
-
-
-def _moves(config: ConfigDict, key: str) -> bool:
-    """Whether any other setting follows this number."""
-    group, name = _value(config, key.rpartition(".")[0]), key.rpartition(".")[2]
-    old, before = group[name], to_dict(config)
-    group[name] = old + 10**9  # any step moves it out of what it is divided by
-    after = to_dict(config)
-    group[name] = old
-    return any(not line.startswith(f"{key}: ") for line in differences(before, after))
-
-
 def to_dict(config: ConfigDict) -> dict[str, Any]:
     """Plain nested dict, JSON-ready (tuples become lists), lazy references computed."""
     return json.loads(config.copy_and_resolve_references().to_json_best_effort())
@@ -220,14 +188,9 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
     return out
 
 
-def overridden(argv: Sequence[str]) -> list[str]:
-    """The settings that arguments as `read_overrides` gives them name: 'train.steps', ..."""
-    return [match[1] for arg in argv if (match := re.fullmatch(r"--config\.([^=]+)=.*", arg, re.DOTALL))]
-
-
 def groups_of_data(config: ConfigDict) -> dict[str, ConfigDict]:
     """The groups that have all keys of `data`, by their names: 'data', 'eval.train', ..."""
-    groups = {path: _value(config, path) for path in paths(config)}
+    groups = {path: at(config, path) for path in paths(config)}
     return {path: group for path, group in groups.items() if isinstance(group, ConfigDict) and data().keys() <= set(group)}
 
 
@@ -239,169 +202,8 @@ def paths(config: ConfigDict, prefix: str = "") -> list[str]:
     return out
 
 
-def read_overrides(config: ConfigDict, argv: Sequence[str]) -> list[str]:
-    """`argv` with every setting as `--config.key=value`, each key once, as it was given last (ml_collections adds up the tuples of a key that is repeated):
-    `--config.key value` joined, `--noconfig.key` as false, tuples written as Python writes them (`a,b`, empty and `(a, b)` are tuples of names too).
-
-    Raises UserError for what the recipe `config` cannot take: an unknown key (naming the nearest), a value of another type.
-    """
-    known, rest = paths(config), list(argv)
-    out: list[tuple[str, str]] = []  # (its key, empty where it is no setting; the argument)
-    while rest:
-        arg = rest.pop(0)
-        match = re.fullmatch(r"--?(no)?config\.([^=]*)(=?)(.*)", arg, re.DOTALL)
-        if not match:
-            out.append(("", arg))
-            continue
-        negated, key, equals, text = match.groups()
-        if key not in known:
-            raise _unknown_key(key, known)
-        value = _value(config, key)
-        if isinstance(value, ConfigDict):
-            if not value:
-                raise UserError(f"--config.{key} is a group without settings in this recipe: give it some in the recipe's file")
-            raise UserError(f"--config.{key} is a group of settings ({', '.join(value)}): set --config.{key}.NAME=VALUE")
-        if isinstance(value, bool) and not equals:
-            out.append((key, f"--config.{key}={'false' if negated else 'true'}"))
-            continue
-        if negated:
-            raise UserError(f"{arg}: only a setting that is true or false has such a form, write --config.{key}=VALUE")
-        if not equals and (not rest or rest[0].startswith("--")):
-            raise UserError(f"--config.{key} lacks its value: write --config.{key}=VALUE")
-        out.append((key, f"--config.{key}={_readable(key, text if equals else rest.pop(0), value)}"))
-    last = {key: i for i, (key, _) in enumerate(out)}
-    return [arg for i, (key, arg) in enumerate(out) if not key or last[key] == i]
-
-
-def _unknown_key(key: str, known: Sequence[str]) -> UserError:
-    """Nearest are settings whose last words are the key; then neighbors in its group, the same name in another group, and what is spelt alike as a whole."""
-    group, _, name = key.rpartition(".")
-    if group in known and not any(path.startswith(f"{group}.") for path in known):
-        return UserError(f"no setting --config.{key}: {group} has no settings in this recipe")
-    groups = {path.rpartition(".")[0] for path in known}
-    if whole := [path for path in known if path.endswith(f".{key}") and path not in groups]:
-        whole.sort(key=lambda path: (path.startswith("eval."), path.count(".")))
-        return UserError(f"no setting --config.{key}: did you mean {' or '.join(f'--config.{path}' for path in whole[:4])}?")
-    beside = {path.rpartition(".")[2]: path for path in known if path.rpartition(".")[0] == group}
-    cutoff = 0.5 if group else 0.8  # the groups themselves have many names
-    by_depth = sorted(known, key=lambda path: (path.startswith("eval."), path.count(".")), reverse=True)
-    anywhere = {path.rpartition(".")[2]: path for path in by_depth}
-    near = [beside[n] for n in difflib.get_close_matches(name, beside, n=1, cutoff=cutoff)]
-    near += [anywhere[n] for n in difflib.get_close_matches(name, anywhere, n=1, cutoff=0.9)]
-    near += difflib.get_close_matches(key, known, n=1, cutoff=0.8)
-    if near:
-        return UserError(f"no setting --config.{key}: did you mean --config.{near[0]}?")
-    if beside and group:
-        return UserError(f"no setting --config.{key}: {group} has {', '.join(sorted(beside))}")
-    return UserError(f"no setting --config.{key}: top-level keys: {', '.join(sorted(path for path in known if '.' not in path))}")
-
-
-def _value(config: ConfigDict, path: str) -> Any:
+def at(config: ConfigDict, path: str) -> Any:
+    """The value or group that a key of `paths` names."""
     for key in path.split("."):
         config = config[key]
     return config
-
-
-def _tuple(text: str) -> tuple:
-    """What a person means by it: Python's own way of writing a tuple or a list, or names with commas between them."""
-    try:
-        value = ast.literal_eval(text) if text.strip() else ()
-    except (SyntaxError, ValueError):
-        value = text.strip().removeprefix("(").removesuffix(")").removeprefix("[").removesuffix("]")
-    if isinstance(value, str):
-        return tuple(name.strip() for name in value.split(",") if name.strip())
-    return tuple(value) if isinstance(value, tuple | list) else (value,)
-
-
-# type of the recipe's value -> (what reads the text, what it must be); other types are left to ml_collections' own reading.
-_READERS: dict[type, tuple[Callable[[str], Any], str]] = {
-    bool: (lambda text: {"true": True, "1": True, "false": False, "0": False}[text.lower()], "true or false"),
-    int: (int, "a whole number"),
-    float: (float, "a number"),
-}
-
-
-def _readable(key: str, text: str, value: Any) -> str:
-    """The text as ml_collections reads it. Raises UserError for a value of another type than the recipe's `value`."""
-    if isinstance(value, tuple):
-        return repr(_tuple(text))
-    if type(value) in _READERS:
-        read, wanted = _READERS[type(value)]
-        try:
-            read(text)
-        except (KeyError, ValueError):
-            raise UserError(f"--config.{key}={text}: it must be {wanted}, such as {json.dumps(value)}") from None
-    return text
-
-
-def _whole(values: Any, least: int = 1, count: int | None = None) -> bool:
-    """Whole numbers from `least` on; `count` of them, or at least one."""
-    right = len(values) == count if count else len(values) > 0
-    return right and all(isinstance(n, int) and n >= least for n in values)
-
-
-# (regex on the path, what the value must be, test of (value, its group)); the first that matches a path counts. Names that stand in no rule are
-# checked by what they configure.
-LIMITS: tuple[tuple[str, str, Callable[[Any, ConfigDict], bool]], ...] = (
-    (r"(^|\.)seed$", "from 0 to 4294967295", lambda v, _: 0 <= v < 2**32),  # what a key of jax.random holds
-    (r"(^|\.)seeds$", "one or more whole numbers, each 0 or more", lambda v, _: _whole(v, 0)),
-    (
-        r"(^|\.)(protocols|initial\.parts|drop)$",
-        "names with commas between them, or empty",
-        lambda v, _: all(isinstance(name, str) for name in v),
-    ),
-    (
-        r"(^|\.)features$",
-        "one or more names with commas between them",
-        lambda v, _: len(v) > 0 and all(isinstance(name, str) for name in v),
-    ),
-    (r"(^|\.)color$", """operations, such as ({'name':'gray'},)""", lambda v, _: all(isinstance(op, dict) and "name" in op for op in v)),
-    (r"(^|\.)finetune\.labels$", "one or more numbers of labels, 0 for all of them", lambda v, _: _whole(v, 0)),
-    (r"(^|\.)retrieval\.k$", "one or more whole numbers, each 1 or more", lambda v, _: _whole(v)),
-    (
-        r"(^|\.)(batch_size|grad_accumulation|log_every|keep|depth|width|heads|k|max_in_a_row|crops)$|(^|\.)model\.(size|frames)$",
-        "1 or more",
-        lambda v, _: v >= 1,
-    ),
-    (r"(^|\.)objective\.count$", "1 or more", lambda v, _: v >= 1),
-    (r"(^|\.)objective\.chunk$", "0 or more", lambda v, _: v >= 0),
-    (r"(^|\.)gaps$", "(fewest, most), whole numbers of 1 or more", lambda v, _: _whole(v, count=2)),
-    (
-        r"(^|\.)objective\.(paces|rates|speeds|widths)$",
-        "whole numbers, each 1 or more",
-        lambda v, _: _whole(v) if isinstance(v, tuple | list) else v >= 1,
-    ),
-    (r"(^|\.)objective\.resize$", "(least, most), or empty", lambda v, _: len(v) in (0, 2)),
-    (r"(^|\.)(linear|attentive|finetune)\.steps$", "1 or more", lambda v, _: v >= 1),
-    (
-        r"(^|\.)(epochs|num_examples|world_videos|workers|every|picture_every|validate_every|knn_every|knn_videos|short_side|spike_factor|spike_after|memory_gb)$",
-        "0 or more",
-        lambda v, _: v >= 0,
-    ),
-    (r"(^|\.)optimizer\.(warmup_steps|lr_batch|clip_norm|weight_decay|\w*learning_rate|eps|rates\.\w+)$", "0 or more", lambda v, _: v >= 0),
-    (r"(^|\.)(optimizer\.(b1|b2|momentum)|guard\.decay|smoothing|dropout)$", "0 or more and below 1", lambda v, _: 0 <= v < 1),
-    (r"(^|\.)(layer_decay|fps|temperature|trust_coefficient)$", "above 0", lambda v, _: v > 0),
-    (r"(^|\.)mask_ratio$", "above 0 and below 1", lambda v, _: 0 < v < 1),
-    (r"(^|\.)(max_broken_fraction|max_short_fraction|flip)$", "from 0 to 1", lambda v, _: 0 <= v <= 1),
-    (r"(^|\.)dtype$", "auto, float32 or bfloat16", lambda v, _: v in ("auto", "float32", "bfloat16")),
-    (r"(^|\.)layout$", "rgb or yuv420", lambda v, _: v in ("rgb", "yuv420")),
-    (r"(^|\.)tubelet$", "(frames, rows, columns), each 1 or more", lambda v, _: _whole(v, count=3)),
-    (
-        r"(^|\.)canvas$",
-        "(rows, columns), each 1 or more, and even for the layout yuv420",
-        lambda v, group: _whole(v, count=2) and not (group["layout"] == "yuv420" and any(n % 2 for n in v)),
-    ),
-)
-
-
-def check_values(config: ConfigDict) -> None:
-    """Raises UserError for the first value that is outside its limits, before anything is opened or built."""
-    for path in paths(config):
-        value, group = _value(config, path), _value(config, path.rpartition(".")[0]) if "." in path else config
-        if isinstance(value, ConfigDict):
-            continue
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"{path} is {value}: it must be a finite number")
-        rule = next(((wanted, test) for pattern, wanted, test in LIMITS if re.search(pattern, path)), None)
-        if rule and not rule[1](value, group):
-            raise UserError(f"{path} is {value}: it must be {rule[0]}")

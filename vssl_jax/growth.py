@@ -27,8 +27,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from vssl_jax import bench_step, cli, growth_svg
-from vssl_jax import config as config_lib
+from vssl_jax import bench_step, cli, growth_svg, overrides
 from vssl_jax.chips import GIB
 from vssl_jax.compilations import Compilation, Compilations, check_compiler
 from vssl_jax.errors import UserError
@@ -212,7 +211,7 @@ def _define(values: flags.FlagValues) -> None:
 
 def _given(config: ConfigDict, argv: Sequence[str]) -> dict[str, str]:
     """The command line's settings of the recipe `config`. Raises UserError where one is of those that the axes change."""
-    settings = (argument for argument in config_lib.read_overrides(config, argv) if argument.startswith("--config."))
+    settings = (argument for argument in overrides.read(config, argv) if argument.startswith("--config."))
     given = dict(argument.removeprefix("--config.").split("=", 1) for argument in settings)
     if "train.batch_size" in given:
         raise UserError(f"--config.train.batch_size: the batch is {ROWS} rows a chip here, and an axis")

@@ -12,7 +12,7 @@ from configs import videomae_vits
 from tests.models.noise import noisy, normal
 from tests.train import tiny
 from vssl_jax import batch as batch_lib
-from vssl_jax import config as config_lib
+from vssl_jax import limits
 from vssl_jax.errors import UserError
 from vssl_jax.models.mae_decoder import MAEDecoder
 from vssl_jax.models.vit import ViT, patchify, take_tokens
@@ -214,7 +214,7 @@ def with_mask(mask, ratio, size=32):
     config.objective.view = {"crop": {"name": "whole"}, "flip": 0.0}
     if mask is not None:
         config.objective.mask = mask
-    config_lib.check_values(config)
+    limits.check_values(config)
     return build(config.lock())
 
 
