@@ -29,7 +29,7 @@ from vssl_jax.data.row import Input
 from vssl_jax.data.source import Source
 from vssl_jax.data.subset import Subset
 from vssl_jax.errors import UserError
-from vssl_jax.evals.knn import check_neighbors
+from vssl_jax.evals.knn import check_centering, check_neighbors
 from vssl_jax.objectives.protocol import Objective
 from vssl_jax.train import distributed, goodput, sharding
 from vssl_jax.train import optimizer as optimizer_lib
@@ -214,7 +214,8 @@ def _labeled_inputs(config: ConfigDict, workdir: Path) -> tuple[Input, Input]:
     if 0 < few < len(gallery.source):
         members = np.sort(np.random.default_rng(config.seed).permutation(len(gallery.source))[:few])
         made[0] = dataclasses.replace(gallery, source=Subset(gallery.source, tuple(map(int, members))))
-    check_neighbors(config.eval.knn.k, len(made[0].source), config.eval.knn.center)
+    check_neighbors(config.eval.knn.k, len(made[0].source))
+    check_centering(config.eval.knn.center)
     return tuple(made)
 
 

@@ -52,9 +52,11 @@ def test_centering_removes_what_all_videos_share():
     signal = np.where(labels[:, None] == 0, 1.0, -1.0) * np.array([[1.0, 0.0]]) + 0.01 * rng.normal(size=(40, 2))
     common = np.array([0.0, 1e3])
     train, test = signal + common, signal - common
-    each = knn.weighted_knn(train, labels, test, 2, k=5, center="each")
+    gallery, queries = knn.joined([(train, test)], "each")
+    each = knn.weighted_knn(gallery, labels, queries, 2, k=5)
     assert (each.argmax(axis=1) == labels).all()
-    shifted = knn.weighted_knn(train, labels, train, 2, k=5, center="train")
+    gallery, queries = knn.joined([(train, train)], "train")
+    shifted = knn.weighted_knn(gallery, labels, queries, 2, k=5)
     assert (shifted.argmax(axis=1) == labels).all()
     by_hand = knn.weighted_knn(train - train.mean(0), labels, test - test.mean(0), 2, k=5)
     np.testing.assert_allclose(each, by_hand, atol=1e-4)
@@ -67,7 +69,7 @@ def test_the_similarity_of_joined_features_is_the_mean_of_theirs(center):
     pairs = [(scale * rng.normal(size=(30, d)) + 1, scale * rng.normal(size=(7, d))) for scale, d in ((1.0, 3), (50.0, 8))]
     each = []
     for gallery, queries in pairs:
-        index, cosine = knn.nearest(gallery, queries, 30, center)
+        index, cosine = knn.nearest(*knn.joined([(gallery, queries)], center), 30)
         each.append(np.take_along_axis(cosine, np.argsort(index, axis=1), axis=1))
     index, cosine = knn.nearest(*knn.joined(pairs, center), 30)
     np.testing.assert_allclose(np.take_along_axis(cosine, np.argsort(index, axis=1), axis=1), sum(each) / 2, atol=1e-5)
@@ -100,4 +102,4 @@ def test_mistakes_are_named():
     with pytest.raises(UserError, match="1 of 3 feature rows"):
         knn.weighted_knn(x, y, np.where(np.arange(3)[:, None] == 1, np.nan, x), 2, k=1)
     with pytest.raises(UserError, match="none, train, each"):
-        knn.weighted_knn(x, y, x, 2, k=1, center="both")
+        knn.check_centering("both")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vssl_jax.errors import UserError
+from vssl_jax.evals.knn import joined
 from vssl_jax.evals.retrieval import Retrieval, _some, retrieve
 
 KS = (1, 5, 10, 20, 50)
@@ -64,7 +65,8 @@ def test_centering_each_set_by_itself_is_the_papers():
     gallery, labels, queries, wanted = drawn()
     far = np.array([100.0, 0, 0, 0, 0, 0])
     by_hand = retrieve(gallery - gallery.mean(0), labels, queries - queries.mean(0), wanted, KS)
-    assert retrieve(gallery + far, labels, queries - far, wanted, KS, center="each").hits == by_hand.hits
+    centered, moved = joined([(gallery + far, queries - far)], "each")
+    assert retrieve(centered, labels, moved, wanted, KS).hits == by_hand.hits
     assert retrieve(gallery + far, labels, queries - far, wanted, KS).hits != by_hand.hits
 
 
@@ -78,7 +80,5 @@ def test_what_cannot_be_ranked_is_refused():
         retrieve(gallery, labels, queries, wanted, KS)
     with pytest.raises(ValueError, match="a label for each"):
         retrieve(gallery, labels, queries, wanted - 4, (1,))
-    with pytest.raises(UserError, match="unknown centering"):
-        retrieve(gallery, labels, queries, wanted, (1,), "both")
     unlabeled = np.full_like(labels, -1)
     assert retrieve(gallery, unlabeled, queries, wanted, (1, 20)) == Retrieval(40, {1: 0.0, 20: 0.0}, {1: 0.0, 20: 0.0})

@@ -25,12 +25,9 @@ def weighted_knn(
     num_classes: int,
     k: int = 20,
     temperature: float = 0.07,
-    center: str = "none",
 ) -> np.ndarray:
-    """Class scores of each test row, float32 [M, num_classes]: the neighbors' votes as shares, so each row sums to 1.
-
-    `center` subtracts a mean before the features are normalized: "none"; "train": the training features' mean from both sets; "each": each
-    set's own (CoCLR, Han et al. 2020, video retrieval). Among equally similar training rows the earlier one is nearer.
+    """Class scores of each test row, float32 [M, num_classes]: the neighbors' votes as shares, so each row sums to 1. Among equally similar training rows
+    the earlier one is nearer.
 
     Raises UserError where k exceeds the training rows, a label is outside [0, num_classes), or a feature is not finite.
     """
@@ -39,31 +36,30 @@ def weighted_knn(
         raise ValueError(f"{len(train_features_NxD)} training rows have labels of shape {labels_N.shape}")
     if len(labels_N) and not (0 <= labels_N.min() and labels_N.max() < num_classes):
         raise UserError(f"kNN needs a label from 0 to {num_classes - 1} for every training video, got {labels_N.min()} to {labels_N.max()}")
-    index_MxK, cosine_MxK = nearest(train_features_NxD, test_features_MxD, k, center)
+    index_MxK, cosine_MxK = nearest(train_features_NxD, test_features_MxD, k)
     return np.asarray(_vote(jnp.asarray(cosine_MxK), jnp.asarray(labels_N[index_MxK]), num_classes, temperature))
 
 
-def check_neighbors(k: int, videos: int, center: str, what: str = "kNN") -> None:
-    """Raises UserError, about `what`, where k of that many training videos cannot be had, or the centering is not known."""
+def check_neighbors(k: int, videos: int, what: str = "kNN") -> None:
+    """Raises UserError, about `what`, where k of that many training videos cannot be had."""
     if not 1 <= k <= videos:
         raise UserError(f"{what} with k={k} needs at least k training videos and k >= 1, there are {videos}: set k lower")
-    _check_centering(center)
 
 
-def _check_centering(center: str) -> None:
+def check_centering(center: str) -> None:
+    """Raises UserError for one that is not known."""
     if center not in CENTERING:
         raise UserError(f"unknown centering {center!r}: use one of {', '.join(CENTERING)}")
 
 
 def nearest(
-    gallery_NxD: np.ndarray, queries_MxD: np.ndarray, k: int, center: str = "none", chunk: int = _CHUNK, what: str = "kNN"
+    gallery_NxD: np.ndarray, queries_MxD: np.ndarray, k: int, chunk: int = _CHUNK, what: str = "kNN"
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k gallery rows most similar to each query, nearest first: (int32 index [M, k], float32 cosine [M, k]). Arguments as in
     `weighted_knn`; `what` asks, for the error where k exceeds the gallery.
     """
-    check_neighbors(k, len(gallery_NxD), center, what)
-    gallery_NxD, queries_MxD = _centered(_checked(gallery_NxD), _checked(queries_MxD), center)
-    gallery_NxD = _unit(jnp.asarray(gallery_NxD))
+    check_neighbors(k, len(gallery_NxD), what)
+    gallery_NxD, queries_MxD = _unit(jnp.asarray(_checked(gallery_NxD))), _checked(queries_MxD)
     index, cosine = [np.zeros((0, k), np.int32)], [np.zeros((0, k), np.float32)]
     for start in range(0, len(queries_MxD), chunk):
         rows = queries_MxD[start : start + chunk]
@@ -106,6 +102,9 @@ def joined(pairs: Sequence[tuple[np.ndarray, np.ndarray]], center: str = "none")
     """Several features of the same videos, each as (gallery [N, D], queries [M, D]), as one whose cosine is the mean of theirs: each is centered by
     itself and of unit length, and then they stand side by side (CoCLR's two-stream retrieval adds the two similarities). A single one is only centered.
 
+    `center` is the mean that is taken away: "none"; "train": the gallery's from both sets; "each": each set's own (CoCLR, Han et al. 2020, video
+    retrieval).
+
     Raises UserError where the centering is not known or a feature is not finite.
     """
     made = [_centered(_checked(gallery_NxD), _checked(queries_MxD), center) for gallery_NxD, queries_MxD in pairs]
@@ -116,7 +115,7 @@ def joined(pairs: Sequence[tuple[np.ndarray, np.ndarray]], center: str = "none")
 
 
 def _centered(train_NxD: np.ndarray, test_MxD: np.ndarray, center: str) -> tuple[np.ndarray, np.ndarray]:
-    _check_centering(center)
+    check_centering(center)
     if center == "none":
         return train_NxD, test_MxD
     if center == "train":

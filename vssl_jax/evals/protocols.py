@@ -16,7 +16,7 @@ from vssl_jax.errors import UserError
 from vssl_jax.evals import classifier, probes
 from vssl_jax.evals.classification import Classification, classify
 from vssl_jax.evals.features import Tables, side_by_side
-from vssl_jax.evals.knn import check_neighbors, weighted_knn
+from vssl_jax.evals.knn import check_centering, check_neighbors, weighted_knn
 from vssl_jax.evals.retrieval import Retrieval, retrieve
 from vssl_jax.evals.subject import Subject
 from vssl_jax.models import heads
@@ -59,7 +59,8 @@ class Protocol:
 
 
 def _check_knn(settings: Settings, planned: Planned) -> None:
-    check_neighbors(settings["k"], len(planned.train.source), settings["center"])
+    check_neighbors(settings["k"], len(planned.train.source))
+    check_centering(settings["center"])
 
 
 def _knn(found: Sequence[Tables], classes: int, settings: Settings, seed: int) -> Scores:
@@ -68,7 +69,8 @@ def _knn(found: Sequence[Tables], classes: int, settings: Settings, seed: int) -
 
 
 def _check_retrieval(settings: Settings, planned: Planned) -> None:
-    check_neighbors(max(settings["k"]), len(planned.train.source), settings["center"], "retrieval")
+    check_neighbors(max(settings["k"]), len(planned.train.source), "retrieval")
+    check_centering(settings["center"])
 
 
 def _retrieval(found: Sequence[Tables], classes: int, settings: Settings, seed: int) -> Retrieval:

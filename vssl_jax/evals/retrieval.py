@@ -46,17 +46,16 @@ def retrieve(
     queries_MxD: np.ndarray,
     query_labels_M: np.ndarray,
     ks: Sequence[int],
-    center: str = "none",
 ) -> Retrieval:
-    """hit@k of every query for each k of `ks`, by cosine; `center` and what it raises as in evals/knn.py. A gallery video without a label (below 0) is
+    """hit@k of every query for each k of `ks`, by cosine. A gallery video without a label (below 0) is
     never a hit. Among equally similar videos the earlier one is nearer.
 
-    Raises UserError where a k exceeds the gallery; ValueError for a query without a label, which could not be scored.
+    Raises UserError where a k exceeds the gallery or a feature is not finite; ValueError for a query without a label, which could not be scored.
     """
     gallery_labels_N, query_labels_M = np.asarray(gallery_labels_N), np.asarray(query_labels_M)
     if len(query_labels_M) == 0 or query_labels_M.shape != (len(queries_MxD),) or query_labels_M.min() < 0:
         raise ValueError(f"retrieval needs a label for each of at least one query, got {len(queries_MxD)} and labels {query_labels_M}")
-    index_MxK, _ = nearest(gallery_NxD, queries_MxD, max(ks), center, what="retrieval")
+    index_MxK, _ = nearest(gallery_NxD, queries_MxD, max(ks), what="retrieval")
     right_MxK = gallery_labels_N[index_MxK] == query_labels_M[:, None]
     hits = {k: float(right_MxK[:, :k].any(axis=1).mean()) for k in ks}
     classes_C, class_M = np.unique(query_labels_M, return_inverse=True)
